@@ -1,0 +1,334 @@
+#!/usr/bin/env python
+"""Commands: parse, call, print. Whatever is heavy is imported inside a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+ARTIFACTS = click.option(
+    "--artifacts", type=click.Path(path_type=Path, file_okay=False), default=Path("artifacts"), show_default=True,
+    envvar="FACECADE_ARTIFACTS", show_envvar=True, help="Folder of the run: fits, folds, caches.",
+)
+OUTPUT = click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("output"), show_default=True,
+    envvar="FACECADE_OUTPUT", show_envvar=True, help="Folder to write results to.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
+DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1), default=min(16, os.cpu_count() or 1), show_default="cores, at most 16",
+    help="Threads that decode; on a GPU also processes that augment. Does not change a result.",
+)
+
+
+class Group(click.Group):
+    """Commands whose errors are for people: what, where, what next; no traceback without --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from base.errors import FacecadeError
+
+        try:
+            return super().invoke(ctx)
+        except FacecadeError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            if error.hint:
+                click.echo(f"Next: {error.hint}", err=True)
+            ctx.exit(1)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("\nStopped. What is finished is kept; the same command with --resume goes on.", err=True)
+            ctx.exit(130)
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {type(error).__name__}: {error}", err=True)
+            click.echo("Next: this should not happen; run again as `cli.py --debug …` and report the traceback", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="facecade", prog_name="facecade")
+def main(debug: bool) -> None:
+    """Train a cascade of face models, stack it, and label photographs.
+
+    \b
+    Example:
+      python cli.py fit-stage all --data DATA && python cli.py fit-meta && python cli.py infer eval/
+    """
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@JSON
+@WORKERS
+def check(data: Path, as_json: bool, workers: int) -> None:
+    """Say what is in DATA: counts by class and person, and every bad row or file with its reason.
+
+    DATA is a folder with train.csv or info.csv and images/, a manifest CSV, a folder of photographs
+    or one photograph. Exits with 1 where anything is bad.
+
+    \b
+    Example:
+      python cli.py check ../shared/data/faces/train
+    """
+    from report.check import check_source
+
+    result = check_source(data, workers)
+    click.echo(json.dumps(result, indent=2) if as_json else _check_text(result))
+    if result["problems"]:
+        raise click.exceptions.Exit(1)
+
+
+@main.command("fit-stage")
+@click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
+@click.option("--data", type=click.Path(path_type=Path), help="Training data; later commands find it by themselves.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe to begin with.  [default: recipes/cpu.toml]")
+@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit this fold alone (may be repeated).")
+@click.option("--resume", is_flag=True, help="Keep what is fitted already, and go on from checkpoints.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as stages.mask.lr=1e-3.")
+@click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
+@click.option("--corrections", type=click.Path(path_type=Path), help="CSV of label corrections: id,field,value.")
+@click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
+@click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
+@ARTIFACTS
+@DEVICE
+@WORKERS
+@JSON
+def fit_stage(
+    stages: tuple[str, ...], data: Path | None, recipe: Path | None, folds: tuple[int, ...], resume: bool,
+    settings: tuple[str, ...], weights: str | None, corrections: Path | None, skip_bad: bool, dry_run: bool,
+    artifacts: Path, device: str, workers: int, as_json: bool,
+) -> None:
+    """Train STAGE (mask, gender, age-male, age-female, or all), fold by fold.
+
+    The first call names the data and draws the folds; later calls use the same.
+
+    \b
+    Example:
+      python cli.py fit-stage mask --data DATA --recipe recipes/cpu.toml --set stages.mask.epochs=2
+    """
+    import pipeline
+    from base.errors import FacecadeError, unknown_name
+    from recipe import parse, read_toml
+    from run import RECIPES, begin_run, change_recipe, open_run
+
+    if corrections and not data:
+        raise FacecadeError("--corrections change the labels a run begins with", "give --data as well")
+    begun = (artifacts / "run.json").exists()
+    if not data and not begun:
+        raise FacecadeError(f"{artifacts} holds no run yet", "name the training data: --data DATA")
+    old = None if data else open_run(artifacts)
+    tables = read_toml(recipe) if recipe else old.tables if old else read_toml(RECIPES / "cpu.toml")
+    known = parse(tables, str(recipe or "the recipe")).stages
+    for stage in stages:
+        if stage != "all" and stage not in known:
+            raise unknown_name("stage", stage, [*known, "all"])
+    chosen = list(known) if "all" in stages else list(dict.fromkeys(stages))
+    if weights:
+        settings = (*settings, f"weights={json.dumps(weights)}")
+    if data:
+        run = begin_run(artifacts, data, recipe, settings, chosen, corrections, skip_bad, workers, dry_run)
+    elif recipe or settings:
+        run = change_recipe(open_run(artifacts), recipe, settings, chosen, dry_run)
+    else:
+        run = open_run(artifacts)
+    wanted = list(folds) or list(range(run.recipe.folds))
+    if max(wanted) >= run.recipe.folds:
+        raise FacecadeError(f"there is no fold {max(wanted)}", f"this run has folds 0 to {run.recipe.folds - 1}")
+    if dry_run:
+        plan = [{"stage": stage, "fold": fold, "state": run.state(stage, fold)} for stage in chosen for fold in wanted]
+        recipes = {stage: run.recipe.stages[stage].model_dump() for stage in chosen}
+        text = "\n".join(f"would fit {item['stage']} fold {item['fold']} (now {item['state']})" for item in plan)
+        click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)
+        return
+    records = pipeline.fit_stage(run, chosen, wanted, device, workers, resume)
+    if as_json:
+        click.echo(json.dumps(records, indent=2, default=str))
+    else:
+        for record in records:
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in record["score"].items())
+            click.echo(f"{record['stage']} fold {record['fold']}: {scores}")
+
+
+@main.command("fit-meta")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a combiner key, as combiner.rounds=80.")
+@ARTIFACTS
+@JSON
+def fit_meta(settings: tuple[str, ...], artifacts: Path, as_json: bool) -> None:
+    """Stack the fitted stages into 18 labels; print every way of combining, nested-scored.
+
+    \b
+    Example:
+      python cli.py fit-meta --artifacts artifacts
+    """
+    import pipeline
+    from run import change_recipe, open_run
+
+    run = open_run(artifacts)
+    if settings:
+        run = change_recipe(run, None, settings, [])
+    record = pipeline.fit_meta(run)
+    click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@ARTIFACTS
+@OUTPUT
+@DEVICE
+@WORKERS
+@JSON
+def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, as_json: bool) -> None:
+    """Label DATA: a folder with info.csv and images/, a folder of photographs, or one photograph.
+
+    Writes submission.csv (ImageID,ans) and predictions.csv (answers, ages, probabilities, flags).
+
+    \b
+    Example:
+      python cli.py infer eval/ --output output
+    """
+    import pipeline
+    from run import open_run
+
+    summary = pipeline.infer(open_run(artifacts), data, output, device, workers)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
+    click.echo(f"{summary['photographs']} photographs in {summary['seconds']:.0f} s; flagged: {flags}")
+    click.echo(f"{summary['submission']}\n{summary['predictions']}")
+
+
+@main.command()
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
+@OUTPUT
+@JSON
+def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> None:
+    """Score PREDICTIONS (submission.csv or predictions.csv) against LABELS (ImageID,ans[,age,person]).
+
+    \b
+    Example:
+      python cli.py evaluate output/submission.csv eval/eval_labels.csv
+    """
+    import pipeline
+
+    result = pipeline.evaluate(predictions, labels, output)
+    click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
+
+
+@main.command("ls")
+@ARTIFACTS
+@JSON
+def list_run(artifacts: Path, as_json: bool) -> None:
+    """List the run: stages, folds, their state and scores, and what is stale.
+
+    \b
+    Example:
+      python cli.py ls --artifacts artifacts
+    """
+    import pipeline
+    from run import open_run
+
+    result = pipeline.describe(open_run(artifacts))
+    click.echo(json.dumps(result, indent=2) if as_json else _list_text(result))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--people", type=click.IntRange(12), default=90, show_default=True, help="People to train on; a third as many to evaluate.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def draw(folder: Path, people: int, seed: int) -> None:
+    """Draw faces with known labels into FOLDER/train and FOLDER/eval, in the competition's layout.
+
+    \b
+    Example:
+      python cli.py draw demo/data --people 90
+    """
+    from faces.synthetic import draw_data
+
+    draw_data(folder, people, seed)
+    click.echo(f"{folder / 'train'}\n{folder / 'eval'}")
+
+
+def _table(rows: list[list[str]], head: list[str]) -> str:
+    """Rows under a head in columns; numbers and words alike to the left."""
+    width = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width[place]) for place, cell in enumerate(row)).rstrip() for row in [head, *rows]]
+    return "\n".join([lines[0], "  ".join("-" * size for size in width), *lines[1:]])
+
+
+def _interval(value: dict[str, float], digits: int = 4) -> str:
+    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def _check_text(result: dict[str, Any]) -> str:
+    lines = [f"{result['layout']}: {result['photographs']} photographs of {result['people']} people"]
+    if result["classes"]:
+        rows = [[str(c["class"]), c["name"], str(c["photographs"]), str(c["people"])] for c in result["classes"]]
+        lines += ["", _table(rows, ["class", "meaning", "photographs", "people"]), ""]
+    lines += [f"note: {text}" for text in result["notes"]]
+    lines += [f"bad: {text}" for text in result["problems"]]
+    lines.append(f"{len(result['problems'])} problem(s)" if result["problems"] else "no problems")
+    return "\n".join(lines)
+
+
+def _meta_text(record: dict[str, Any]) -> str:
+    rows = [
+        [("* " if name == record["way"] else "  ") + name, _interval(scores["macro-F1"]), _interval(scores["accuracy"])]
+        for name, scores in record["nested"].items()
+    ]
+    choice, gain = record["nested_choice"], record["gain_over_hard_cascade"]
+    others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
+    return "\n".join(
+        [
+            "Nested out-of-fold scores, 95 % intervals over people:", "",
+            _table(rows, ["  way of combining", "macro-F1", "accuracy"]), "",
+            f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over the hard cascade.",
+            f"Expect on new people (the choice itself nested): macro-F1 {_interval(choice['macro-F1'])}, accuracy {_interval(choice['accuracy'])}.",
+            ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items()) + ".",
+            "Cuts in years: " + "; ".join(f"{name} {cuts[0]:.2f} and {cuts[1]:.2f}" for name, cuts in record["cuts"].items()) + ".",
+        ]
+    )
+
+
+def _score_text(result: dict[str, Any]) -> str:
+    from faces.labels import class_name
+
+    digits = {"age MAE": 2}
+    rows = [[name, _interval(value, digits.get(name, 4))] for name, value in result["score"].items()]
+    classes = [
+        [str(label), class_name(label), str(count), "-" if f1 is None else f"{f1:.3f}"]
+        for label, (count, f1) in enumerate(zip(result["per_class_count"], result["per_class_f1"], strict=True))
+    ]
+    return "\n".join(
+        [
+            f"{result['photographs']} photographs of {result['people']} people, 95 % intervals over people", "",
+            _table(rows, ["score", "value"]), "", _table(classes, ["class", "meaning", "photographs", "F1"]),
+        ]
+    )
+
+
+def _list_text(result: dict[str, Any]) -> str:
+    rows = [[item["stage"], str(item["fold"]), item["state"], item["score"], item["seconds"]] for item in result["fits"]]
+    combiner = result["combiner"]
+    lines = [
+        f"data {result['data']}: {result['photographs']} photographs of {result['people']} people; folds {result['folds_hash']}",
+        "", _table(rows, ["stage", "fold", "state", "score", "seconds"]), "",
+        f"combiner: {combiner['state']}" + (f" ({combiner['way']}, nested macro-F1 {_interval(combiner['score'])})" if combiner.get("way") else ""),
+    ]
+    return "\n".join(lines + [f"Next: {command}" for command in result["next"]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

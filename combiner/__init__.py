@@ -1,0 +1,1 @@
+"""How stages become 18 labels, from arrays alone."""

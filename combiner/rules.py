@@ -1,0 +1,156 @@
+"""What the combiner must beat: hard cascade, soft vote, logistic regression.
+
+Every rule has the same shape: `fit(voices, label)` gives a function from voices to probabilities
+(N, 18), and holds nothing but arrays, so that it can be kept without a pickle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from combiner.features import AGE_STAGES, Voices, features
+from combiner.thresholds import cut, fit_cuts
+from faces.labels import N_CLASSES, decode, encode
+
+Arrays = dict[str, np.ndarray]
+
+
+def learn_cuts(voices: Voices, label: np.ndarray) -> np.ndarray:
+    """Lower and upper cut (2, 2) in years of the male and the female regressor, each from its own gender."""
+    _, gender, band = decode(label)
+    years = voices.years()
+    return np.array([fit_cuts(years[gender == g, g], band[gender == g]) for g in range(2)])
+
+
+@dataclass(frozen=True)
+class HardCascade:
+    """The most probable mask, the most probable gender, that gender's age cut into a band."""
+
+    cuts: np.ndarray
+
+    @classmethod
+    def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> HardCascade:
+        return cls(learn_cuts(voices, label))
+
+    def probability(self, voices: Voices) -> np.ndarray:
+        """All on one class, (N, 18)."""
+        gender = voices.gender().argmax(1)
+        years = voices.years()
+        bands = np.column_stack([cut(years[:, g], (self.cuts[g, 0], self.cuts[g, 1])) for g in range(2)])
+        band = bands[np.arange(len(voices)), gender]
+        return np.eye(N_CLASSES)[encode(voices.logits["mask"].argmax(1), gender, band)]
+
+    def arrays(self) -> Arrays:
+        return {"cuts": self.cuts}
+
+    @classmethod
+    def load(cls, arrays: Arrays) -> HardCascade:
+        return cls(arrays["cuts"])
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Multinomial logistic regression on standardised features, as arrays."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def fit(cls, values: np.ndarray, label: np.ndarray, classes: int, strength: float = 1.0) -> Logistic:
+        """Classes that do not occur get no probability. strength: inverse of the L2 penalty."""
+        scaler = StandardScaler().fit(values)
+        model = LogisticRegression(C=strength, max_iter=2000, tol=1e-5).fit(scaler.transform(values), label)
+        weight, bias = np.zeros((classes, values.shape[1])), np.full(classes, -30.0)
+        if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+            weight[model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
+        else:
+            weight[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+        return cls(scaler.mean_, scaler.scale_, weight, bias)
+
+    def probability(self, values: np.ndarray) -> np.ndarray:
+        """(N, F) → (N, classes)."""
+        logits = (values - self.mean) / self.scale @ self.weight.T + self.bias
+        exp = np.exp(logits - logits.max(1, keepdims=True))
+        return exp / exp.sum(1, keepdims=True)
+
+    def arrays(self, prefix: str = "") -> Arrays:
+        return {f"{prefix}{name}": getattr(self, name) for name in ("mean", "scale", "weight", "bias")}
+
+    @classmethod
+    def load(cls, arrays: Arrays, prefix: str = "") -> Logistic:
+        return cls(*(arrays[f"{prefix}{name}"] for name in ("mean", "scale", "weight", "bias")))
+
+
+@dataclass(frozen=True)
+class SoftVote:
+    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression of its own."""
+
+    mask: Logistic
+    gender: Logistic
+    bands: tuple[Logistic, Logistic]
+
+    @classmethod
+    def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> SoftVote:
+        mask, gender, band = decode(label)
+        male, female = (
+            Logistic.fit(_ages(voices, g)[gender == g], band[gender == g], 3) for g in range(2)
+        )
+        return cls(
+            Logistic.fit(voices.logits["mask"], mask, 3), Logistic.fit(voices.logits["gender"], gender, 2), (male, female)
+        )
+
+    def probability(self, voices: Voices) -> np.ndarray:
+        mask = self.mask.probability(voices.logits["mask"])
+        gender = self.gender.probability(voices.logits["gender"])
+        bands = np.stack([model.probability(_ages(voices, g)) for g, model in enumerate(self.bands)], axis=1)
+        product = mask[:, :, None, None] * (gender[:, :, None] * bands)[:, None]
+        return product.reshape(len(voices), N_CLASSES)
+
+    def arrays(self) -> Arrays:
+        male, female = self.bands
+        return {
+            **self.mask.arrays("mask_"), **self.gender.arrays("gender_"),
+            **male.arrays("male_"), **female.arrays("female_"),
+        }
+
+    @classmethod
+    def load(cls, arrays: Arrays) -> SoftVote:
+        mask, gender, male, female = (Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "male", "female"))
+        return cls(mask, gender, (male, female))
+
+
+def _ages(voices: Voices, gender: int) -> np.ndarray:
+    """What calibration of a gender's bands sees: that regressor's logits, and a bend in its years."""
+    values = voices.logits[AGE_STAGES[gender]].astype(float)
+    return np.column_stack([values, ((values[:, 0] - 45) / 15) ** 2])
+
+
+@dataclass(frozen=True)
+class LogisticStack:
+    """One logistic regression over all the features."""
+
+    cuts: np.ndarray
+    model: Logistic
+
+    @classmethod
+    def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> LogisticStack:
+        cuts = learn_cuts(voices, label)
+        values, _ = features(voices, cuts)
+        return cls(cuts, Logistic.fit(values, label, N_CLASSES, strength=0.05))
+
+    def probability(self, voices: Voices) -> np.ndarray:
+        values, _ = features(voices, self.cuts)
+        return self.model.probability(values)
+
+    def arrays(self) -> Arrays:
+        return {"cuts": self.cuts, **self.model.arrays()}
+
+    @classmethod
+    def load(cls, arrays: Arrays) -> LogisticStack:
+        return cls(arrays["cuts"], Logistic.load(arrays))

@@ -1,0 +1,1 @@
+"""What goes in: labels, tables, folds, photographs, face crops."""

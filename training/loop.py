@@ -1,0 +1,152 @@
+"""The training loop: plain torch, one function."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm.optim
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from base.artifact import write_text
+from base.progress import Bar
+from base.seeding import derive
+from recipe import StageRecipe
+from training import augment
+from training.backbone import Backbone
+from training.checkpoint import load_state, save_state
+from training.sampling import epoch_rows
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a model learns from. Arrays are over the rows of the sample table, N of them.
+
+    rows: int64 (n,), the rows that teach. target: float32 (N,). weight: float32 (N,), of each row
+    in the loss. person: (N,), stratum: int64 (N,), for sampling. crops: uint8 (M, h, w, 3);
+    crop_row: int64 (N,), where each row's crop lies.
+    """
+
+    rows: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    person: np.ndarray
+    stratum: np.ndarray
+    crops: np.ndarray
+    crop_row: np.ndarray
+
+
+class _Epoch(Dataset[tuple[np.ndarray, int]]):
+    """One epoch's photographs, augmented by seeds of their own: workers cannot change them."""
+
+    def __init__(self, lessons: Lessons, rows: np.ndarray, pipeline: Any, seed: int) -> None:
+        self.lessons, self.rows, self.pipeline, self.seed = lessons, rows, pipeline, seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
+        row = int(self.rows[place])
+        crop = np.asarray(self.lessons.crops[self.lessons.crop_row[row]])
+        return augment.apply(self.pipeline, crop, derive(self.seed, place)), row
+
+
+def _collate(items: Sequence[tuple[np.ndarray, int]]) -> tuple[Tensor, np.ndarray]:
+    return torch.from_numpy(np.stack([photo for photo, _ in items])), np.array([row for _, row in items])
+
+
+def fit(
+    backbone: Backbone,
+    lessons: Lessons,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    recipe: StageRecipe,
+    transforms: Sequence[Mapping[str, Any]],
+    seed: int,
+    state: Path,
+    history: Path,
+    title: str,
+    workers: int = 0,
+) -> Backbone:
+    """Train `backbone`, epoch by epoch, leaving a checkpoint at `state` after each.
+
+    Where `state` exists, training goes on from it, to the same weights as an unbroken run: every
+    random number is drawn from a stream named by seed and epoch.
+
+    Args:
+        loss: (outputs [B, C], target [B]) → [B].
+        transforms: augmentation, as `training.augment.build` takes it.
+        history: a JSON line is kept here for every epoch.
+
+    Returns:
+        The model to keep, in eval mode: averaged weights where the recipe asks for them.
+    """
+    device = next(backbone.parameters()).device
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    groups = timm.optim.param_groups_weight_decay(backbone, recipe.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    average = AveragedModel(backbone, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+    modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
+    lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
+
+    pipeline = augment.build(transforms, recipe.size)
+    target = torch.from_numpy(lessons.target).to(device)
+    weight = torch.from_numpy(lessons.weight).to(device)
+
+    def rows_of(epoch: int) -> np.ndarray:
+        return epoch_rows(
+            lessons.rows, lessons.person, lessons.stratum, recipe.per_person, recipe.balance, seed, epoch
+        )
+
+    batches = max(1, len(rows_of(0)) // recipe.batch_size)
+    with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
+        bar.advance(batches * recipe.batch_size * len(lines))
+        for epoch in range(len(lines), recipe.epochs):
+            torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
+            data = _Epoch(lessons, rows_of(epoch), pipeline, derive(seed, "augment", epoch))
+            loader = DataLoader(
+                data, recipe.batch_size, drop_last=len(data) >= recipe.batch_size, collate_fn=_collate,
+                num_workers=workers, pin_memory=device.type == "cuda",
+            )
+            backbone.train()
+            losses = []
+            for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
+                rate = learning_rate(step / (batches * recipe.epochs), recipe.lr, recipe.warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                index = torch.from_numpy(rows).to(device, non_blocking=True)
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    _, outputs = backbone(photographs.to(device, non_blocking=True))
+                each = loss(outputs.float(), target[index]) * weight[index]
+                mean = each.sum() / weight[index].sum()
+                mean.backward()
+                torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip_grad)
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update_parameters(backbone)
+                losses.append(mean.detach())
+                bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
+            lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5)})
+            save_state(state, modules, optimizer, {"history": lines})
+            write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
+    kept: Backbone = average.module if recipe.ema else backbone  # type: ignore[assignment]
+    return kept.eval()
+
+
+def learning_rate(progress: float, peak: float, warmup: float) -> float:
+    """Linear warm-up, then a half cosine to zero (SGDR without restarts, arXiv:1608.03983).
+
+    Args:
+        progress: share of the steps done, 0..1.
+        warmup: share of the steps spent warming up.
+    """
+    if progress < warmup:
+        return peak * max(progress, 1e-3) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

@@ -1,0 +1,37 @@
+"""Which rows an epoch shows, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from base.seeding import derive
+
+
+def epoch_rows(
+    rows: np.ndarray, person: np.ndarray, stratum: np.ndarray, per_person: int, balance: float, seed: int, epoch: int
+) -> np.ndarray:
+    """The rows of one epoch, shuffled; a function of the seed and the epoch alone.
+
+    Args:
+        rows: int64 (n,), the rows a stage learns from.
+        person: (N,) of the whole table, who each row shows.
+        stratum: int64 (N,), the class each row is balanced by.
+        per_person: photographs of a person an epoch, drawn without replacement; 0 = all.
+        balance: exponent b of drawing with weights count^-b, with replacement; 0 = as they are.
+
+    Returns:
+        int64 (m,), rows of the table.
+    """
+    generator = np.random.default_rng(derive(seed, "epoch", epoch))
+    chosen = generator.permutation(rows)
+    if per_person:
+        order = np.argsort(person[chosen], kind="stable")
+        names = person[chosen][order]
+        start = np.r_[0, np.flatnonzero(names[1:] != names[:-1]) + 1]
+        rank = np.arange(len(names)) - np.repeat(start, np.diff(np.r_[start, len(names)]))
+        chosen = generator.permutation(chosen[order][rank < per_person])
+    if balance:
+        counts = np.bincount(stratum[chosen])
+        weight = counts[stratum[chosen]].astype(float) ** -balance
+        chosen = generator.choice(chosen, len(chosen), p=weight / weight.sum())
+    return chosen
