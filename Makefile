@@ -1,0 +1,32 @@
+# make demo | test | check   (each installs into .venv first, if need be)
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: demo test check clean
+
+.venv/.ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "Facecade needs Python 3.11 or 3.12: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[weights,dev]'
+	touch $@
+
+demo: .venv/.ready
+	rm -rf $(DEMO)
+	$(BIN)/python cli.py draw $(DEMO)/data
+	$(BIN)/python cli.py check $(DEMO)/data/train
+	$(BIN)/python cli.py fit-stage all --data $(DEMO)/data/train --recipe recipes/demo.toml --artifacts $(DEMO)/artifacts
+	$(BIN)/python cli.py fit-meta --artifacts $(DEMO)/artifacts
+	$(BIN)/python cli.py infer $(DEMO)/data/eval --artifacts $(DEMO)/artifacts --output $(DEMO)/output
+	$(BIN)/python cli.py evaluate $(DEMO)/output/submission.csv $(DEMO)/data/eval/eval_labels.csv --output $(DEMO)/output
+
+test: .venv/.ready
+	$(BIN)/python -m pytest
+
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(DEMO) output .venv

@@ -1,0 +1,122 @@
+"""Nested scores do not see their own labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from combiner.features import Voices, features
+from combiner.fit import WAYS, best_way, compare, finish, load, save
+from combiner.rules import HardCascade, Logistic, SoftVote
+from faces.labels import decode, encode
+from recipe import Combiner
+from report.metrics import confusion, macro_f1
+
+SETTINGS = Combiner(rounds=8, components=3)
+N = 1440
+
+
+def made(signal: float, seed: int = 0) -> tuple[Voices, np.ndarray, np.ndarray]:
+    """Voices of 240 people × 6 photographs that know the label as far as `signal` says; labels; folds."""
+    generator = np.random.default_rng(seed)
+    person = np.arange(N) // 6
+    gender, age = person % 2, generator.choice([23.0, 45.0, 68.0], 240)[person] + generator.normal(0, 3, 240)[person]
+    mask = generator.integers(0, 3, N)
+    label = encode(mask, gender, np.digitize(age, [30, 60]))
+
+    def voice(truth: np.ndarray, spread: float) -> np.ndarray:
+        return (signal * truth + generator.normal(0, spread, truth.shape)).astype(np.float32)
+
+    years = [voice(age[:, None], 4 * signal + (1 - signal) * 15) + np.float32(40 * (1 - signal)) for _ in range(2)]
+    logits = {"mask": voice(4 * np.eye(3)[mask], 1), "gender": voice(4 * np.eye(2)[gender], 1), "age-male": years[0], "age-female": years[1]}
+    columns = {"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": ("years",), "age-female": ("years",)}
+    embedding = {"mask": generator.normal(0, 1, (N, 3)).astype(np.float32)}
+    return Voices(logits, columns, embedding), label, person % 4
+
+
+def test_labels_that_mean_nothing_score_chance() -> None:
+    voices, label, fold = made(signal=1.0)
+    person = np.arange(N) // 6
+    generator = np.random.default_rng(1)
+    mask, gender, band = decode(label)
+    swap = generator.permutation(240)[person]  # people exchange their labels, photographs their masks
+    first = np.arange(240) * 6
+    shuffled = encode(generator.permutation(mask), gender[first][swap], band[first][swap])
+    results, chosen = compare(voices, voices, shuffled, fold, SETTINGS, 0)
+    assert set(results) == set(WAYS)
+    chance = 1 / 3 * 1 / 2 * 1 / 3
+    for answer in [*(result.answer for result in results.values()), chosen]:
+        assert (answer >= 0).all()
+        assert macro_f1(confusion(shuffled, answer)) < chance + 0.03
+
+
+def test_signal_is_found_and_every_way_scores_it() -> None:
+    voices, label, fold = made(signal=1.0)
+    results, chosen = compare(voices, voices, label, fold, SETTINGS, 0)
+    scores = {name: float(macro_f1(confusion(label, result.answer))) for name, result in results.items()}
+    assert min(scores.values()) > 0.6
+    assert best_way(results, label) == max((n for n in scores if "raw" not in n), key=lambda name: scores[name])
+    assert macro_f1(confusion(label, chosen)) <= max(scores.values()) + 1e-9
+
+
+def test_one_row_does_not_move_its_own_answer() -> None:
+    """Change a person's labels: nested answers for that person's fold must stay as they were."""
+    voices, label, fold = made(signal=0.9)
+    changed = label.copy()
+    changed[fold == 2] = (changed[fold == 2] + 5) % 18
+    before, _ = compare(voices, voices, label, fold, SETTINGS, 0)
+    after, _ = compare(voices, voices, changed, fold, SETTINGS, 0)
+    for name in WAYS:
+        assert (before[name].answer[fold == 2] == after[name].answer[fold == 2]).all()
+        assert np.array_equal(before[name].probability[fold == 2], after[name].probability[fold == 2])
+    assert any((before[name].answer[fold == 1] != after[name].answer[fold == 1]).any() for name in WAYS)
+
+
+@pytest.mark.parametrize("name", [name for name in WAYS if "raw" not in name])
+def test_every_way_survives_the_disk(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    voices, label, fold = made(signal=0.9)
+    results, _ = compare(voices, voices, label, fold, Combiner(rounds=2, components=3), 0)
+    kept = finish(name, results[name], voices, label, SETTINGS, 0)
+    save(tmp_path, kept, {})
+    probability, answer = kept(voices)
+    read, _ = load(tmp_path)
+    again, answer_again = read(voices)
+    assert np.array_equal(answer, answer_again) and np.allclose(probability, again, atol=1e-6)
+    assert probability.sum(1) == pytest.approx(np.ones(N), abs=1e-4)
+    assert not list(tmp_path.glob("*.pkl"))
+
+
+def test_hard_cascade_is_argmaxes_and_cuts() -> None:
+    voices, label, _ = made(signal=1.0)
+    rule = HardCascade.fit(voices, label)
+    mask, gender, band = decode(rule.probability(voices).argmax(1))
+    assert (mask == voices.logits["mask"].argmax(1)).all()
+    assert (gender == voices.logits["gender"].argmax(1)).all()
+    years = voices.years()[np.arange(N), gender]
+    assert (band == [np.digitize(y, rule.cuts[g]) for y, g in zip(years, gender, strict=True)]).all()
+
+
+def test_soft_vote_multiplies_its_parts() -> None:
+    voices, label, _ = made(signal=1.0)
+    rule = SoftVote.fit(voices, label)
+    parts = rule.probability(voices).reshape(N, 3, 2, 3)
+    assert parts.sum((2, 3)) == pytest.approx(rule.mask.probability(voices.logits["mask"]), abs=1e-9)
+    assert parts.sum((1, 3)) == pytest.approx(rule.gender.probability(voices.logits["gender"]), abs=1e-9)
+
+
+def test_logistic_gives_absent_classes_nothing() -> None:
+    generator = np.random.default_rng(0)
+    values, label = generator.normal(0, 1, (90, 2)), np.arange(90) % 2 * 2
+    assert Logistic.fit(values, label, 4).probability(values)[:, [1, 3]].max() < 1e-6
+
+
+def test_features_are_named_and_know_both_regressors() -> None:
+    voices, _, _ = made(signal=1.0)
+    cuts = np.array([[30.0, 58.0], [31.0, 55.0]])
+    values, names = features(voices, cuts)
+    column = {name: values[:, place] for place, name in enumerate(names)}
+    assert len(names) == len(set(names)) == values.shape[1] and "gender.f-m" in names
+    years, gender = voices.years(), voices.gender()
+    assert column["age-female.above_lower"] == pytest.approx(years[:, 1] - 31, abs=1e-4)
+    assert column["age.weighted"] == pytest.approx((years * gender).sum(1), abs=1e-3)
+    assert "mask.embedding2" in names

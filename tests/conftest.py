@@ -1,0 +1,51 @@
+"""Drawn faces, and one small fitted run that several tests look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli import main
+from faces.synthetic import draw_data
+
+REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
+TINY = [
+    "--set", "folds=2", "--set", "epochs=1", "--set", "combiner.rounds=3", "--set", "combiner.anchors=60",
+    "--set", "combiner.components=4",
+]
+"""Settings under which the demo recipe fits in seconds and learns next to nothing."""
+
+real_photographs = pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not on this machine")
+
+
+def call(*arguments: object) -> Result:
+    """The command line, as a person would call it; output and errors apart."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: object) -> str:
+    """The command's stdout; its failure fails the test, with what it said."""
+    result = call(*arguments)
+    assert result.exit_code == 0, f"{arguments}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train/ (24 people) and eval/ (12 people)."""
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_data(folder, people=24)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts of a tiny run: four stages, two folds, combiner."""
+    artifacts = tmp_path_factory.mktemp("fitted")
+    succeed(
+        "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY
+    )
+    succeed("fit-meta", "--artifacts", artifacts)
+    return artifacts

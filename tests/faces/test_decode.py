@@ -1,0 +1,116 @@
+"""Every odd file gives the right pixels or a named error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faces import decode as module
+from faces.decode import DecodeError, decode
+
+RED, BLUE = (250, 10, 10), (10, 10, 250)
+
+
+def half_and_half() -> Image.Image:
+    """40 wide, 20 high: red left, blue right."""
+    image = Image.new("RGB", (40, 20), RED)
+    image.paste(BLUE, (20, 0, 40, 20))
+    return image
+
+
+def close(pixels: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> bool:
+    return bool((np.abs(pixels.astype(int) - colour) <= tolerance).all())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".bmp", ".webp", ".tiff"])
+def test_formats_give_rgb_pixels(tmp_path: Path, suffix: str) -> None:
+    half_and_half().save(tmp_path / f"a{suffix}", quality=95)
+    pixels = decode(tmp_path / f"a{suffix}")
+    assert pixels.shape == (20, 40, 3) and pixels.dtype == np.uint8
+    assert close(pixels[5:15, 4:14], RED, 20) and close(pixels[5:15, 26:36], BLUE, 20)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "red_at"), [(1, (20, 40), "left"), (3, (20, 40), "right"), (6, (40, 20), "top"), (8, (40, 20), "bottom")]
+)
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, shape: tuple[int, int], red_at: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    half_and_half().save(tmp_path / "a.jpg", exif=exif, quality=95)
+    pixels = decode(tmp_path / "a.jpg")
+    assert pixels.shape[:2] == shape
+    place = {"left": pixels[10, 3], "right": pixels[10, -4], "top": pixels[3, 10], "bottom": pixels[-4, 10]}
+    assert close(place[red_at], RED, 20)
+
+
+def test_alpha_is_dropped_over_white(tmp_path: Path) -> None:
+    image = half_and_half().convert("RGBA")
+    image.putalpha(Image.new("L", (40, 20), 255))
+    image.paste((0, 0, 0, 0), (0, 0, 20, 20))
+    image.save(tmp_path / "a.png")
+    pixels = decode(tmp_path / "a.png")
+    assert close(pixels[:, :20], (255, 255, 255), 0) and close(pixels[:, 20:], BLUE, 0)
+
+
+def test_palette_with_transparency(tmp_path: Path) -> None:
+    half_and_half().quantize(4).save(tmp_path / "a.png", transparency=0)
+    pixels = decode(tmp_path / "a.png")
+    whites = (pixels == 255).all(2).mean()
+    assert 0.4 < whites < 0.6
+
+
+def test_plain_palette(tmp_path: Path) -> None:
+    half_and_half().quantize(4).save(tmp_path / "a.png")
+    assert close(decode(tmp_path / "a.png")[:, :18], RED)
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    half_and_half().convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert close(decode(tmp_path / "a.jpg")[5:15, 4:14], RED, 30)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    pixels = decode(tmp_path / "a.png")
+    assert pixels[0, 0, 0] == 0 and pixels[-1, -1, 0] == 255 and 120 < pixels[8, 0, 0] < 136
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    half_and_half().convert("L").save(tmp_path / "a.png")
+    pixels = decode(tmp_path / "a.png")
+    assert pixels.shape == (20, 40, 3) and (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(DecodeError) as caught:
+        decode(path)
+    assert str(path) in str(caught.value)
+    return caught.value.reason
+
+
+def test_what_is_no_photograph_says_why(tmp_path: Path) -> None:
+    assert reason(tmp_path / "nowhere.jpg") == "no such file"
+    assert "folder" in reason(tmp_path)
+    (tmp_path / "empty.jpg").touch()
+    assert reason(tmp_path / "empty.jpg") == "empty file"
+    (tmp_path / "text.jpg").write_text("I am no photograph")
+    assert reason(tmp_path / "text.jpg") == "not an image"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"whole{suffix}")
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    (tmp_path / f"half{suffix}").write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in reason(tmp_path / f"half{suffix}") or "damaged" in reason(tmp_path / f"half{suffix}")
+
+
+def test_enormous_files_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half_and_half().save(tmp_path / "a.png")
+    monkeypatch.setattr(module, "MAX_PIXELS", 799)
+    assert reason(tmp_path / "a.png").startswith("enormous: 40×20")

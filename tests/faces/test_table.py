@@ -1,0 +1,123 @@
+"""Layouts are read as they are; every bad row is named with its number, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from base.errors import FacecadeError
+from faces.table import FILE_MASKS, age_cap, classes, read_source, require_sound
+
+
+def photograph(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), "grey").save(path, format="PNG" if path.suffix.lower() == ".png" else "JPEG")
+
+
+def person(root: Path, folder: str, suffix: str = ".jpg", leave_out: str = "") -> None:
+    for state in FILE_MASKS:
+        if state != leave_out:
+            photograph(root / "images" / folder / f"{state}{suffix}")
+
+
+def competition(root: Path, rows: list[str]) -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "train.csv").write_text("id,gender,race,age,path\n" + "\n".join(rows) + "\n")
+    return root
+
+
+def test_the_competition_layout_in_any_case_and_suffix(tmp_path: Path) -> None:
+    root = competition(tmp_path, ["1,male,Asian,25,1_m", "2,female,Asian,60,2_f", "3,female,Asian,45,3_f"])
+    person(root, "1_m", ".JPG")
+    person(root, "2_f", ".jpeg")
+    person(root, "3_f", ".png")
+    (root / "images/1_m/._mask1.jpg").write_bytes(b"a Mac's stray file")
+    table = require_sound(read_source(root))
+    assert len(table) == 21
+    assert sorted(classes(table)[table["person"] == "2_f"]) == [5] * 5 + [11, 17]
+    assert table["path"].str.contains(r"\._").sum() == 0
+
+
+def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
+    root = competition(
+        tmp_path,
+        ["1,male,Asian,25,1_m", "2,man,Asian,25,1_m", "3,female,Asian,old,3_f", "4,female,Asian,30,4_f", "5,male,Asian,50,5_m"],
+    )
+    person(root, "1_m")
+    person(root, "3_f")
+    person(root, "5_m", leave_out="mask4")
+    photograph(root / "images/5_m/mask9.jpg")
+    photograph(root / "images/5_m/normal.png")
+    with pytest.raises(FacecadeError) as caught:
+        require_sound(read_source(root))
+    said = str(caught.value)
+    for line in (
+        "train.csv row 3: gender is 'man'", "train.csv row 3: path '1_m' stands already in row 2", "train.csv row 4: age is 'old'",
+        "train.csv row 5: no folder images/4_f", "row 6: images/5_m lacks mask4", "images/5_m/mask9.jpg: unknown file name",
+        "normal.png: a second normal",
+    ):
+        assert line in said
+    assert "7 problem(s)" in said
+
+
+def test_a_path_that_climbs_out_of_the_data_is_refused(tmp_path: Path) -> None:
+    person(tmp_path, "inside")
+    root = competition(tmp_path / "data", ["1,male,Asian,25,../../images/inside"])
+    assert [problem.where for problem in read_source(root).problems] == ["train.csv row 2"]
+
+
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("id,sex\n1,male\n")
+    with pytest.raises(FacecadeError, match=r"lacks the column\(s\) gender, age, path"):
+        read_source(tmp_path)
+
+
+def test_info_keeps_every_row_in_order(tmp_path: Path) -> None:
+    photograph(tmp_path / "images/b.jpg")
+    photograph(tmp_path / "images/a.jpg")
+    (tmp_path / "info.csv").write_text("ImageID,ans\nb.jpg,0\ngone.jpg,0\na.jpg,0\nb.jpg,0\n")
+    source = read_source(tmp_path)
+    assert source.table["id"].tolist() == ["b.jpg", "gone.jpg", "a.jpg", "b.jpg"]
+    assert [str(problem) for problem in source.problems] == [
+        "info.csv row 3: no file images/gone.jpg", "info.csv row 5: ImageID 'b.jpg' stands already in row 2",
+    ]
+
+
+def test_a_manifest(tmp_path: Path) -> None:
+    photograph(tmp_path / "x/1.jpg")
+    sheet = tmp_path / "mine.csv"
+    sheet.write_text("path,person,mask,gender,age\nx/1.jpg,ann,normal,female,33\nx/2.jpg,,half,female,33\n")
+    source = read_source(sheet)
+    assert classes(source.table).tolist() == [16]
+    assert {str(problem) for problem in source.problems} == {
+        "mine.csv row 3: no person: photographs of one person must share a name here",
+        "mine.csv row 3: mask is 'half', expected wear, incorrect, normal", "mine.csv row 3: no file 'x/2.jpg'",
+    }
+
+
+def test_photographs_alone(tmp_path: Path) -> None:
+    photograph(tmp_path / "b/2.png")
+    photograph(tmp_path / "1.JPG")
+    (tmp_path / "notes.txt").write_text("not a photograph")
+    source = read_source(tmp_path)
+    assert source.table["id"].tolist() == ["1.JPG", "b/2.png"] and not source.labelled
+    assert (classes(source.table) == -1).all()
+    assert read_source(tmp_path / "1.JPG").table["id"].tolist() == ["1.JPG"]
+
+
+def test_a_folder_above_the_data_points_down(tmp_path: Path) -> None:
+    competition(tmp_path / "train", [])
+    with pytest.raises(FacecadeError) as caught:
+        read_source(tmp_path)
+    assert caught.value.hint == f"did you mean {tmp_path / 'train'}?"
+
+
+def test_censored_ages_are_seen_and_real_ones_left_alone() -> None:
+    generator = np.random.default_rng(0)
+    real = generator.integers(18, 81, 1500).astype(float)
+    assert age_cap(real) is None
+    assert age_cap(np.minimum(real, 60)) == 60
+    assert age_cap(np.array([])) is None

@@ -1,0 +1,37 @@
+"""Augmentation is named in recipes, seeded by photograph, and refuses what it does not know."""
+
+import numpy as np
+import pytest
+
+from base.errors import FacecadeError
+from training.augment import apply, build, resize
+
+CROP = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
+LIST = [
+    {"name": "HorizontalFlip", "p": 0.5},
+    {"name": "OneOf", "p": 0.9, "transforms": [{"name": "GaussianBlur", "blur_limit": [3, 5]}, {"name": "GaussNoise"}]},
+]
+
+
+def test_the_seed_alone_decides_the_pixels() -> None:
+    first, second = build(LIST, (32, 24)), build(LIST, (32, 24))
+    for _ in range(3):  # another pipeline's past must not matter
+        apply(second, CROP, 99)
+    images = [apply(first, CROP, seed) for seed in range(20)]
+    assert images[0].shape == (32, 24, 3) and images[0].dtype == np.uint8
+    assert all((image == apply(second, CROP, seed)).all() for seed, image in enumerate(images))
+    assert len({image.tobytes() for image in images}) > 10
+
+
+def test_no_augmentation_is_the_inference_resize() -> None:
+    assert (apply(build([], (32, 24)), CROP, 0) == resize(CROP, (32, 24))).all()
+    assert resize(CROP, (64, 48)) is CROP
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [({"name": "HorizontalFlop"}, "unknown augmentation 'HorizontalFlop'"), ({"name": "HorizontalFlip", "chance": 1}, "HorizontalFlip")],
+)
+def test_mistakes_are_named(item: dict[str, object], message: str) -> None:
+    with pytest.raises(FacecadeError, match=message):
+        build([item], (8, 8))

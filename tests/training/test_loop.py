@@ -1,0 +1,105 @@
+"""Training is a function of its seed: it resumes to the same weights, whoever augments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipe import StageRecipe
+from training import loop
+from training.backbone import Backbone
+from training.checkpoint import load_weights, save_weights
+from training.losses import class_loss
+from training.loop import Lessons, fit, learning_rate
+from training.predict import predict
+
+RECIPE = StageRecipe(backbone="test_efficientnet", size=(32, 32), epochs=3, batch_size=8, lr=1e-2, ema=0.9, dropout=0.3)
+FLIP = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "RandomBrightnessContrast", "p": 0.5}]
+
+
+def lessons() -> Lessons:
+    """Forty photographs, half of them bright: something to learn."""
+    generator = np.random.default_rng(0)
+    target = np.arange(40) % 2
+    crops = (generator.integers(0, 100, (40, 32, 32, 3)) + 120 * target[:, None, None, None]).astype(np.uint8)
+    rows = np.arange(40)
+    return Lessons(
+        rows, target.astype(np.float32), np.ones(40, np.float32), np.array([f"p{i // 4}" for i in range(40)]), target, crops, rows
+    )
+
+
+def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout)
+    kept = fit(backbone, lessons(), class_loss("ce"), recipe, FLIP, 7, folder / "s.safetensors", folder / "h.jsonl", "t", workers)
+    return {key: value.clone() for key, value in kept.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = train(tmp_path / "whole")
+    real = loop.save_state
+    for stop_after in (1, 2):
+        folder = tmp_path / f"broken{stop_after}"
+        folder.mkdir()
+
+        def dying(*arguments: object, stop: int = stop_after) -> None:
+            real(*arguments)  # type: ignore[arg-type]
+            if len(arguments[-1]["history"]) == stop:  # type: ignore[index]
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "save_state", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder)
+        monkeypatch.setattr(loop, "save_state", real)
+        assert same(whole, train(folder))
+        assert (folder / "h.jsonl").read_text() == (tmp_path / "whole/h.jsonl").read_text()
+
+
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    assert same(train(tmp_path / "a"), train(tmp_path / "b", workers=2))
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    data = lessons()
+    backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
+    recipe = RECIPE.model_copy(update={"epochs": 8, "dropout": 0.0})
+    kept = fit(backbone, data, class_loss("ce"), recipe, [], 7, tmp_path / "s.safetensors", tmp_path / "h.jsonl", "t")
+    _, logits = predict(kept, data.crops, data.rows, RECIPE.size, flip=True)
+    assert (logits.argmax(1) == data.target).mean() > 0.95
+
+
+def test_outputs_do_not_depend_on_company() -> None:
+    data = lessons()
+    torch.manual_seed(1)
+    backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
+    embedding, logits = predict(backbone, data.crops, np.arange(40), RECIPE.size, flip=True)
+    order = np.random.default_rng(0).permutation(40)
+    shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE.size, flip=True)
+    assert (shuffled == logits[order]).all() and (shuffled_embedding == embedding[order]).all()
+    alone = np.concatenate([predict(backbone, data.crops, np.array([row]), RECIPE.size, flip=True)[1] for row in range(5)])
+    assert (alone == logits[:5]).all()
+
+
+def test_weights_survive_the_disk(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first, second = (Backbone(RECIPE.backbone, 2, RECIPE.size) for _ in range(2))
+    save_weights(tmp_path / "w.safetensors", first)
+    load_weights(tmp_path / "w.safetensors", second)
+    assert same(first.state_dict(), second.state_dict())
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    rates = [learning_rate(step / 100, 1.0, 0.1) for step in range(101)]
+    assert max(rates) == pytest.approx(1.0) and rates.index(max(rates)) == 10
+    assert rates[5] == pytest.approx(0.5) and rates[55] == pytest.approx(0.5) and rates[-1] == pytest.approx(0.0)
+    assert learning_rate(0.0, 1.0, 0.0) == 1.0

@@ -1,0 +1,39 @@
+"""Epochs are functions of seed and number, and show what was asked for."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.sampling import epoch_rows
+
+PERSON = np.repeat([f"p{i}" for i in range(30)], 7)
+STRATUM = np.r_[np.zeros(140), np.ones(49), np.full(21, 2)].astype(np.int64)
+ROWS = np.arange(210)
+
+
+@given(st.integers(1, 6), st.integers(0, 1000), st.integers(0, 5))
+def test_per_person_draws_that_many_of_each_without_repeats(count: int, seed: int, epoch: int) -> None:
+    rows = epoch_rows(ROWS, PERSON, STRATUM, count, 0.0, seed, epoch)
+    assert len(set(rows)) == len(rows) == 30 * count
+    assert set(np.unique(PERSON[rows], return_counts=True)[1]) == {count}
+
+
+def test_epochs_differ_and_repeat() -> None:
+    first = epoch_rows(ROWS, PERSON, STRATUM, 0, 0.0, 1, 0)
+    assert sorted(first) == list(ROWS)
+    assert (first == epoch_rows(ROWS, PERSON, STRATUM, 0, 0.0, 1, 0)).all()
+    assert (first != epoch_rows(ROWS, PERSON, STRATUM, 0, 0.0, 1, 1)).any()
+
+
+def test_balance_evens_the_classes_out() -> None:
+    drawn = np.concatenate([epoch_rows(ROWS, PERSON, STRATUM, 0, 1.0, 3, epoch) for epoch in range(60)])
+    share = np.bincount(STRATUM[drawn]) / len(drawn)
+    assert np.abs(share - 1 / 3).max() < 0.02
+    half = np.concatenate([epoch_rows(ROWS, PERSON, STRATUM, 0, 0.5, 3, epoch) for epoch in range(60)])
+    wanted = np.sqrt([140, 49, 21]) / np.sqrt([140, 49, 21]).sum()
+    assert np.abs(np.bincount(STRATUM[half]) / len(half) - wanted).max() < 0.02
+
+
+def test_only_the_rows_given() -> None:
+    some = np.arange(0, 210, 3)
+    assert set(epoch_rows(some, PERSON, STRATUM, 2, 0.5, 0, 0)) <= set(some)
