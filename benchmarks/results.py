@@ -1,0 +1,90 @@
+"""Run the whole job on real photographs, step by step, and write benchmarks/RESULTS.md from what it left.
+
+    python benchmarks/results.py ../shared/data/faces --recipe recipes/cpu.toml
+
+Each step is the command a user would type, timed, with its peak memory. A step that is done is not run
+again, so a run that was cut goes on. Scores are read from the artifacts; nothing here is typed in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+STAGES = ("mask", "gender", "age-male", "age-female")
+
+
+def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
+    """Run a command of cli.py; its wall time and peak memory. Raises where it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with open(log, "ab") as file:
+        process = subprocess.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise click.ClickException(f"{name} failed; see {log}")
+    return {
+        "step": name, "command": "python cli.py " + " ".join(arguments),
+        "seconds": round(time.monotonic() - started, 1), "peak_mib": round(usage.ru_maxrss / 1024), "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """The commit that runs, with a mark where the tree differs from it."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return said.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """The processor, cores, memory and Python that ran."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/cpu.toml"), show_default=True)
+@click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("output"), show_default=True)
+def main(data: Path, recipe: Path, artifacts: Path, output: Path) -> None:
+    """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md."""
+    where = ["--artifacts", str(artifacts)]
+    first = ["--data", str(data / "train"), "--recipe", str(recipe)]
+    plan = [(f"fit-stage {stage}", ["fit-stage", stage, "--resume", *where]) for stage in STAGES]
+    plan[0] = (plan[0][0], ["fit-stage", STAGES[0], "--resume", *first, *where])
+    plan += [
+        ("fit-meta", ["fit-meta", *where]),
+        ("infer", ["infer", str(data / "eval"), *where, "--output", str(output)]),
+        ("evaluate", ["evaluate", str(output / "submission.csv"), str(data / "eval/eval_labels.csv"), "--output", str(output)]),
+    ]
+    record = artifacts / "steps.json"
+    steps: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
+    done = {step["step"] for step in steps}
+    for name, arguments in plan:
+        if name in done:
+            continue
+        click.echo(f"{time.strftime('%H:%M:%S')} {name}", err=True)
+        steps.append({**run_step(name, arguments, artifacts / "steps.log"), "machine": machine()})
+        record.write_text(json.dumps(steps, indent=2))
+
+    from report.results import render
+
+    target = ROOT / "benchmarks/RESULTS.md"
+    limits = ROOT / "benchmarks/LIMITS.md"
+    target.write_text(render(artifacts, output, steps, recipe, limits.read_text() if limits.exists() else ""))
+    click.echo(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A results page in Markdown, read from what a run left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from base.artifact import read_json
+from faces.labels import class_name
+
+SCORES = ("macro-F1", "accuracy", "mask accuracy", "gender accuracy", "band accuracy", "age MAE")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def interval(value: dict[str, float], digits: int = 4) -> str:
+    """A score with its 95 % interval."""
+    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path, limits: str) -> str:
+    """The page: how it was run, what it scored, what each part is worth.
+
+    Args:
+        artifacts, output: folders of the run and of its `infer` and `evaluate`.
+        steps: what was run: step, command, seconds, peak_mib, commit, machine.
+        limits: text that closes the page, in words.
+    """
+    combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
+    nested, scored = combiner["nested_choice"], evaluation["score"]
+    total = sum(step["seconds"] for step in steps)
+    commits = ", ".join(sorted({step["commit"] for step in steps}))
+    fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
+    digits = {"age MAE": 2}
+    agree = [
+        [
+            name, interval(nested[name], digits.get(name, 4)),
+            interval(scored[name], digits.get(name, 4)) if name in scored else "-",
+            _overlap(nested[name], scored[name]) if name in scored else "-",
+        ]
+        for name in SCORES
+    ]
+    ways = [
+        [("**" + name + "**") if name == combiner["way"] else name, interval(score["macro-F1"]), interval(score["accuracy"])]
+        for name, score in combiner["nested"].items()
+    ]
+    classes = [
+        [str(label), class_name(label), _f1(inside), _f1(outside), str(count)]
+        for label, (inside, outside, count) in enumerate(
+            zip(combiner["per_class_f1"], evaluation["per_class_f1"], evaluation["per_class_count"], strict=True)
+        )
+    ]
+    gain = combiner["gain_over_hard_cascade"]
+    return "\n".join(
+        [
+            f"# Results of `{recipe}` on real photographs", "",
+            f"Machine: {steps[0]['machine']}. Commit: {commits}. Written by `python benchmarks/results.py`;",
+            "every number is read from the run's artifacts. Intervals are 95 %, by bootstrap over people.", "",
+            "## Steps", "",
+            table(
+                ["step", "command", "wall time", "peak memory"],
+                [[s["step"], f"`{s['command']}`", _minutes(s["seconds"]), f"{s['peak_mib']} MiB"] for s in steps],
+            ),
+            "", f"Fitting (stages and combiner): **{_minutes(fits)}**; all steps: **{_minutes(total)}**.", "",
+            "## Scores", "",
+            "*Nested* is what the run promised before it saw the eval set: stages, cuts, rule, weights and the choice",
+            f"among the ways below are all learned without the people scored. *Eval* is {evaluation['photographs']} photographs of",
+            f"{evaluation['people']} people whom nothing was fitted or chosen on.", "",
+            table(["score", "nested out-of-fold", "eval", "intervals overlap"], agree), "",
+            "## Combiner against rules, and what the embeddings are worth", "",
+            "Nested macro-F1 and accuracy on the same rows; the kept way in bold. *Raw* embeddings are in each fold's own",
+            "basis, *aligned* ones rotated onto fold 0 (orthogonal Procrustes).", "",
+            table(["way of combining", "macro-F1", "accuracy"], ways), "",
+            f"The kept way is ahead of the hard cascade by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1 (paired).", "",
+            "## Stages, on the people each fold held out", "", _stages(artifacts), "",
+            "Cuts in years, learned out of fold: "
+            + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items()) + ".", "",
+            "## F1 of each class", "",
+            table(["class", "meaning", "nested", "eval", "photographs in eval"], classes), "",
+            limits,
+        ]
+    )
+
+
+def _stages(artifacts: Path) -> str:
+    metas = [read_json(path) for path in sorted(artifacts.glob("stages/*/fold*/meta.json"))]
+    return table(
+        ["stage", "fold", "backbone", "size", "score", "training time"],
+        [
+            [
+                meta["stage"], str(meta["fold"]), meta["recipe"]["backbone"], "×".join(map(str, meta["recipe"]["size"])),
+                ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()), _minutes(meta["seconds"]),
+            ]
+            for meta in metas
+        ],
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _f1(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _overlap(first: dict[str, float], second: dict[str, float]) -> str:
+    return "yes" if first["low"] <= second["high"] and second["low"] <= first["high"] else "**no**"

@@ -1,0 +1,72 @@
+"""Crops are made once, found by content, and survive a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faces import store as module
+from faces.crop import crop
+from faces.decode import DecodeError, decode
+from faces.store import Entry, FaceStore
+from faces.synthetic import draw_face
+from recipe import Face
+
+FACE = Face(detector="centre", size=(40, 30))
+
+
+def drawings(folder: Path, count: int) -> list[Path]:
+    paths = []
+    for number in range(count):
+        paths.append(folder / f"{number}.png")
+        draw_face("normal", "male", 40, number, 0).save(paths[-1])
+    return paths
+
+
+def rows_of(entries: list[Entry | DecodeError]) -> list[int]:
+    return [entry.row for entry in entries if isinstance(entry, Entry)]
+
+
+def test_crops_are_those_of_the_files_in_order(tmp_path: Path) -> None:
+    paths = drawings(tmp_path, 12)
+    store = FaceStore(tmp_path / "cache", FACE)
+    entries = store.fill(paths, workers=4)
+    for path, row in zip(paths, rows_of(entries), strict=True):
+        assert (store.crops()[row] == crop(decode(path), None, FACE)).all()
+
+
+def test_nothing_is_decoded_twice_not_even_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = drawings(tmp_path, 4)
+    FaceStore(tmp_path / "cache", FACE).fill(paths)
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(paths[2].read_bytes())
+    monkeypatch.setattr(module, "decode", lambda path: pytest.fail(f"decoded {path} again"))
+    again = FaceStore(tmp_path / "cache", FACE)
+    assert rows_of(again.fill([*paths, copy])) == [0, 1, 2, 3, 2]
+
+
+def test_bad_files_are_answered_in_place(tmp_path: Path) -> None:
+    paths = drawings(tmp_path, 3)
+    paths[1].write_bytes(b"")
+    entries = FaceStore(tmp_path / "cache", FACE).fill([*paths, tmp_path / "gone.png"])
+    assert [type(entry) for entry in entries] == [Entry, DecodeError, Entry, DecodeError]
+
+
+@pytest.mark.parametrize("cut", [1, 25])
+def test_a_kill_while_writing_loses_one_crop_at_most(tmp_path: Path, cut: int) -> None:
+    paths = drawings(tmp_path, 6)
+    whole = FaceStore(tmp_path / "cache", FACE)
+    whole.fill(paths)
+    before = np.array(whole.crops())
+    index = whole.folder / "index.jsonl"
+    index.write_bytes(index.read_bytes()[:-cut])  # the last line was not written to its end
+    resumed = FaceStore(tmp_path / "cache", FACE)
+    assert rows_of(resumed.fill(paths)) == list(range(6))
+    assert (resumed.crops() == before).all()
+    assert rows_of(FaceStore(tmp_path / "cache", FACE).fill(paths)) == list(range(6))
+
+
+def test_another_geometry_is_another_store(tmp_path: Path) -> None:
+    assert FaceStore(tmp_path, FACE).folder != FaceStore(tmp_path, Face(detector="centre", size=(40, 32))).folder

@@ -1,0 +1,322 @@
+"""The three verbs as a person calls them, with good input and bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import TINY, call, succeed
+from PIL import Image
+
+from cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = sorted(main.commands)
+
+
+@pytest.fixture(scope="session")
+def answered(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of `infer` on the drawn eval set."""
+    output = tmp_path_factory.mktemp("answered")
+    succeed("infer", drawn / "eval", "--artifacts", fitted, "--output", output)
+    return output
+
+
+def copy_run(fitted: Path, to: Path) -> Path:
+    shutil.copytree(fitted, to, ignore=shutil.ignore_patterns(".lock"))
+    return to
+
+
+def test_submission_answers_every_row_in_order(answered: Path, drawn: Path) -> None:
+    asked = pd.read_csv(drawn / "eval/info.csv")
+    submission = pd.read_csv(answered / "submission.csv")
+    assert list(submission.columns) == ["ImageID", "ans"]
+    assert submission["ImageID"].tolist() == asked["ImageID"].tolist()
+    assert submission["ans"].between(0, 17).all()
+
+
+def test_predictions_say_the_parts_of_each_answer(answered: Path) -> None:
+    table = pd.read_csv(answered / "predictions.csv", keep_default_na=False)
+    probability = table[[f"p{label}" for label in range(18)]].to_numpy(float)
+    assert abs(probability.sum(1) - 1).max() < 1e-3
+    masks, genders, bands = ["wear", "incorrect", "normal"], ["male", "female"], ["<30", "30-59", ">=60"]
+    for row in table.itertuples():
+        assert row.ans == 6 * masks.index(row.mask) + 3 * genders.index(row.gender) + bands.index(row.band)
+        assert float(row.confidence) == pytest.approx(probability[row.Index, row.ans], abs=1e-3)
+        assert min(row.age_if_male, row.age_if_female) - 0.01 <= row.age <= max(row.age_if_male, row.age_if_female) + 0.01
+    assert (table["flags"] == "").all()
+
+
+def test_evaluate_scores_and_writes(answered: Path, drawn: Path, tmp_path: Path) -> None:
+    labels = drawn / "eval/eval_labels.csv"
+    result = json.loads(succeed("evaluate", answered / "submission.csv", labels, "--output", tmp_path, "--json"))
+    assert result == json.loads((tmp_path / "evaluation.json").read_text())
+    both = pd.read_csv(answered / "submission.csv").merge(pd.read_csv(labels), on="ImageID")
+    assert result["score"]["accuracy"]["value"] == pytest.approx((both["ans_x"] == both["ans_y"]).mean(), abs=1e-6)
+    assert "age MAE" in result["score"] and result["people"] == 12
+    assert "macro-F1" in succeed("evaluate", answered / "predictions.csv", labels, "--output", tmp_path)
+
+
+def test_the_same_seed_gives_the_same_bytes(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
+    """Another run from nothing, with other worker counts: the same submission and predictions."""
+    artifacts = tmp_path / "again"
+    recipe = ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, "--workers", 1]
+    succeed("fit-stage", "all", "--data", drawn / "train", *recipe, *TINY)
+    succeed("fit-meta", "--artifacts", artifacts)
+    succeed("infer", drawn / "eval", "--artifacts", artifacts, "--output", tmp_path, "--workers", 5)
+    for name in ("submission.csv", "predictions.csv"):
+        assert (tmp_path / name).read_bytes() == (answered / name).read_bytes()
+
+
+def test_answers_do_not_depend_on_what_else_is_asked(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(answered / "predictions.csv", keep_default_na=False).set_index("ImageID")
+    one = table.index[5]
+    succeed("infer", drawn / "eval/images" / one, "--artifacts", fitted, "--output", tmp_path)
+    alone = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False).set_index("ImageID")
+    assert alone.loc[one].equals(table.loc[one])
+
+
+def test_a_killed_run_resumes_to_the_same_result(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the stages, then --resume: every weight as in the unbroken run."""
+    artifacts = tmp_path / "killed"
+    command = [sys.executable, "cli.py", "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml"]
+    command += ["--artifacts", artifacts, *TINY]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waited_for = artifacts / "stages/mask/fold1/meta.json"
+    deadline = time.monotonic() + 120
+    while not waited_for.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert waited_for.exists() and not (artifacts / "stages/age-female/fold1/meta.json").exists()
+    succeed("fit-stage", "all", "--resume", "--artifacts", artifacts)
+    weights = sorted(path.relative_to(fitted) for path in fitted.rglob("weights.safetensors"))
+    assert len(weights) == 8
+    for path in weights:
+        assert (artifacts / path).read_bytes() == (fitted / path).read_bytes(), path
+
+
+def test_artifacts_hold_no_pickle_and_say_what_made_them(fitted: Path) -> None:
+    suffixes = {path.suffix for path in fitted.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".jsonl", ".csv", ".npz", ".ubj", ".safetensors", ".u8", ""}
+    for meta in fitted.rglob("meta.json"):
+        record = json.loads(meta.read_text())
+        assert record["versions"]["torch"] and "seed" in record and "recipe" in record
+    assert not list(fitted.rglob(".*.npz")), "a temporary file was left"
+
+
+def test_what_cannot_be_seen_is_answered_and_flagged(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
+    data = tmp_path / "eval"
+    shutil.copytree(drawn / "eval", data)
+    ids = pd.read_csv(data / "info.csv")["ImageID"].tolist()
+    (data / "images" / ids[0]).unlink()
+    (data / "images" / ids[1]).write_bytes(b"")
+    whole = (data / "images" / ids[2]).read_bytes()
+    (data / "images" / ids[2]).write_bytes(whole[: len(whole) // 3])
+    (data / "images" / ids[3]).write_text("no image")
+    summary = json.loads(succeed("infer", data, "--artifacts", fitted, "--output", tmp_path, "--json"))
+    assert summary["flags"] == {"unreadable": 3, "no-file": 1}
+    table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert table["ImageID"].tolist() == ids
+    assert table["flags"][:4].str.split(":").str[0].tolist() == ["no-file", "unreadable", "unreadable", "unreadable"]
+    assert table["ans"][:4].nunique() == 1 and (table["age"][:4] == "").all()
+    before = pd.read_csv(answered / "predictions.csv", keep_default_na=False)
+    assert table[4:].astype(str).equals(before[4:].astype(str))
+
+
+def test_all_of_it_unreadable_still_answers(fitted: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path)
+    assert len(pd.read_csv(tmp_path / "submission.csv")) == 1
+
+
+def test_photographs_that_were_trained_on_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    source = sorted((drawn / "train/images").glob("*/mask1.jpg"))[:3]
+    rows = ["ImageID,ans"]
+    (tmp_path / "seen").mkdir()
+    for number, path in enumerate(source):
+        shutil.copy(path, tmp_path / f"seen/{number}.jpg")
+        rows.append(f"{number}.jpg,{number}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    succeed("infer", tmp_path / "seen", "--artifacts", fitted, "--output", tmp_path)
+    assert (pd.read_csv(tmp_path / "predictions.csv")["flags"] == "trained-on").all()
+    result = call("evaluate", tmp_path / "submission.csv", tmp_path / "labels.csv", "--output", tmp_path)
+    assert result.exit_code == 1 and "trained on" in result.stderr and "macro-F1" not in result.stdout
+
+
+def test_odd_but_sound_photographs_are_answered(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    face = Image.open(next((drawn / "eval/images").iterdir()))
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    face.convert("CMYK").save(folder / "cmyk.jpg")
+    face.convert("L").save(folder / "grey.png")
+    face.convert("RGBA").save(folder / "alpha.png")
+    face.resize((900, 1200)).save(folder / "large.JPEG")
+    face.resize((5, 7)).save(folder / "tiny.png")
+    succeed("infer", folder, "--artifacts", fitted, "--output", tmp_path)
+    table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert len(table) == 5 and (table["flags"] == "").all()
+
+
+def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
+    listed = json.loads(succeed("ls", "--artifacts", fitted, "--json"))
+    assert [item["state"] for item in listed["fits"]] == ["fitted"] * 8 and listed["combiner"]["state"] == "fitted"
+    assert "nested macro-F1" in succeed("ls", "--artifacts", fitted)
+
+
+def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fitted: Path, tmp_path: Path) -> None:
+    run = copy_run(fitted, tmp_path / "run")
+    succeed("fit-stage", "gender", "--fold", 0, "--set", "lr=2e-3", "--artifacts", run)
+    states = {(item["stage"], item["fold"]): item["state"] for item in json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]}
+    assert states["gender", 0] == "fitted" and states["gender", 1] == "stale" and states["mask", 0] == "fitted"
+    (run / "stages/mask/fold1/meta.json").unlink()
+    for command in (["fit-meta"], ["infer", "anywhere"]):
+        result = call(*command, "--artifacts", run)
+        assert result.exit_code == 1
+        assert "gender: fold 1 stale" in result.stderr and "mask: fold 1 missing" in result.stderr
+        assert "python cli.py fit-stage gender --resume" in result.stderr
+    succeed("fit-stage", "mask", "gender", "--resume", "--artifacts", run)
+    result = call("infer", "anywhere", "--artifacts", run)
+    assert "the combiner is stale" in result.stderr and "fit-meta" in result.stderr
+
+
+def test_a_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    run = copy_run(fitted, tmp_path / "run")
+    (run / "stages/mask/fold0/weights.safetensors").write_bytes(b"\0" * 100)
+    result = call("infer", drawn / "eval", "--artifacts", run, "--output", tmp_path)
+    assert result.exit_code == 1 and "fold0/weights.safetensors is damaged" in result.stderr
+    (run / "stages/mask/fold0/outputs.npz").write_bytes(b"PK\3\4 not an archive")
+    result = call("fit-meta", "--artifacts", run)
+    assert result.exit_code == 1 and "outputs.npz" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_dry_run_writes_nothing(drawn: Path, tmp_path: Path) -> None:
+    said = succeed("fit-stage", "mask", "--data", drawn / "train", "--artifacts", tmp_path / "none", "--dry-run", *TINY)
+    assert said.splitlines() == ["would fit mask fold 0 (now missing)", "would fit mask fold 1 (now missing)"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_artifacts_and_output_come_from_the_environment(fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACECADE_ARTIFACTS", str(fitted))
+    monkeypatch.setenv("FACECADE_OUTPUT", str(tmp_path / "there"))
+    succeed("infer", next((drawn / "eval/images").iterdir()))
+    assert (tmp_path / "there/submission.csv").exists()
+
+
+BAD_CALLS = [
+    (["fit-stage", "mask", "--artifacts", "nowhere"], 1, "--data DATA"),
+    (["fit-stage", "maks", "--data", "{drawn}/train"], 1, "did you mean mask?"),
+    (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "stages.mask.epoch=2"], 1, "did you mean epochs"),
+    (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "epochs=many"], 1, "stages.mask.epochs"),
+    (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "epochs"], 1, "expected key=value"),
+    (["fit-stage", "mask", "--data", "{drawn}/train", "--recipe", "recipes/cpy.toml"], 1, "recipes/cpu.toml"),
+    (["fit-stage", "mask", "--data", "{drawn}/eval"], 1, "no labels"),
+    (["fit-stage", "mask", "--data", "{drawn}"], 1, "did you mean"),
+    (["fit-stage", "mask", "--artifacts", "{fitted}", "--fold", "7"], 1, "folds 0 to 1"),
+    (["fit-stage", "mask", "--artifacts", "{fitted}", "--set", "folds=3"], 1, "begin the run anew"),
+    (["fit-stage", "mask", "--artifacts", "{fitted}", "--device", "cuda"], 1, "--device cpu"),
+    (["fit-stage"], 2, "Missing argument"),
+    (["fit-stagge", "mask"], 2, "No such command"),
+    (["fit-meta", "--artifacts", "nowhere"], 1, "holds no run"),
+    (["infer", "nowhere", "--artifacts", "{fitted}"], 1, "nowhere does not exist"),
+    (["evaluate", "nowhere.csv", "{drawn}/eval/info.csv"], 1, "nowhere.csv does not exist"),
+    (["evaluate", "{drawn}/eval/info.csv", "{drawn}/eval/info.csv"], 1, "a form to fill in"),
+    (["evaluate", "{drawn}/train/train.csv", "{drawn}/eval/eval_labels.csv"], 1, "lacks the column(s) ImageID, ans"),
+    (["check", "nowhere"], 1, "nowhere does not exist"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), BAD_CALLS, ids=[" ".join(case[0])[:60] for case in BAD_CALLS])
+def test_mistakes_are_answered_in_words(arguments: list[str], code: int, said: str, drawn: Path, fitted: Path, tmp_path: Path) -> None:
+    filled = [argument.format(drawn=drawn, fitted=fitted) for argument in arguments]
+    if arguments[0] == "fit-stage" and "--artifacts" not in arguments and len(arguments) > 1:
+        filled += ["--artifacts", str(tmp_path / "a")]
+    result = call(*filled)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr and "Traceback" not in result.output
+    assert not (tmp_path / "a/run.json").exists()
+
+
+def test_evaluate_names_bad_rows(drawn: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "s.csv"
+    sheet.write_text("ImageID,ans\na.jpg,3\nb.jpg,18\nc.jpg,old\na.jpg,4\n")
+    result = call("evaluate", sheet, drawn / "eval/eval_labels.csv")
+    for line in ("row 3: ans is '18'", "row 4: ans is 'old'", "row 5: ImageID 'a.jpg' stands twice"):
+        assert line in result.stderr
+    sheet.write_text("ImageID,ans\na.jpg,3\n")
+    result = call("evaluate", sheet, drawn / "eval/eval_labels.csv")
+    assert "lacks 84 of the labelled photographs" in result.stderr
+
+
+def test_bad_photographs_stop_training_unless_told_to_go_on(drawn: Path, tmp_path: Path) -> None:
+    data = tmp_path / "train"
+    shutil.copytree(drawn / "train", data)
+    bad = sorted((data / "images").iterdir())[0]
+    (bad / "mask1.jpg").write_bytes(b"")
+    (bad / "mask2.jpg").write_text("no image")
+    arguments = ["fit-stage", "mask", "--fold", 0, "--data", data, "--recipe", "recipes/demo.toml", "--artifacts", tmp_path / "a", *TINY]
+    result = call(*arguments)
+    assert result.exit_code == 1 and "2 photograph(s) cannot be read" in result.stderr
+    assert "mask1.jpg: empty file" in result.stderr and "mask2.jpg: not an image" in result.stderr
+    result = call(*arguments, "--skip-bad")
+    assert result.exit_code == 0 and result.stderr.count("skipped: ") == 2
+    assert len(pd.read_csv(tmp_path / "a/table.csv")) == 24 * 7 - 2
+
+
+def test_check_counts_and_names_everything_bad(drawn: Path, tmp_path: Path) -> None:
+    good = json.loads(succeed("check", drawn / "train", "--json"))
+    assert good["photographs"] == 168 and good["people"] == 24 and good["problems"] == []
+    assert sum(item["photographs"] for item in good["classes"]) == 168
+    data = tmp_path / "eval"
+    shutil.copytree(drawn / "eval", data)
+    ids = pd.read_csv(data / "info.csv")["ImageID"].tolist()
+    (data / "images" / ids[0]).unlink()
+    (data / "images" / ids[1]).write_bytes(b"")
+    result = call("check", data)
+    assert result.exit_code == 1
+    assert f"info.csv row 2: no file images/{ids[0]}" in result.stdout and f"{ids[1]}: empty file" in result.stdout
+    assert "2 problem(s)" in result.stdout
+
+
+def test_corrections_change_the_run_and_say_so(drawn: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "c.csv"
+    sheet.write_text("id,field,value\n000000,age,33\n999999,gender,male\n")
+    arguments = ["fit-stage", "mask", "--fold", 0, "--data", drawn / "train", "--recipe", "recipes/demo.toml", *TINY]
+    result = call(*arguments, "--artifacts", tmp_path / "a", "--corrections", sheet)
+    assert result.exit_code == 0 and "000000: age" in result.stderr and "999999: nobody of that id here" in result.stderr
+    table = pd.read_csv(tmp_path / "a/table.csv", dtype={"id": str})
+    assert (table.loc[table["id"] == "000000", "age"] == 33).all()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_ends_in_an_example(command: str) -> None:
+    said = succeed(command, "--help")
+    assert "Example:" in said
+    example = said.split("Example:")[1].strip().splitlines()[0].strip()
+    assert example.startswith(f"python cli.py {command} ")
+    words = example.removeprefix("python cli.py ").split("&&")[0].split()
+    parser = main.commands[command].make_parser(main.make_context("cli", [], resilient_parsing=True))
+    parser.parse_args(args=words[1:])  # raises for an option that is not there
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, cli\ntry: cli.main(['fit-stage', '--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'pandas', 'numpy', 'xgboost', 'timm', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--debug", "ls", "--artifacts", str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ},
+    )
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -1,0 +1,75 @@
+"""Imports run one way, and what must stay light stays light."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "base": set(),
+    "recipe": {"base"},
+    "faces": {"base", "recipe"},
+    "report": {"base", "faces"},
+    "run": {"base", "recipe", "faces"},
+    "training": {"base", "recipe"},
+    "stages": {"base", "recipe", "faces", "training"},
+    "combiner": {"base", "recipe", "faces", "report"},
+    "inference": {"base", "recipe", "faces", "stages", "combiner"},
+    "pipeline": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference"},
+    "cli": {"base", "recipe", "faces", "report", "run", "pipeline"},
+}
+"""Every part of the project, and the other parts it may import."""
+
+HEAVY = {
+    "combiner": {"torch", "timm", "albumentations"},
+    "report": {"torch", "timm", "albumentations", "xgboost"},
+    "base": {"torch", "timm", "albumentations", "xgboost"},
+    "recipe": {"torch", "timm", "albumentations", "xgboost", "numpy", "pandas"},
+}
+
+
+def files(part: str) -> list[Path]:
+    return sorted((ROOT / part).rglob("*.py")) if (ROOT / part).is_dir() else [ROOT / f"{part}.py"]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of everything a file imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_part_is_listed() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    modules = {path.stem for path in ROOT.glob("*.py")}
+    assert packages | modules == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("part", sorted(MAY_IMPORT))
+def test_imports_run_one_way(part: str) -> None:
+    for path in files(part):
+        others = imported(path) & set(MAY_IMPORT) - {part}
+        assert others <= MAY_IMPORT[part], f"{path.relative_to(ROOT)} imports {others - MAY_IMPORT[part]}"
+        assert not imported(path) & HEAVY.get(part, set()), path
+
+
+def test_one_file_imports_albumentations() -> None:
+    users = [path.relative_to(ROOT).as_posix() for part in MAY_IMPORT for path in files(part) if "albumentations" in imported(path)]
+    assert users == ["training/augment.py"]
+
+
+def test_cli_imports_at_its_head_only_what_is_light() -> None:
+    head = {
+        alias.name.partition(".")[0] if isinstance(node, ast.Import) else (node.module or "").partition(".")[0]
+        for node in ast.parse((ROOT / "cli.py").read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert head <= {"__future__", "json", "os", "sys", "pathlib", "typing", "click"}
