@@ -73,7 +73,7 @@ class StageRecipe(Section):
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth (arXiv:1603.09382)."""
     ema: float = Field(0.99, ge=0, lt=1)
-    """Decay of the averaged weights that are kept; 0 keeps the last weights."""
+    """Decay of the averaged weights that are kept, reached gradually; 0 keeps the last weights."""
     clip_grad: float = Field(5.0, gt=0)
     per_person: int = Field(0, ge=0)
     """Photographs of a person seen in an epoch, drawn anew each time; 0 = all of them."""

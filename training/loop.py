@@ -92,7 +92,7 @@ def fit(
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = timm.optim.param_groups_weight_decay(backbone, recipe.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-    average = AveragedModel(backbone, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+    average = AveragedModel(backbone, multi_avg_fn=warming_average(recipe.ema), use_buffers=True)
     modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
     lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
 
@@ -138,6 +138,16 @@ def fit(
             write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
     kept: Backbone = average.module if recipe.ema else backbone  # type: ignore[assignment]
     return kept.eval()
+
+
+def warming_average(decay: float) -> Callable[[Any, Any, Tensor], None]:
+    """An exponential moving average whose decay rises to `decay`: the first steps are soon forgotten."""
+
+    def update(averaged: Any, current: Any, count: Tensor) -> None:
+        seen = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + seen) / (10 + seen)))(averaged, current, count)
+
+    return update
 
 
 def learning_rate(progress: float, peak: float, warmup: float) -> float:
