@@ -12,17 +12,30 @@ from typing import Any
 import click
 
 ARTIFACTS = click.option(
-    "--artifacts", type=click.Path(path_type=Path, file_okay=False), default=Path("artifacts"), show_default=True,
-    envvar="FACECADE_ARTIFACTS", show_envvar=True, help="Folder of the run: fits, folds, caches.",
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts"),
+    show_default=True,
+    envvar="FACECADE_ARTIFACTS",
+    show_envvar=True,
+    help="Folder of the run: fits, folds, caches.",
 )
 OUTPUT = click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("output"), show_default=True,
-    envvar="FACECADE_OUTPUT", show_envvar=True, help="Folder to write results to.",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("output"),
+    show_default=True,
+    envvar="FACECADE_OUTPUT",
+    show_envvar=True,
+    help="Folder to write results to.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 WORKERS = click.option(
-    "--workers", type=click.IntRange(1), default=min(16, os.cpu_count() or 1), show_default="cores, at most 16",
+    "--workers",
+    type=click.IntRange(1),
+    default=min(16, os.cpu_count() or 1),
+    show_default="cores, at most 16",
     help="Threads that decode; on a GPU also processes that augment. Does not change a result.",
 )
 
@@ -51,7 +64,9 @@ class Group(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"Error: {type(error).__name__}: {error}", err=True)
-            click.echo("Next: this should not happen; run again as `cli.py --debug …` and report the traceback", err=True)
+            click.echo(
+                "Next: this should not happen; run again as `cli.py --debug …` and report the traceback", err=True
+            )
             ctx.exit(1)
 
 
@@ -95,7 +110,9 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 @click.option("--recipe", type=click.Path(path_type=Path), help="Recipe to begin with.  [default: recipes/cpu.toml]")
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit this fold alone (may be repeated).")
 @click.option("--resume", is_flag=True, help="Keep what is fitted already, and go on from checkpoints.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as stages.mask.lr=1e-3.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as stages.mask.lr=1e-3."
+)
 @click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
 @click.option("--corrections", type=click.Path(path_type=Path), help="CSV of label corrections: id,field,value.")
 @click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
@@ -105,9 +122,20 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 @WORKERS
 @JSON
 def fit_stage(
-    stages: tuple[str, ...], data: Path | None, recipe: Path | None, folds: tuple[int, ...], resume: bool,
-    settings: tuple[str, ...], weights: str | None, corrections: Path | None, skip_bad: bool, dry_run: bool,
-    artifacts: Path, device: str, workers: int, as_json: bool,
+    stages: tuple[str, ...],
+    data: Path | None,
+    recipe: Path | None,
+    folds: tuple[int, ...],
+    resume: bool,
+    settings: tuple[str, ...],
+    weights: str | None,
+    corrections: Path | None,
+    skip_bad: bool,
+    dry_run: bool,
+    artifacts: Path,
+    device: str,
+    workers: int,
+    as_json: bool,
 ) -> None:
     """Train STAGE (mask, gender, age-male, age-female, or all), fold by fold.
 
@@ -161,7 +189,9 @@ def fit_stage(
 
 
 @main.command("fit-meta")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a combiner key, as combiner.rounds=80.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a combiner key, as combiner.rounds=80."
+)
 @ARTIFACTS
 @JSON
 def fit_meta(settings: tuple[str, ...], artifacts: Path, as_json: bool) -> None:
@@ -246,7 +276,13 @@ def list_run(artifacts: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--people", type=click.IntRange(12), default=90, show_default=True, help="People to train on; a third as many to evaluate.")
+@click.option(
+    "--people",
+    type=click.IntRange(12),
+    default=90,
+    show_default=True,
+    help="People to train on; a third as many to evaluate.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def draw(folder: Path, people: int, seed: int) -> None:
     """Draw faces with known labels into FOLDER/train and FOLDER/eval, in the competition's layout.
@@ -292,12 +328,17 @@ def _meta_text(record: dict[str, Any]) -> str:
     others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
     return "\n".join(
         [
-            "Nested out-of-fold scores, 95 % intervals over people:", "",
-            _table(rows, ["  way of combining", "macro-F1", "accuracy"]), "",
+            "Nested out-of-fold scores, 95 % intervals over people:",
+            "",
+            _table(rows, ["  way of combining", "macro-F1", "accuracy"]),
+            "",
             f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over the hard cascade.",
             f"Expect on new people (the choice itself nested): macro-F1 {_interval(choice['macro-F1'])}, accuracy {_interval(choice['accuracy'])}.",
-            ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items()) + ".",
-            "Cuts in years: " + "; ".join(f"{name} {cuts[0]:.2f} and {cuts[1]:.2f}" for name, cuts in record["cuts"].items()) + ".",
+            ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
+            + ".",
+            "Cuts in years: "
+            + "; ".join(f"{name} {cuts[0]:.2f} and {cuts[1]:.2f}" for name, cuts in record["cuts"].items())
+            + ".",
         ]
     )
 
@@ -313,19 +354,27 @@ def _score_text(result: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"{result['photographs']} photographs of {result['people']} people, 95 % intervals over people", "",
-            _table(rows, ["score", "value"]), "", _table(classes, ["class", "meaning", "photographs", "F1"]),
+            f"{result['photographs']} photographs of {result['people']} people, 95 % intervals over people",
+            "",
+            _table(rows, ["score", "value"]),
+            "",
+            _table(classes, ["class", "meaning", "photographs", "F1"]),
         ]
     )
 
 
 def _list_text(result: dict[str, Any]) -> str:
-    rows = [[item["stage"], str(item["fold"]), item["state"], item["score"], item["seconds"]] for item in result["fits"]]
+    rows = [
+        [item["stage"], str(item["fold"]), item["state"], item["score"], item["seconds"]] for item in result["fits"]
+    ]
     combiner = result["combiner"]
     lines = [
         f"data {result['data']}: {result['photographs']} photographs of {result['people']} people; folds {result['folds_hash']}",
-        "", _table(rows, ["stage", "fold", "state", "score", "seconds"]), "",
-        f"combiner: {combiner['state']}" + (f" ({combiner['way']}, nested macro-F1 {_interval(combiner['score'])})" if combiner.get("way") else ""),
+        "",
+        _table(rows, ["stage", "fold", "state", "score", "seconds"]),
+        "",
+        f"combiner: {combiner['state']}"
+        + (f" ({combiner['way']}, nested macro-F1 {_interval(combiner['score'])})" if combiner.get("way") else ""),
     ]
     return "\n".join(lines + [f"Next: {command}" for command in result["next"]])
 

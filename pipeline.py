@@ -23,7 +23,7 @@ from faces.decode import DecodeError
 from faces.labels import BANDS, GENDERS, MASKS, N_CLASSES, decode
 from faces.store import Entry
 from faces.table import classes, read_source
-from report.metrics import f1_per_class, confusion, paired_difference, score
+from report.metrics import confusion, f1_per_class, paired_difference, score
 from run import Run, open_store
 
 
@@ -70,10 +70,10 @@ def fit_meta(run: Run) -> dict[str, Any]:
     started = time.monotonic()
     _require_fits(run)
     recipe, table = run.recipe, run.table
-    outputs = {stage: [read_fold(run.fold_folder(stage, fold)) for fold in range(recipe.folds)] for stage in recipe.stages}
-    columns = {
-        stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in recipe.stages
+    outputs = {
+        stage: [read_fold(run.fold_folder(stage, fold)) for fold in range(recipe.folds)] for stage in recipe.stages
     }
+    columns = {stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in recipe.stages}
     fold = table["fold"].to_numpy()
     note("aligning the folds' embeddings")
     aligned = {stage: _align(folds, fold, recipe.combiner.components, True) for stage, folds in outputs.items()}
@@ -84,9 +84,7 @@ def fit_meta(run: Run) -> dict[str, Any]:
     label, person, age = classes(table), table["person"].to_numpy(), table["age"].to_numpy()
     fitted = len({(way.rule, way.embedding) for way in combination.WAYS.values()})
     with Bar("nested scores", fitted * recipe.folds, "fits") as bar:
-        results, chosen = combination.compare(
-            voices, unaligned, label, fold, recipe.combiner, recipe.seed, bar.advance
-        )
+        results, chosen = combination.compare(voices, unaligned, label, fold, recipe.combiner, recipe.seed, bar.advance)
     best = combination.best_way(results, label)
     final = combination.finish(best, results[best], voices, label, recipe.combiner, recipe.seed)
 
@@ -99,8 +97,12 @@ def fit_meta(run: Run) -> dict[str, Any]:
         "per_class_f1": _f1(label, chosen),
         "cuts": {gender: cuts.round(2) for gender, cuts in zip(GENDERS, _cuts(voices, label), strict=True)},
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
-        "fits": _fits_digest(run), "folds_hash": run.folds_hash, "seed": recipe.seed, "recipe": recipe.combiner.model_dump(),
-        "seconds": round(time.monotonic() - started, 1), "versions": versions(),
+        "fits": _fits_digest(run),
+        "folds_hash": run.folds_hash,
+        "seed": recipe.seed,
+        "recipe": recipe.combiner.model_dump(),
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": versions(),
     }
     folder = run.folder / "combiner"
     for stage, alignment in aligned.items():
@@ -134,7 +136,9 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
     years = np.full((len(entries), 3), np.nan)
     if len(rows):
         chosen = torch_device(device)
-        fits = {stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages}
+        fits = {
+            stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages
+        }
         alignments = {stage: _read_alignment(run, stage) for stage in fits}
         voices = listen(fits, alignments, store.crops(), rows, chosen)
         probability[seen], answers[seen] = combine(voices)
@@ -145,10 +149,16 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
     mask, gender, band = decode(answers)
     predictions = pd.DataFrame(
         {
-            "ImageID": source.table["id"], "ans": answers,
-            "mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender], "band": np.array(BANDS)[band],
-            "age": years[:, 0].round(2), "age_if_male": years[:, 1].round(2), "age_if_female": years[:, 2].round(2),
-            "confidence": probability[np.arange(len(answers)), answers].round(4), "flags": flags,
+            "ImageID": source.table["id"],
+            "ans": answers,
+            "mask": np.array(MASKS)[mask],
+            "gender": np.array(GENDERS)[gender],
+            "band": np.array(BANDS)[band],
+            "age": years[:, 0].round(2),
+            "age_if_male": years[:, 1].round(2),
+            "age_if_female": years[:, 2].round(2),
+            "confidence": probability[np.arange(len(answers)), answers].round(4),
+            "flags": flags,
             **{f"p{label}": probability[:, label].round(5) for label in range(N_CLASSES)},
         }
     )
@@ -156,8 +166,10 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
     _write_csv(output / "predictions.csv", predictions)
     flagged = predictions.loc[predictions["flags"] != "", "flags"].str.split(":").str[0].value_counts()
     summary = {
-        "photographs": len(entries), "flags": {str(name): int(count) for name, count in flagged.items()},
-        "submission": str(output / "submission.csv"), "predictions": str(output / "predictions.csv"),
+        "photographs": len(entries),
+        "flags": {str(name): int(count) for name, count in flagged.items()},
+        "submission": str(output / "submission.csv"),
+        "predictions": str(output / "predictions.csv"),
         "seconds": round(time.monotonic() - started, 1),
     }
     return summary
@@ -193,12 +205,17 @@ def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
     else:
         note("labels name no person: intervals are over photographs, and narrower than they should be")
         person = truth.index.to_numpy()
-    ages = (truth["age"].to_numpy(float), said["age"].to_numpy(float)) if "age" in truth and "age" in said else (None, None)
+    ages = (
+        (truth["age"].to_numpy(float), said["age"].to_numpy(float))
+        if "age" in truth and "age" in said
+        else (None, None)
+    )
     if ages[1] is not None and np.isnan(ages[1]).any():
         note("age MAE left out: some photographs could not be seen")
         ages = (None, None)
     result = {
-        "photographs": len(label), "people": len(np.unique(person)),
+        "photographs": len(label),
+        "people": len(np.unique(person)),
         "score": _json(score(label, answer, person, *ages)),
         "per_class_f1": _f1(label, answer),
         "per_class_count": np.bincount(label, minlength=N_CLASSES),
@@ -217,7 +234,10 @@ def describe(run: Run) -> dict[str, Any]:
             record = read_json(meta) if meta.exists() else {}
             fits.append(
                 {
-                    "stage": stage, "fold": fold, "state": state, "score": _said(record.get("score", {})),
+                    "stage": stage,
+                    "fold": fold,
+                    "state": state,
+                    "score": _said(record.get("score", {})),
                     "seconds": f"{record['seconds']:.0f}" if record else "",
                 }
             )
@@ -230,8 +250,13 @@ def describe(run: Run) -> dict[str, Any]:
     if not steps:
         steps = ["python cli.py infer DATA" if combiner["state"] == "fitted" else "python cli.py fit-meta"]
     return {
-        "data": str(run.root), "photographs": len(run.table), "people": int(run.table["person"].nunique()),
-        "folds_hash": run.folds_hash, "fits": fits, "combiner": combiner, "next": steps,
+        "data": str(run.root),
+        "photographs": len(run.table),
+        "people": int(run.table["person"].nunique()),
+        "folds_hash": run.folds_hash,
+        "fits": fits,
+        "combiner": combiner,
+        "next": steps,
     }
 
 
@@ -242,8 +267,14 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Any:
 
     recipe = run.recipe.stages[stage]
     return Fit(
-        stage_named(stage), fold, recipe, run.recipe.augment.get(recipe.augment, []), run.cap, run.recipe.seed,
-        run.signature(stage), run.fold_folder(stage, fold),
+        stage_named(stage),
+        fold,
+        recipe,
+        run.recipe.augment.get(recipe.augment, []),
+        run.cap,
+        run.recipe.seed,
+        run.signature(stage),
+        run.fold_folder(stage, fold),
     )
 
 
@@ -368,7 +399,9 @@ def _read_labels(path: Path) -> pd.DataFrame:
     table = _read_table(path, ["ImageID", "ans"])
     _require_classes(path, table)
     if len(table) > 1 and (table["ans"] == 0).all():
-        raise FacecadeError(f"{path} says 0 for every photograph: a form to fill in, not labels", "give the file with the true classes")
+        raise FacecadeError(
+            f"{path} says 0 for every photograph: a form to fill in, not labels", "give the file with the true classes"
+        )
     return table.set_index("ImageID")
 
 
@@ -381,7 +414,9 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         raise FacecadeError(f"{path} cannot be read as CSV: {error}") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise FacecadeError(f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(map(str, table.columns))}")
+        raise FacecadeError(
+            f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(map(str, table.columns))}"
+        )
     return table
 
 
@@ -390,7 +425,10 @@ def _require_classes(path: Path, table: pd.DataFrame) -> None:
     number = pd.to_numeric(table["ans"], errors="coerce")
     bad = ~(number.isin(range(N_CLASSES)))
     lines = [f"row {row + 2}: ans is '{table['ans'][row]}', expected 0 to 17" for row in np.flatnonzero(bad)]
-    lines += [f"row {row + 2}: ImageID '{table['ImageID'][row]}' stands twice" for row in np.flatnonzero(table["ImageID"].duplicated())]
+    lines += [
+        f"row {row + 2}: ImageID '{table['ImageID'][row]}' stands twice"
+        for row in np.flatnonzero(table["ImageID"].duplicated())
+    ]
     lines += [f"row {row + 2}: no ImageID" for row in np.flatnonzero(table["ImageID"].isna())]
     if lines:
         shown = lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])

@@ -183,7 +183,8 @@ def _explain(problem: Mapping[str, Any]) -> str:
 def _section(path: Sequence[str]) -> type[Section] | None:
     if not path:
         return Recipe
-    return {"face": Face, "stages": StageRecipe, "combiner": Combiner}.get(path[0])
+    sections: dict[str, type[Section]] = {"face": Face, "stages": StageRecipe, "combiner": Combiner}
+    return sections.get(path[0])
 
 
 def override(tables: Mapping[str, Any], settings: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:

@@ -114,8 +114,13 @@ class Run:
         write_json(
             self.folder / "run.json",
             {
-                "data": str(self.root.resolve()), "recipe": self.tables, "cap": self.cap, "seed": self.recipe.seed,
-                "folds_hash": self.folds_hash, "labels_hash": self.labels_hash, "versions": versions(),
+                "data": str(self.root.resolve()),
+                "recipe": self.tables,
+                "cap": self.cap,
+                "seed": self.recipe.seed,
+                "folds_hash": self.folds_hash,
+                "labels_hash": self.labels_hash,
+                "versions": versions(),
             },
         )
 
@@ -129,13 +134,16 @@ def open_run(folder: Path) -> Run:
     """Read a run back; raises FacecadeError where there is none."""
     if not (folder / "run.json").exists():
         raise FacecadeError(
-            f"{folder} holds no run", "begin one: python cli.py fit-stage all --data DATA, or name its --artifacts folder"
+            f"{folder} holds no run",
+            "begin one: python cli.py fit-stage all --data DATA, or name its --artifacts folder",
         )
     said = read_json(folder / "run.json")
     try:
         table = pd.read_csv(folder / "table.csv", dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
     except (OSError, ValueError) as error:
-        raise FacecadeError(f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data") from None
+        raise FacecadeError(
+            f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data"
+        ) from None
     return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"])
 
 
@@ -151,7 +159,9 @@ def change_recipe(
     new = parse(tables, str(recipe) if recipe else "the recipe")
     old = run.recipe
     if (new.folds, new.age_cap, new.seed) != (old.folds, old.age_cap, old.seed):
-        raise FacecadeError("folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew")
+        raise FacecadeError(
+            "folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew"
+        )
     changed = Run(run.folder, run.root, tables, run.table, run.cap)
     if not dry:
         changed.save()
@@ -159,8 +169,15 @@ def change_recipe(
 
 
 def begin_run(
-    folder: Path, data: Path, recipe: Path | None, settings: Sequence[str], stages: Sequence[str],
-    corrections: Path | None, skip_bad: bool, workers: int, dry: bool = False,
+    folder: Path,
+    data: Path,
+    recipe: Path | None,
+    settings: Sequence[str],
+    stages: Sequence[str],
+    corrections: Path | None,
+    skip_bad: bool,
+    workers: int,
+    dry: bool = False,
 ) -> Run:
     """Read the data, find the faces, draw the folds, and record it all.
 
@@ -172,7 +189,9 @@ def begin_run(
     checked = parse(tables, str(recipe or "recipes/cpu.toml"))
     source = read_source(data)
     if not source.labelled:
-        raise FacecadeError(f"{data} holds no labels to learn from", "training needs train.csv with images/, or a manifest CSV")
+        raise FacecadeError(
+            f"{data} holds no labels to learn from", "training needs train.csv with images/, or a manifest CSV"
+        )
     if skip_bad:
         for problem in source.problems:
             note(f"skipped: {problem}")
@@ -183,9 +202,7 @@ def begin_run(
         table, said = correct(table, corrections)
         for line in said:
             note(f"correction: {line}")
-    if dry:
-        table = table.assign(content="")
-    else:
+    if not dry:
         table = _with_content(table, source.root, folder, checked, skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
     cap = _cap(table, checked)
@@ -196,7 +213,9 @@ def begin_run(
     return run
 
 
-def _with_content(table: pd.DataFrame, root: Path, folder: Path, recipe: Recipe, skip_bad: bool, workers: int) -> pd.DataFrame:
+def _with_content(
+    table: pd.DataFrame, root: Path, folder: Path, recipe: Recipe, skip_bad: bool, workers: int
+) -> pd.DataFrame:
     entries = open_store(folder, recipe).fill([root / path for path in table["path"]], workers)
     wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     if wrong and not skip_bad:

@@ -43,14 +43,22 @@ class Bar:
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():
             self.shown = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-                _Rate(), TextColumn("ends in"), TimeRemainingColumn(), console=console(), transient=True,
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}"),
+                _Rate(),
+                TextColumn("ends in"),
+                TimeRemainingColumn(),
+                console=console(),
+                transient=True,
             )
             self.task = self.shown.add_task(self.title, total=self.total, unit=self.unit)
             self.shown.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.shown:
             self.shown.stop()
 

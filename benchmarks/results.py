@@ -34,8 +34,11 @@ def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
     if status:
         raise click.ClickException(f"{name} failed; see {log}")
     return {
-        "step": name, "command": "python cli.py " + " ".join(arguments),
-        "seconds": round(time.monotonic() - started, 1), "peak_mib": round(usage.ru_maxrss / 1024), "commit": commit(),
+        "step": name,
+        "command": "python cli.py " + " ".join(arguments),
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_mib": round(usage.ru_maxrss / 1024),
+        "commit": commit(),
     }
 
 
@@ -47,7 +50,10 @@ def commit() -> str:
 
 def machine() -> str:
     """The processor, cores, memory and Python that ran."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Python {platform.python_version()}"
 
@@ -66,7 +72,10 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path) -> None:
     plan += [
         ("fit-meta", ["fit-meta", *where]),
         ("infer", ["infer", str(data / "eval"), *where, "--output", str(output)]),
-        ("evaluate", ["evaluate", str(output / "submission.csv"), str(data / "eval/eval_labels.csv"), "--output", str(output)]),
+        (
+            "evaluate",
+            ["evaluate", str(output / "submission.csv"), str(data / "eval/eval_labels.csv"), "--output", str(output)],
+        ),
     ]
     record = artifacts / "steps.json"
     steps: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []

@@ -74,8 +74,12 @@ class Voices:
         return (self.years() * self.gender()).sum(1)
 
 
-def out_of_fold(outputs: Mapping[str, list[FoldOutput]], columns: Mapping[str, tuple[str, ...]], rows: int,
-                alignments: Mapping[str, Alignment]) -> Voices:
+def out_of_fold(
+    outputs: Mapping[str, list[FoldOutput]],
+    columns: Mapping[str, tuple[str, ...]],
+    rows: int,
+    alignments: Mapping[str, Alignment],
+) -> Voices:
     """Every row described by the models that never saw its person.
 
     Rows start as NaN, not 0: a row that no fold answered for would otherwise look like an answer.

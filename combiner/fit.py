@@ -68,7 +68,12 @@ def _fitter(rule: str, settings: Combiner, seed: int) -> Callable[[Voices, np.nd
 
 
 def compare(
-    aligned: Voices, raw: Voices, label: np.ndarray, fold: np.ndarray, settings: Combiner, seed: int,
+    aligned: Voices,
+    raw: Voices,
+    label: np.ndarray,
+    fold: np.ndarray,
+    settings: Combiner,
+    seed: int,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Nested], np.ndarray]:
     """Nested results of every way, and of choosing among them inside the folds.

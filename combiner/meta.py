@@ -32,10 +32,18 @@ class Boosted:
         """Learn from out-of-fold voices of N rows and their classes (N,)."""
         cuts, start = learn_cuts(voices, label), SoftVote.fit(voices, label)
         parameters = {
-            "objective": "multi:softprob", "num_class": N_CLASSES, "tree_method": "hist", "max_bin": 64,
-            "eta": settings.learning_rate, "max_depth": settings.max_depth, "subsample": settings.subsample,
-            "min_child_weight": settings.min_child_weight, "colsample_bytree": settings.colsample,
-            "lambda": settings.reg_lambda, "seed": seed, "nthread": 2,
+            "objective": "multi:softprob",
+            "num_class": N_CLASSES,
+            "tree_method": "hist",
+            "max_bin": 64,
+            "eta": settings.learning_rate,
+            "max_depth": settings.max_depth,
+            "subsample": settings.subsample,
+            "min_child_weight": settings.min_child_weight,
+            "colsample_bytree": settings.colsample,
+            "lambda": settings.reg_lambda,
+            "seed": seed,
+            "nthread": 2,
         }
         # xgb.train, not XGBClassifier: that one refuses labels in which a class is missing.
         booster = xgb.train(parameters, _matrix(voices, cuts, start, label), settings.rounds)
@@ -53,7 +61,9 @@ class Boosted:
         try:
             booster = xgb.Booster(model_file=path)
         except xgb.core.XGBoostError as error:
-            raise FacecadeError(f"{path} cannot be read: {str(error).splitlines()[0]}", "python cli.py fit-meta") from None
+            raise FacecadeError(
+                f"{path} cannot be read: {str(error).splitlines()[0]}", "python cli.py fit-meta"
+            ) from None
         return cls(arrays["cuts"], SoftVote.load(arrays), booster)
 
 

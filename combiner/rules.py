@@ -98,11 +98,11 @@ class SoftVote:
     @classmethod
     def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> SoftVote:
         mask, gender, band = decode(label)
-        male, female = (
-            Logistic.fit(_ages(voices, g)[gender == g], band[gender == g], 3) for g in range(2)
-        )
+        male, female = (Logistic.fit(_ages(voices, g)[gender == g], band[gender == g], 3) for g in range(2))
         return cls(
-            Logistic.fit(voices.logits["mask"], mask, 3), Logistic.fit(voices.logits["gender"], gender, 2), (male, female)
+            Logistic.fit(voices.logits["mask"], mask, 3),
+            Logistic.fit(voices.logits["gender"], gender, 2),
+            (male, female),
         )
 
     def probability(self, voices: Voices) -> np.ndarray:
@@ -115,13 +115,17 @@ class SoftVote:
     def arrays(self) -> Arrays:
         male, female = self.bands
         return {
-            **self.mask.arrays("mask_"), **self.gender.arrays("gender_"),
-            **male.arrays("male_"), **female.arrays("female_"),
+            **self.mask.arrays("mask_"),
+            **self.gender.arrays("gender_"),
+            **male.arrays("male_"),
+            **female.arrays("female_"),
         }
 
     @classmethod
     def load(cls, arrays: Arrays) -> SoftVote:
-        mask, gender, male, female = (Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "male", "female"))
+        mask, gender, male, female = (
+            Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "male", "female")
+        )
         return cls(mask, gender, (male, female))
 
 

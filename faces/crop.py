@@ -53,7 +53,8 @@ def make_detector(face: Face) -> Detector:
             return None
         boxes = np.asarray(boxes, dtype=float) * scale
         largest = int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
-        return Box(*boxes[largest].tolist(), probability=float(probabilities[largest]))
+        left, top, right, bottom = boxes[largest].tolist()
+        return Box(left, top, right, bottom, float(probabilities[largest]))
 
     return detect
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -65,7 +66,10 @@ class FaceStore:
         with Bar(title, len(paths), "photographs") as bar, self._lock, ThreadPoolExecutor(workers) as pool:
             self._load()
             found: list[Entry | DecodeError] = []
-            with open(self._pixels, "r+b" if self._pixels.exists() else "w+b") as pixels, open(self._index, "ab") as index:
+            with (
+                open(self._pixels, "r+b" if self._pixels.exists() else "w+b") as pixels,
+                open(self._index, "ab") as index,
+            ):
                 for item in _bounded_map(pool, self._prepare, paths, ahead=4 * workers):
                     if isinstance(item, tuple):  # new content, decoded and cut by a worker
                         content, box, image = item
@@ -118,7 +122,9 @@ class FaceStore:
                         raise ValueError("cut short")
                     content, row, box = json.loads(line)
                     if row != len(self._entries):
-                        raise FacecadeError(f"{self._index} is out of order", f"remove {self.folder}; it is only a cache")
+                        raise FacecadeError(
+                            f"{self._index} is out of order", f"remove {self.folder}; it is only a cache"
+                        )
                     self._entries[content] = Entry(content, row, Box(*box) if box else None)
                 except ValueError:
                     file.truncate(self._read_to)
@@ -132,7 +138,9 @@ def _line(entry: Entry) -> bytes:
     return (json.dumps([entry.content, entry.row, values]) + "\n").encode()
 
 
-def _bounded_map(pool, call, items, ahead: int) -> Iterator:  # type: ignore[no-untyped-def]
+def _bounded_map(
+    pool: ThreadPoolExecutor, call: Callable[[Path], Any], items: Sequence[Path], ahead: int
+) -> Iterator[Any]:
     """`pool.map` that never has more than `ahead` results waiting: memory stays flat."""
     source = iter(items)
     waiting = [pool.submit(call, item) for item in islice(source, ahead)]

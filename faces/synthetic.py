@@ -82,7 +82,9 @@ def draw_data(folder: Path, people: int, seed: int = 0) -> None:
         path = f"{name}_{gender}_Drawn_{age}"
         sheet.append([name, gender, "Drawn", str(age), path])
         for shot, (state, mask) in enumerate(FILE_MASKS.items()):
-            _save(draw_face(mask, gender, age, look + 1000 * seed, shot), folder / "train/images" / path / f"{state}.jpg")
+            _save(
+                draw_face(mask, gender, age, look + 1000 * seed, shot), folder / "train/images" / path / f"{state}.jpg"
+            )
     _write_csv(folder / "train/train.csv", sheet)
 
     info, labels = [["ImageID", "ans"]], [["ImageID", "ans", "mask", "gender", "age", "person"]]

@@ -76,7 +76,8 @@ def read_source(data: Path) -> Source:
         raise FacecadeError(f"{data} holds no train.csv itself", f"did you mean {data / inner[0]}?")
     if not found:
         raise FacecadeError(
-            f"{data} holds no photographs", "expected train.csv or info.csv with images/, a manifest.csv, or photographs"
+            f"{data} holds no photographs",
+            "expected train.csv or info.csv with images/, a manifest.csv, or photographs",
         )
     return Source(data, "photographs", _plain_rows(found))
 

@@ -14,8 +14,11 @@ from stages.fit import Fit, answer, load_fold
 
 
 def listen(
-    fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment],
-    crops: np.ndarray, rows: np.ndarray, device: torch.device,
+    fits: Mapping[str, Sequence[Fit]],
+    alignments: Mapping[str, Alignment],
+    crops: np.ndarray,
+    rows: np.ndarray,
+    device: torch.device,
 ) -> Voices:
     """Ask every stage's folds about N photographs and average their aligned outputs.
 
@@ -33,6 +36,6 @@ def listen(
                 output = answer(load_fold(wanted, device), wanted.stage, wanted.recipe, crops, rows, bar)
                 said.append(output.logits)
                 placed.append(alignments[stage].apply(wanted.fold, output.embedding))
-            logits[stage] = np.mean(said, axis=0, dtype=np.float64).astype(np.float32)
-            embedding[stage] = np.mean(placed, axis=0, dtype=np.float64).astype(np.float32)
+            logits[stage] = np.stack(said).mean(0, dtype=np.float64).astype(np.float32)
+            embedding[stage] = np.stack(placed).mean(0, dtype=np.float64).astype(np.float32)
     return Voices(logits, columns, embedding)

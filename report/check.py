@@ -40,18 +40,23 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
     if cap is not None:
         notes.append(f"ages look censored at {cap:.0f}: everyone of that age or over is written {cap:.0f}")
     return {
-        "data": str(data), "layout": source.layout, "photographs": len(table),
+        "data": str(data),
+        "layout": source.layout,
+        "photographs": len(table),
         "people": int(table.loc[table["person"] != "", "person"].nunique()),
         "classes": [
             {
-                "class": number, "name": class_name(number), "photographs": int((label == number).sum()),
+                "class": number,
+                "name": class_name(number),
+                "photographs": int((label == number).sum()),
                 "people": int(table["person"][label == number].nunique()),
             }
             for number in range(N_CLASSES)
         ]
         if (label >= 0).any()
         else [],
-        "notes": notes, "problems": problems,
+        "notes": notes,
+        "problems": problems,
     }
 
 

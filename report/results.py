@@ -39,14 +39,19 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     digits = {"age MAE": 2}
     agree = [
         [
-            name, interval(nested[name], digits.get(name, 4)),
+            name,
+            interval(nested[name], digits.get(name, 4)),
             interval(scored[name], digits.get(name, 4)) if name in scored else "-",
             _overlap(nested[name], scored[name]) if name in scored else "-",
         ]
         for name in SCORES
     ]
     ways = [
-        [("**" + name + "**") if name == combiner["way"] else name, interval(score["macro-F1"]), interval(score["accuracy"])]
+        [
+            ("**" + name + "**") if name == combiner["way"] else name,
+            interval(score["macro-F1"]),
+            interval(score["accuracy"]),
+        ]
         for name, score in combiner["nested"].items()
     ]
     classes = [
@@ -58,30 +63,49 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     gain = combiner["gain_over_hard_cascade"]
     return "\n".join(
         [
-            f"# Results of `{recipe}` on real photographs", "",
+            f"# Results of `{recipe}` on real photographs",
+            "",
             f"Machine: {steps[0]['machine']}. Commit: {commits}. Written by `python benchmarks/results.py`;",
-            "every number is read from the run's artifacts. Intervals are 95 %, by bootstrap over people.", "",
-            "## Steps", "",
+            "every number is read from the run's artifacts. Intervals are 95 %, by bootstrap over people.",
+            "",
+            "## Steps",
+            "",
             table(
                 ["step", "command", "wall time", "peak memory"],
                 [[s["step"], f"`{s['command']}`", _minutes(s["seconds"]), f"{s['peak_mib']} MiB"] for s in steps],
             ),
-            "", f"Fitting (stages and combiner): **{_minutes(fits)}**; all steps: **{_minutes(total)}**.", "",
-            "## Scores", "",
+            "",
+            f"Fitting (stages and combiner): **{_minutes(fits)}**; all steps: **{_minutes(total)}**.",
+            "",
+            "## Scores",
+            "",
             "*Nested* is what the run promised before it saw the eval set: stages, cuts, rule, weights and the choice",
             f"among the ways below are all learned without the people scored. *Eval* is {evaluation['photographs']} photographs of",
-            f"{evaluation['people']} people whom nothing was fitted or chosen on.", "",
-            table(["score", "nested out-of-fold", "eval", "intervals overlap"], agree), "",
-            "## Combiner against rules, and what the embeddings are worth", "",
+            f"{evaluation['people']} people whom nothing was fitted or chosen on.",
+            "",
+            table(["score", "nested out-of-fold", "eval", "intervals overlap"], agree),
+            "",
+            "## Combiner against rules, and what the embeddings are worth",
+            "",
             "Nested macro-F1 and accuracy on the same rows; the kept way in bold. *Raw* embeddings are in each fold's own",
-            "basis, *aligned* ones rotated onto fold 0 (orthogonal Procrustes).", "",
-            table(["way of combining", "macro-F1", "accuracy"], ways), "",
-            f"The kept way is ahead of the hard cascade by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1 (paired).", "",
-            "## Stages, on the people each fold held out", "", _stages(artifacts), "",
+            "basis, *aligned* ones rotated onto fold 0 (orthogonal Procrustes).",
+            "",
+            table(["way of combining", "macro-F1", "accuracy"], ways),
+            "",
+            f"The kept way is ahead of the hard cascade by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1 (paired).",
+            "",
+            "## Stages, on the people each fold held out",
+            "",
+            _stages(artifacts),
+            "",
             "Cuts in years, learned out of fold: "
-            + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items()) + ".", "",
-            "## F1 of each class", "",
-            table(["class", "meaning", "nested", "eval", "photographs in eval"], classes), "",
+            + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items())
+            + ".",
+            "",
+            "## F1 of each class",
+            "",
+            table(["class", "meaning", "nested", "eval", "photographs in eval"], classes),
+            "",
             limits,
         ]
     )
@@ -93,8 +117,12 @@ def _stages(artifacts: Path) -> str:
         ["stage", "fold", "backbone", "size", "score", "training time"],
         [
             [
-                meta["stage"], str(meta["fold"]), meta["recipe"]["backbone"], "×".join(map(str, meta["recipe"]["size"])),
-                ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()), _minutes(meta["seconds"]),
+                meta["stage"],
+                str(meta["fold"]),
+                meta["recipe"]["backbone"],
+                "×".join(map(str, meta["recipe"]["size"])),
+                ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()),
+                _minutes(meta["seconds"]),
             ]
             for meta in metas
         ],

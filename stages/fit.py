@@ -39,8 +39,14 @@ class Fit:
 
 
 def fit_fold(
-    wanted: Fit, table: pd.DataFrame, crops: np.ndarray, crop_row: np.ndarray, anchors: np.ndarray,
-    device: torch.device, workers: int, resume: bool,
+    wanted: Fit,
+    table: pd.DataFrame,
+    crops: np.ndarray,
+    crop_row: np.ndarray,
+    anchors: np.ndarray,
+    device: torch.device,
+    workers: int,
+    resume: bool,
 ) -> dict[str, Any]:
     """Train on every fold but one; keep weights, outputs and a record in the fit's folder.
 
@@ -64,8 +70,13 @@ def fit_fold(
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender)
     lessons = Lessons(
-        np.flatnonzero(~held_out & (weight > 0)), stage.target(table), weight,
-        table["person"].to_numpy(), stage.stratum(table), crops, crop_row,
+        np.flatnonzero(~held_out & (weight > 0)),
+        stage.target(table),
+        weight,
+        table["person"].to_numpy(),
+        stage.stratum(table),
+        crops,
+        crop_row,
     )
     if not len(lessons.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
@@ -74,8 +85,16 @@ def fit_fold(
     title = f"{stage.name} fold {wanted.fold}"
     loss = stage.loss(recipe.loss, wanted.cap)
     kept = fit(
-        backbone, lessons, loss, recipe, wanted.transforms, derive(wanted.seed, stage.name, wanted.fold),
-        state, folder / "history.jsonl", title, workers,
+        backbone,
+        lessons,
+        loss,
+        recipe,
+        wanted.transforms,
+        derive(wanted.seed, stage.name, wanted.fold),
+        state,
+        folder / "history.jsonl",
+        title,
+        workers,
     )
     seconds = time.monotonic() - started
 
@@ -86,18 +105,29 @@ def fit_fold(
     write_arrays(
         folder / "outputs.npz",
         {
-            "rows": rows, "embedding": output.embedding, "logits": output.logits,
-            "anchors": anchors, "anchor_embedding": anchor_output.embedding,
+            "rows": rows,
+            "embedding": output.embedding,
+            "logits": output.logits,
+            "anchors": anchors,
+            "anchor_embedding": anchor_output.embedding,
         },
     )
     checkpoint.save_weights(folder / "weights.safetensors", kept)
     record = {
-        "stage": stage.name, "fold": wanted.fold, "signature": wanted.signature, "seed": wanted.seed,
-        "recipe": recipe.model_dump(), "columns": stage.columns(recipe.loss), "device": str(device),
-        "people": int(table["person"][lessons.rows].nunique()), "photographs": len(lessons.rows),
+        "stage": stage.name,
+        "fold": wanted.fold,
+        "signature": wanted.signature,
+        "seed": wanted.seed,
+        "recipe": recipe.model_dump(),
+        "columns": stage.columns(recipe.loss),
+        "device": str(device),
+        "people": int(table["person"][lessons.rows].nunique()),
+        "photographs": len(lessons.rows),
         "parameters": sum(p.numel() for p in kept.parameters()),
         "score": stage.score(output.logits, table.iloc[rows]),
-        "seconds": round(seconds, 1), "seconds_from_epoch": began_at, "versions": versions(),
+        "seconds": round(seconds, 1),
+        "seconds_from_epoch": began_at,
+        "versions": versions(),
     }
     write_json(folder / "meta.json", record)
     state.unlink()
@@ -131,4 +161,3 @@ def load_fold(wanted: Fit, device: torch.device) -> Backbone:
     backbone = new_backbone(wanted.stage, wanted.recipe, wanted.seed)
     checkpoint.load_weights(wanted.folder / "weights.safetensors", backbone)
     return backbone.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
-

@@ -94,5 +94,3 @@ class Classifier(Stage):
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
         return {"accuracy": float((logits.argmax(1) == self.target(table)).mean())}
-
-

@@ -12,8 +12,16 @@ from faces.synthetic import draw_data
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
 TINY = [
-    "--set", "folds=2", "--set", "epochs=1", "--set", "combiner.rounds=3", "--set", "combiner.anchors=60",
-    "--set", "combiner.components=4",
+    "--set",
+    "folds=2",
+    "--set",
+    "epochs=1",
+    "--set",
+    "combiner.rounds=3",
+    "--set",
+    "combiner.anchors=60",
+    "--set",
+    "combiner.components=4",
 ]
 """Settings under which the demo recipe fits in seconds and learns next to nothing."""
 

@@ -51,7 +51,9 @@ def test_predictions_say_the_parts_of_each_answer(answered: Path) -> None:
     for row in table.itertuples():
         assert row.ans == 6 * masks.index(row.mask) + 3 * genders.index(row.gender) + bands.index(row.band)
         assert float(row.confidence) == pytest.approx(probability[row.Index, row.ans], abs=1e-3)
-        assert min(row.age_if_male, row.age_if_female) - 0.01 <= row.age <= max(row.age_if_male, row.age_if_female) + 0.01
+        assert (
+            min(row.age_if_male, row.age_if_female) - 0.01 <= row.age <= max(row.age_if_male, row.age_if_female) + 0.01
+        )
     assert (table["flags"] == "").all()
 
 
@@ -175,7 +177,10 @@ def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
 def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fitted: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     succeed("fit-stage", "gender", "--fold", 0, "--set", "lr=2e-3", "--artifacts", run)
-    states = {(item["stage"], item["fold"]): item["state"] for item in json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]}
+    states = {
+        (item["stage"], item["fold"]): item["state"]
+        for item in json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]
+    }
     assert states["gender", 0] == "fitted" and states["gender", 1] == "stale" and states["mask", 0] == "fitted"
     (run / "stages/mask/fold1/meta.json").unlink()
     for command in (["fit-meta"], ["infer", "anywhere"]):
@@ -204,7 +209,9 @@ def test_dry_run_writes_nothing(drawn: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_artifacts_and_output_come_from_the_environment(fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_and_output_come_from_the_environment(
+    fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FACECADE_ARTIFACTS", str(fitted))
     monkeypatch.setenv("FACECADE_OUTPUT", str(tmp_path / "there"))
     succeed("infer", next((drawn / "eval/images").iterdir()))
@@ -235,7 +242,9 @@ BAD_CALLS = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "said"), BAD_CALLS, ids=[" ".join(case[0])[:60] for case in BAD_CALLS])
-def test_mistakes_are_answered_in_words(arguments: list[str], code: int, said: str, drawn: Path, fitted: Path, tmp_path: Path) -> None:
+def test_mistakes_are_answered_in_words(
+    arguments: list[str], code: int, said: str, drawn: Path, fitted: Path, tmp_path: Path
+) -> None:
     filled = [argument.format(drawn=drawn, fitted=fitted) for argument in arguments]
     if arguments[0] == "fit-stage" and "--artifacts" not in arguments and len(arguments) > 1:
         filled += ["--artifacts", str(tmp_path / "a")]
@@ -262,7 +271,19 @@ def test_bad_photographs_stop_training_unless_told_to_go_on(drawn: Path, tmp_pat
     bad = sorted((data / "images").iterdir())[0]
     (bad / "mask1.jpg").write_bytes(b"")
     (bad / "mask2.jpg").write_text("no image")
-    arguments = ["fit-stage", "mask", "--fold", 0, "--data", data, "--recipe", "recipes/demo.toml", "--artifacts", tmp_path / "a", *TINY]
+    arguments = [
+        "fit-stage",
+        "mask",
+        "--fold",
+        0,
+        "--data",
+        data,
+        "--recipe",
+        "recipes/demo.toml",
+        "--artifacts",
+        tmp_path / "a",
+        *TINY,
+    ]
     result = call(*arguments)
     assert result.exit_code == 1 and "2 photograph(s) cannot be read" in result.stderr
     assert "mask1.jpg: empty file" in result.stderr and "mask2.jpg: not an image" in result.stderr
@@ -291,7 +312,9 @@ def test_corrections_change_the_run_and_say_so(drawn: Path, tmp_path: Path) -> N
     sheet.write_text("id,field,value\n000000,age,33\n999999,gender,male\n")
     arguments = ["fit-stage", "mask", "--fold", 0, "--data", drawn / "train", "--recipe", "recipes/demo.toml", *TINY]
     result = call(*arguments, "--artifacts", tmp_path / "a", "--corrections", sheet)
-    assert result.exit_code == 0 and "000000: age" in result.stderr and "999999: nobody of that id here" in result.stderr
+    assert (
+        result.exit_code == 0 and "000000: age" in result.stderr and "999999: nobody of that id here" in result.stderr
+    )
     table = pd.read_csv(tmp_path / "a/table.csv", dtype={"id": str})
     assert (table.loc[table["id"] == "000000", "age"] == 33).all()
 
@@ -316,7 +339,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "cli.py", "--debug", "ls", "--artifacts", str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "cli.py", "--debug", "ls", "--artifacts", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env={**os.environ},
     )
     assert done.returncode == 1 and "Traceback" in done.stderr

@@ -27,7 +27,16 @@ def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_p
     table["path"] = [str(drawn / "train" / path) for path in table["path"]]
     table[["path", "person", "mask", "gender", "age"]].to_csv(tmp_path / "shuffled.csv", index=False)
 
-    fit = ["--recipe", "recipes/demo.toml", "--artifacts", tmp_path / "a", "--set", "folds=3", "--set", "combiner.rounds=10"]
+    fit = [
+        "--recipe",
+        "recipes/demo.toml",
+        "--artifacts",
+        tmp_path / "a",
+        "--set",
+        "folds=3",
+        "--set",
+        "combiner.rounds=10",
+    ]
     succeed("fit-stage", "all", "--data", tmp_path / "shuffled.csv", *fit)
     record = json.loads(succeed("fit-meta", "--artifacts", tmp_path / "a", "--json"))
 
@@ -36,5 +45,8 @@ def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_p
     by_way["the nested choice"] = record["nested_choice"]["macro-F1"]["value"]
     assert max(by_way.values()) < 0.14, by_way
     # The networks did learn their training labels: what they remember is what a leak would have shown.
-    last = [json.loads(path.read_text().splitlines()[-1])["loss"] for path in (tmp_path / "a").glob("stages/gender/*/history.jsonl")]
+    last = [
+        json.loads(path.read_text().splitlines()[-1])["loss"]
+        for path in (tmp_path / "a").glob("stages/gender/*/history.jsonl")
+    ]
     assert max(last) < 0.66, last

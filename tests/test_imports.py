@@ -61,7 +61,12 @@ def test_imports_run_one_way(part: str) -> None:
 
 
 def test_one_file_imports_albumentations() -> None:
-    users = [path.relative_to(ROOT).as_posix() for part in MAY_IMPORT for path in files(part) if "albumentations" in imported(path)]
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for part in MAY_IMPORT
+        for path in files(part)
+        if "albumentations" in imported(path)
+    ]
     assert users == ["training/augment.py"]
 
 

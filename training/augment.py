@@ -12,8 +12,8 @@ from base.errors import FacecadeError, unknown_name
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
+import albumentations as A
+import cv2
 
 cv2.setNumThreads(0)  # the model needs the cores; OpenCV's threads would fight it for them
 

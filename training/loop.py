@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm.optim
 import torch
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
@@ -90,7 +90,7 @@ def fit(
     """
     device = next(backbone.parameters()).device
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = timm.optim.param_groups_weight_decay(backbone, recipe.weight_decay)
+    groups = param_groups_weight_decay(backbone, recipe.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     average = AveragedModel(backbone, multi_avg_fn=warming_average(recipe.ema), use_buffers=True)
     modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
@@ -101,9 +101,7 @@ def fit(
     weight = torch.from_numpy(lessons.weight).to(device)
 
     def rows_of(epoch: int) -> np.ndarray:
-        return epoch_rows(
-            lessons.rows, lessons.person, lessons.stratum, recipe.per_person, recipe.balance, seed, epoch
-        )
+        return epoch_rows(lessons.rows, lessons.person, lessons.stratum, recipe.per_person, recipe.balance, seed, epoch)
 
     batches = max(1, len(rows_of(0)) // recipe.batch_size)
     with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
@@ -112,8 +110,12 @@ def fit(
             torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
             data = _Epoch(lessons, rows_of(epoch), pipeline, derive(seed, "augment", epoch))
             loader = DataLoader(
-                data, recipe.batch_size, drop_last=len(data) >= recipe.batch_size, collate_fn=_collate,
-                num_workers=workers, pin_memory=device.type == "cuda",
+                data,
+                recipe.batch_size,
+                drop_last=len(data) >= recipe.batch_size,
+                collate_fn=_collate,
+                num_workers=workers,
+                pin_memory=device.type == "cuda",
             )
             backbone.train()
             losses = []
@@ -140,10 +142,10 @@ def fit(
     return kept.eval()
 
 
-def warming_average(decay: float) -> Callable[[Any, Any, Tensor], None]:
+def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """An exponential moving average whose decay rises to `decay`: the first steps are soon forgotten."""
 
-    def update(averaged: Any, current: Any, count: Tensor) -> None:
+    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
         seen = int(count)
         get_ema_multi_avg_fn(min(decay, (1 + seen) / (10 + seen)))(averaged, current, count)
 

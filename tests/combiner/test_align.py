@@ -33,7 +33,7 @@ def test_folds_agree_after_alignment_and_not_before() -> None:
 def test_only_rows_that_both_folds_trained_on_are_used() -> None:
     """Held-out embeddings lie elsewhere; an alignment that used them would be bent by them."""
     _, folds = planted()
-    bent = [embedding + 50.0 * ((FOLD == number) | (FOLD == 0))[:, None] for number, embedding in enumerate(folds)]
+    bent = [embedding + 50.0 * ((number == FOLD) | (FOLD == 0))[:, None] for number, embedding in enumerate(folds)]
     bent[0] = folds[0] + 50.0 * (FOLD == 0)[:, None]
     clean, dirty = fit_alignment(folds, FOLD, 6), fit_alignment(bent, FOLD, 6)
     assert dirty.matrix == pytest.approx(clean.matrix, abs=1e-4)

@@ -28,7 +28,12 @@ def made(signal: float, seed: int = 0) -> tuple[Voices, np.ndarray, np.ndarray]:
         return (signal * truth + generator.normal(0, spread, truth.shape)).astype(np.float32)
 
     years = [voice(age[:, None], 4 * signal + (1 - signal) * 15) + np.float32(40 * (1 - signal)) for _ in range(2)]
-    logits = {"mask": voice(4 * np.eye(3)[mask], 1), "gender": voice(4 * np.eye(2)[gender], 1), "age-male": years[0], "age-female": years[1]}
+    logits = {
+        "mask": voice(4 * np.eye(3)[mask], 1),
+        "gender": voice(4 * np.eye(2)[gender], 1),
+        "age-male": years[0],
+        "age-female": years[1],
+    }
     columns = {"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": ("years",), "age-female": ("years",)}
     embedding = {"mask": generator.normal(0, 1, (N, 3)).astype(np.float32)}
     return Voices(logits, columns, embedding), label, person % 4

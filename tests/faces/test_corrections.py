@@ -15,8 +15,10 @@ SHIPPED = Path(__file__).resolve().parents[2] / "recipes/corrections/competition
 
 def table() -> pd.DataFrame:
     rows = [
-        ("006359", "006359_female_Asian_18", "female", 18.0), ("000020", "000020_female_Asian_50", "female", 50.0),
-        ("004348", "004348_male_Asian_20", "male", 20.0), ("003397", "003397_male_Asian_19", "male", 19.0),
+        ("006359", "006359_female_Asian_18", "female", 18.0),
+        ("000020", "000020_female_Asian_50", "female", 50.0),
+        ("004348", "004348_male_Asian_20", "male", 20.0),
+        ("003397", "003397_male_Asian_19", "male", 19.0),
         ("003397", "003397_female_Asian_60", "female", 60.0),
     ]
     return pd.DataFrame(
@@ -34,7 +36,8 @@ def test_the_shipped_file_corrects_the_competitions_labels() -> None:
     assert by_id.loc["006359", "gender"] == "male" and by_id.loc["004348", "age"] == 60
     swapped = corrected[corrected["id"] == "000020"].set_index("path")["mask"].to_dict()
     assert swapped == {
-        "000020_female_Asian_50/wear": "wear", "000020_female_Asian_50/incorrect": "normal",
+        "000020_female_Asian_50/wear": "wear",
+        "000020_female_Asian_50/incorrect": "normal",
         "000020_female_Asian_50/normal": "incorrect",
     }
     assert "006359: gender female → male" in said and "004418: nobody of that id here" in said

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import REAL, real_photographs
 from PIL import Image
 
 from faces.crop import Box, crop, make_detector
 from faces.decode import decode
 from recipe import Face
-from conftest import REAL, real_photographs
 
 FACE = Face(size=(60, 40), margin=0.2, fallback=0.5)
 
@@ -25,7 +25,9 @@ def test_the_crop_is_the_box_with_its_margin() -> None:
     pixels = crop(image, Box(50, 60, 90, 120, 1.0), FACE)
     assert pixels.shape == (60, 40, 3) and pixels.dtype == np.uint8
     bright = pixels[..., 0] > 150
-    assert bright.any(1).sum() == pytest.approx(60 / 1.2, abs=2) and bright.any(0).sum() == pytest.approx(40 / 1.2, abs=2)
+    assert bright.any(1).sum() == pytest.approx(60 / 1.2, abs=2) and bright.any(0).sum() == pytest.approx(
+        40 / 1.2, abs=2
+    )
     rows = np.flatnonzero(bright.any(1))
     assert rows.mean() == pytest.approx(29.5, abs=1)
 

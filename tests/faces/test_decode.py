@@ -34,7 +34,8 @@ def test_formats_give_rgb_pixels(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("orientation", "shape", "red_at"), [(1, (20, 40), "left"), (3, (20, 40), "right"), (6, (40, 20), "top"), (8, (40, 20), "bottom")]
+    ("orientation", "shape", "red_at"),
+    [(1, (20, 40), "left"), (3, (20, 40), "right"), (6, (40, 20), "top"), (8, (40, 20), "bottom")],
 )
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, shape: tuple[int, int], red_at: str) -> None:
     exif = Image.Exif()

@@ -44,7 +44,13 @@ def test_the_competition_layout_in_any_case_and_suffix(tmp_path: Path) -> None:
 def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
     root = competition(
         tmp_path,
-        ["1,male,Asian,25,1_m", "2,man,Asian,25,1_m", "3,female,Asian,old,3_f", "4,female,Asian,30,4_f", "5,male,Asian,50,5_m"],
+        [
+            "1,male,Asian,25,1_m",
+            "2,man,Asian,25,1_m",
+            "3,female,Asian,old,3_f",
+            "4,female,Asian,30,4_f",
+            "5,male,Asian,50,5_m",
+        ],
     )
     person(root, "1_m")
     person(root, "3_f")
@@ -55,8 +61,12 @@ def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
         require_sound(read_source(root))
     said = str(caught.value)
     for line in (
-        "train.csv row 3: gender is 'man'", "train.csv row 3: path '1_m' stands already in row 2", "train.csv row 4: age is 'old'",
-        "train.csv row 5: no folder images/4_f", "row 6: images/5_m lacks mask4", "images/5_m/mask9.jpg: unknown file name",
+        "train.csv row 3: gender is 'man'",
+        "train.csv row 3: path '1_m' stands already in row 2",
+        "train.csv row 4: age is 'old'",
+        "train.csv row 5: no folder images/4_f",
+        "row 6: images/5_m lacks mask4",
+        "images/5_m/mask9.jpg: unknown file name",
         "normal.png: a second normal",
     ):
         assert line in said
@@ -82,7 +92,8 @@ def test_info_keeps_every_row_in_order(tmp_path: Path) -> None:
     source = read_source(tmp_path)
     assert source.table["id"].tolist() == ["b.jpg", "gone.jpg", "a.jpg", "b.jpg"]
     assert [str(problem) for problem in source.problems] == [
-        "info.csv row 3: no file images/gone.jpg", "info.csv row 5: ImageID 'b.jpg' stands already in row 2",
+        "info.csv row 3: no file images/gone.jpg",
+        "info.csv row 5: ImageID 'b.jpg' stands already in row 2",
     ]
 
 
@@ -94,7 +105,8 @@ def test_a_manifest(tmp_path: Path) -> None:
     assert classes(source.table).tolist() == [16]
     assert {str(problem) for problem in source.problems} == {
         "mine.csv row 3: no person: photographs of one person must share a name here",
-        "mine.csv row 3: mask is 'half', expected wear, incorrect, normal", "mine.csv row 3: no file 'x/2.jpg'",
+        "mine.csv row 3: mask is 'half', expected wear, incorrect, normal",
+        "mine.csv row 3: no file 'x/2.jpg'",
     }
 
 

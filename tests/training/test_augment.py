@@ -30,7 +30,10 @@ def test_no_augmentation_is_the_inference_resize() -> None:
 
 @pytest.mark.parametrize(
     ("item", "message"),
-    [({"name": "HorizontalFlop"}, "unknown augmentation 'HorizontalFlop'"), ({"name": "HorizontalFlip", "chance": 1}, "HorizontalFlip")],
+    [
+        ({"name": "HorizontalFlop"}, "unknown augmentation 'HorizontalFlop'"),
+        ({"name": "HorizontalFlip", "chance": 1}, "HorizontalFlip"),
+    ],
 )
 def test_mistakes_are_named(item: dict[str, object], message: str) -> None:
     with pytest.raises(FacecadeError, match=message):

@@ -12,8 +12,8 @@ from recipe import StageRecipe
 from training import loop
 from training.backbone import Backbone
 from training.checkpoint import load_weights, save_weights
-from training.losses import class_loss
 from training.loop import Lessons, fit, learning_rate
+from training.losses import class_loss
 from training.predict import predict
 
 RECIPE = StageRecipe(backbone="test_efficientnet", size=(32, 32), epochs=3, batch_size=8, lr=1e-2, ema=0.9, dropout=0.3)
@@ -27,14 +27,31 @@ def lessons() -> Lessons:
     crops = (generator.integers(0, 100, (40, 32, 32, 3)) + 120 * target[:, None, None, None]).astype(np.uint8)
     rows = np.arange(40)
     return Lessons(
-        rows, target.astype(np.float32), np.ones(40, np.float32), np.array([f"p{i // 4}" for i in range(40)]), target, crops, rows
+        rows,
+        target.astype(np.float32),
+        np.ones(40, np.float32),
+        np.array([f"p{i // 4}" for i in range(40)]),
+        target,
+        crops,
+        rows,
     )
 
 
 def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout)
-    kept = fit(backbone, lessons(), class_loss("ce"), recipe, FLIP, 7, folder / "s.safetensors", folder / "h.jsonl", "t", workers)
+    kept = fit(
+        backbone,
+        lessons(),
+        class_loss("ce"),
+        recipe,
+        FLIP,
+        7,
+        folder / "s.safetensors",
+        folder / "h.jsonl",
+        "t",
+        workers,
+    )
     return {key: value.clone() for key, value in kept.state_dict().items()}
 
 
@@ -42,7 +59,9 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "whole").mkdir()
     whole = train(tmp_path / "whole")
     real = loop.save_state
@@ -86,7 +105,9 @@ def test_outputs_do_not_depend_on_company() -> None:
     order = np.random.default_rng(0).permutation(40)
     shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE.size, flip=True)
     assert (shuffled == logits[order]).all() and (shuffled_embedding == embedding[order]).all()
-    alone = np.concatenate([predict(backbone, data.crops, np.array([row]), RECIPE.size, flip=True)[1] for row in range(5)])
+    alone = np.concatenate(
+        [predict(backbone, data.crops, np.array([row]), RECIPE.size, flip=True)[1] for row in range(5)]
+    )
     assert (alone == logits[:5]).all()
 
 

@@ -19,7 +19,7 @@ def head_for(age: float) -> Tensor:
 
 def peak_at(age: float, height: float = 30.0) -> Tensor:
     """A distribution head's output with nearly all probability at `age`, [1, bins]."""
-    return (AGE_BINS == age).double()[None] * height
+    return (age == AGE_BINS).double()[None] * height
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -77,7 +77,9 @@ def test_a_censored_label_still_pulls_up_from_below(name: str) -> None:
 
 def test_a_censored_distribution_may_lie_anywhere_above_the_cap() -> None:
     loss = age_loss("dldl", 60.0)
-    assert [loss(peak_at(age), torch.tensor([60.0])).item() for age in (61.0, 70.0, 85.0)] == pytest.approx([0] * 3, abs=1e-5)
+    assert [loss(peak_at(age), torch.tensor([60.0])).item() for age in (61.0, 70.0, 85.0)] == pytest.approx(
+        [0] * 3, abs=1e-5
+    )
     outputs = peak_at(75.0, 60.0).requires_grad_()
     loss(outputs, torch.tensor([60.0])).sum().backward()
     assert outputs.grad is not None and outputs.grad.abs().max() < 1e-12
