@@ -114,7 +114,8 @@ class Recipe(Section):
     """A whole run."""
 
     seed: int = 0
-    folds: int = Field(4, ge=2)
+    folds: int = Field(4, ge=3)
+    """At least three: the decision rule is learned by a cross-validation among the folds not scored."""
     age_cap: float | Literal["auto", "none"] = "auto"
     """The age at which the data stop telling (60 in the competition); `auto` looks for it."""
     face: Face = Face()

@@ -27,7 +27,7 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     if few:
         raise FacecadeError(
             f"{folds} folds need at least {folds} people of every gender and age band; there are {'; '.join(few)}",
-            "use fewer folds (--set folds=2), or more people",
+            "use fewer folds (--set folds=3), or more people",
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "folds") % 2**32)
     fold = pd.Series(-1, index=people.index)

@@ -13,7 +13,7 @@ from faces.synthetic import draw_data
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
 TINY = [
     "--set",
-    "folds=2",
+    "folds=3",
     "--set",
     "epochs=1",
     "--set",
@@ -50,7 +50,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifacts of a tiny run: four stages, two folds, combiner."""
+    """The artifacts of a tiny run: four stages, three folds, combiner."""
     artifacts = tmp_path_factory.mktemp("fitted")
     succeed(
         "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY

@@ -101,7 +101,7 @@ def test_a_killed_run_resumes_to_the_same_result(fitted: Path, drawn: Path, tmp_
     assert waited_for.exists() and not (artifacts / "stages/age-female/fold1/meta.json").exists()
     succeed("fit-stage", "all", "--resume", "--artifacts", artifacts)
     weights = sorted(path.relative_to(fitted) for path in fitted.rglob("weights.safetensors"))
-    assert len(weights) == 8
+    assert len(weights) == 12
     for path in weights:
         assert (artifacts / path).read_bytes() == (fitted / path).read_bytes(), path
 
@@ -170,7 +170,7 @@ def test_odd_but_sound_photographs_are_answered(fitted: Path, drawn: Path, tmp_p
 
 def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
     listed = json.loads(succeed("ls", "--artifacts", fitted, "--json"))
-    assert [item["state"] for item in listed["fits"]] == ["fitted"] * 8 and listed["combiner"]["state"] == "fitted"
+    assert [item["state"] for item in listed["fits"]] == ["fitted"] * 12 and listed["combiner"]["state"] == "fitted"
     assert "nested macro-F1" in succeed("ls", "--artifacts", fitted)
 
 
@@ -186,7 +186,7 @@ def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fi
     for command in (["fit-meta"], ["infer", "anywhere"]):
         result = call(*command, "--artifacts", run)
         assert result.exit_code == 1
-        assert "gender: fold 1 stale" in result.stderr and "mask: fold 1 missing" in result.stderr
+        assert "gender: fold 1 stale, fold 2 stale" in result.stderr and "mask: fold 1 missing" in result.stderr
         assert "python cli.py fit-stage gender --resume" in result.stderr
     succeed("fit-stage", "mask", "gender", "--resume", "--artifacts", run)
     result = call("infer", "anywhere", "--artifacts", run)
@@ -205,7 +205,7 @@ def test_a_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) 
 
 def test_dry_run_writes_nothing(drawn: Path, tmp_path: Path) -> None:
     said = succeed("fit-stage", "mask", "--data", drawn / "train", "--artifacts", tmp_path / "none", "--dry-run", *TINY)
-    assert said.splitlines() == ["would fit mask fold 0 (now missing)", "would fit mask fold 1 (now missing)"]
+    assert said.splitlines() == [f"would fit mask fold {fold} (now missing)" for fold in range(3)]
     assert not (tmp_path / "none").exists()
 
 
@@ -227,8 +227,8 @@ BAD_CALLS = [
     (["fit-stage", "mask", "--data", "{drawn}/train", "--recipe", "recipes/cpy.toml"], 1, "recipes/cpu.toml"),
     (["fit-stage", "mask", "--data", "{drawn}/eval"], 1, "no labels"),
     (["fit-stage", "mask", "--data", "{drawn}"], 1, "did you mean"),
-    (["fit-stage", "mask", "--artifacts", "{fitted}", "--fold", "7"], 1, "folds 0 to 1"),
-    (["fit-stage", "mask", "--artifacts", "{fitted}", "--set", "folds=3"], 1, "begin the run anew"),
+    (["fit-stage", "mask", "--artifacts", "{fitted}", "--fold", "7"], 1, "folds 0 to 2"),
+    (["fit-stage", "mask", "--artifacts", "{fitted}", "--set", "folds=4"], 1, "begin the run anew"),
     (["fit-stage", "mask", "--artifacts", "{fitted}", "--device", "cuda"], 1, "--device cpu"),
     (["fit-stage"], 2, "Missing argument"),
     (["fit-stagge", "mask"], 2, "No such command"),

@@ -9,10 +9,10 @@ from report.metrics import confusion, macro_f1
 def posterior(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels with a rare old band, and calibrated probabilities that blur the bands of a gender."""
     generator = np.random.default_rng(seed)
-    prior = np.array([0.45, 0.47, 0.08])
+    prior = np.array([0.55, 0.41, 0.04])
     band = generator.choice(3, n, p=prior)
-    seen = np.array([24.0, 42.0, 66.0])[band] + generator.normal(0, 11, n)
-    density = prior * np.exp(-((seen[:, None] - [24.0, 42.0, 66.0]) ** 2) / (2 * 11**2))
+    seen = np.array([24.0, 42.0, 66.0])[band] + generator.normal(0, 14, n)
+    density = prior * np.exp(-((seen[:, None] - [24.0, 42.0, 66.0]) ** 2) / (2 * 14**2))
     probability = np.full((n, 18), 1e-9)
     probability[:, :3] = density / density.sum(1, keepdims=True)
     return band, probability

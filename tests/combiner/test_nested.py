@@ -36,7 +36,7 @@ def made(signal: float, seed: int = 0) -> tuple[Voices, np.ndarray, np.ndarray]:
     }
     columns = {"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": ("years",), "age-female": ("years",)}
     embedding = {"mask": generator.normal(0, 1, (N, 3)).astype(np.float32)}
-    return Voices(logits, columns, embedding), label, person % 4
+    return Voices(logits, columns, embedding), label, person // 2 % 4
 
 
 def test_labels_that_mean_nothing_score_chance() -> None:
