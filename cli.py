@@ -183,9 +183,7 @@ def fit_stage(
     if as_json:
         click.echo(json.dumps(records, indent=2, default=str))
     else:
-        for record in records:
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in record["score"].items())
-            click.echo(f"{record['stage']} fold {record['fold']}: {scores}")
+        click.echo("\n".join(_stage_line(stage, records) for stage in chosen))
 
 
 @main.command("fit-meta")
@@ -295,6 +293,16 @@ def draw(folder: Path, people: int, seed: int) -> None:
 
     draw_data(folder, people, seed)
     click.echo(f"{folder / 'train'}\n{folder / 'eval'}")
+
+
+def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:
+    """A stage's scores on held-out people: their mean over the folds fitted, and their range."""
+    mine = [record["score"] for record in records if record["stage"] == stage]
+    parts = []
+    for name in mine[0]:
+        values = [score[name] for score in mine]
+        parts.append(f"{name} {sum(values) / len(values):.4f} (folds {min(values):.4f} to {max(values):.4f})")
+    return f"{stage}: {', '.join(parts)} on held-out people"
 
 
 def _table(rows: list[list[str]], head: list[str]) -> str:

@@ -96,6 +96,8 @@ def fit_meta(run: Run) -> dict[str, Any]:
         "gain_over_hard_cascade": paired_difference(label, results[best].answer, hard, person).json(),
         "per_class_f1": _f1(label, chosen),
         "cuts": {gender: cuts.round(2) for gender, cuts in zip(GENDERS, _cuts(voices, label), strict=True)},
+        "photographs": len(label),
+        "people": int(table["person"].nunique()),
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
         "fits": _fits_digest(run),
         "folds_hash": run.folds_hash,

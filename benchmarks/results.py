@@ -1,4 +1,5 @@
-"""Run the whole job on real photographs, step by step, and write benchmarks/RESULTS.md from what it left.
+"""Run the whole job on real photographs, step by step, and write benchmarks/RESULTS.md
+and the README's results from what it left.
 
     python benchmarks/results.py ../shared/data/faces --recipe recipes/cpu.toml
 
@@ -21,6 +22,9 @@ import click
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from base.artifact import write_json  # noqa: E402
+
+OPENING, CLOSING = "<!-- results: written by benchmarks/results.py -->", "<!-- end of results -->"
 STAGES = ("mask", "gender", "age-male", "age-female")
 
 
@@ -63,12 +67,14 @@ def machine() -> str:
 @click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/cpu.toml"), show_default=True)
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output"), show_default=True)
-def main(data: Path, recipe: Path, artifacts: Path, output: Path) -> None:
+@click.option(
+    "--again", multiple=True, metavar="STEP", help="Run this step again though it is done, as 'fit-stage gender'."
+)
+def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[str, ...]) -> None:
     """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md."""
     where = ["--artifacts", str(artifacts)]
     first = ["--data", str(data / "train"), "--recipe", str(recipe)]
-    plan = [(f"fit-stage {stage}", ["fit-stage", stage, "--resume", *where]) for stage in STAGES]
-    plan[0] = (plan[0][0], ["fit-stage", STAGES[0], "--resume", *first, *where])
+    plan = [(f"fit-stage {stage}", ["fit-stage", stage, "--resume", *first, *where]) for stage in STAGES]
     plan += [
         ("fit-meta", ["fit-meta", *where]),
         ("infer", ["infer", str(data / "eval"), *where, "--output", str(output)]),
@@ -78,21 +84,33 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path) -> None:
         ),
     ]
     record = artifacts / "steps.json"
-    steps: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
-    done = {step["step"] for step in steps}
+    done: dict[str, dict[str, Any]] = json.loads(record.read_text()) if record.exists() else {}
     for name, arguments in plan:
-        if name in done:
+        if name in done and name not in again:
             continue
         click.echo(f"{time.strftime('%H:%M:%S')} {name}", err=True)
-        steps.append({**run_step(name, arguments, artifacts / "steps.log"), "machine": machine()})
-        record.write_text(json.dumps(steps, indent=2))
+        done[name] = {**run_step(name, arguments, artifacts / "steps.log"), "machine": machine()}
+        for later in ("fit-meta", "infer", "evaluate"):  # what builds on this step is old now
+            if later != name and [step for step, _ in plan].index(later) > [step for step, _ in plan].index(name):
+                done.pop(later, None)
+        write_json(record, done)
+    steps = [done[name] for name, _ in plan]
 
-    from report.results import render
+    from report.results import render, summary
 
     target = ROOT / "benchmarks/RESULTS.md"
     limits = ROOT / "benchmarks/LIMITS.md"
     target.write_text(render(artifacts, output, steps, recipe, limits.read_text() if limits.exists() else ""))
+    _into_readme(summary(artifacts, output, steps))
     click.echo(target)
+
+
+def _into_readme(text: str) -> None:
+    """Put the summary between the README's markers."""
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(OPENING)
+    _, after = rest.split(CLOSING)
+    readme.write_text(f"{before}{OPENING}\n{text}\n{CLOSING}{after}")
 
 
 if __name__ == "__main__":

@@ -111,6 +111,34 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     )
 
 
+def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]]) -> str:
+    """A few lines for a README."""
+    combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
+    nested, scored = combiner["nested_choice"], evaluation["score"]
+    fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
+    rows = [
+        [
+            name,
+            interval(nested[name], 2 if name == "age MAE" else 3),
+            interval(scored[name], 2 if name == "age MAE" else 3),
+        ]
+        for name in SCORES
+    ]
+    hard = combiner["nested"]["hard cascade"]["macro-F1"]
+    photographs, people = combiner["photographs"], combiner["people"]
+    return "\n".join(
+        [
+            f"`recipes/cpu.toml` on {photographs:,} photographs of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
+            f"evaluated on {evaluation['photographs']} photographs of {evaluation['people']} other people. 95 % intervals over people.",
+            "",
+            table(["score", "promised (nested out-of-fold)", "kept (eval)"], rows),
+            "",
+            f"Kept way of combining: {combiner['way']}; the hard cascade scores {interval(hard, 3)} on the same nested rows.",
+            "Everything else, step by step: `benchmarks/RESULTS.md`.",
+        ]
+    )
+
+
 def _stages(artifacts: Path) -> str:
     metas = [read_json(path) for path in sorted(artifacts.glob("stages/*/fold*/meta.json"))]
     return table(

@@ -43,7 +43,9 @@ def test_the_readmes_commands_run_in_their_order(drawn: Path, tmp_path: Path, mo
 def test_the_readme_lists_every_command_and_recipe() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)[ `]", README, re.MULTILINE))
     assert set(main.commands) <= listed
-    assert {path.name for path in (ROOT / "recipes").glob("*.toml")} == set(re.findall(r"`recipes/(\w+\.toml)` \|", README))
+    assert {path.name for path in (ROOT / "recipes").glob("*.toml")} == set(
+        re.findall(r"`recipes/(\w+\.toml)` \|", README)
+    )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.toml")), ids=lambda path: path.stem)
@@ -63,5 +65,8 @@ def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
 
 def test_files_that_the_documentation_names_exist() -> None:
     for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "artifacts/README.md"):
-        for name in re.findall(r"`((?:base|faces|training|stages|combiner|inference|report|recipes|tests|benchmarks|docs)/[\w./-]+\.\w+)`", (ROOT / page).read_text()):
+        for name in re.findall(
+            r"`((?:base|faces|training|stages|combiner|inference|report|recipes|tests|benchmarks|docs)/[\w./-]+\.\w+)`",
+            (ROOT / page).read_text(),
+        ):
             assert (ROOT / name).exists(), f"{page} names {name}"

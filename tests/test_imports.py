@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
+    "benchmarks": {"base", "report"},
     "base": set(),
     "recipe": {"base"},
     "faces": {"base", "recipe"},
