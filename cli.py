@@ -249,9 +249,9 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
     Example:
       python cli.py evaluate output/submission.csv eval/eval_labels.csv
     """
-    import pipeline
+    from report.evaluate import evaluate as score
 
-    result = pipeline.evaluate(predictions, labels, output)
+    result = score(predictions, labels, output)
     click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
 
 
@@ -265,10 +265,9 @@ def list_run(artifacts: Path, as_json: bool) -> None:
     Example:
       python cli.py ls --artifacts artifacts
     """
-    import pipeline
-    from run import open_run
+    from run import describe, open_run
 
-    result = pipeline.describe(open_run(artifacts))
+    result = describe(open_run(artifacts))
     click.echo(json.dumps(result, indent=2) if as_json else _list_text(result))
 
 

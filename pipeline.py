@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import time
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from base.artifact import digest, read_arrays, read_json, versions, write_arrays, write_json, write_text
+from base.artifact import read_arrays, read_json, versions, write_arrays, write_csv
 from base.errors import FacecadeError
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
 from combiner.features import NEEDED, FoldOutput, out_of_fold, read_fold
+from combiner.rules import learn_cuts
 from faces.decode import DecodeError
-from faces.labels import BANDS, GENDERS, MASKS, N_CLASSES, decode
+from faces.labels import GENDERS, N_CLASSES
 from faces.store import Entry
 from faces.table import classes, read_source
-from report.metrics import confusion, f1_per_class, paired_difference, score
-from run import Run, open_store
+from report.metrics import as_json, class_f1, paired_difference, score
+from report.predictions import predictions_table
+from run import Run, open_store, scores_text
 
 
 def fit_stage(
@@ -39,6 +37,7 @@ def fit_stage(
         A record for every fold asked for (stages/fit.py).
     """
     from stages.fit import fit_fold
+    from training.device import torch_device
 
     chosen = torch_device(device)
     crops, crop_row = run.faces(workers)
@@ -48,12 +47,14 @@ def fit_stage(
             wanted = wanted_fit(run, stage, fold)
             if resume and run.state(stage, fold) == "fitted":
                 record = read_json(wanted.folder / "meta.json")
-                note(f"{stage} fold {fold}: fitted already, {_said(record['score'])}")
+                note(f"{stage} fold {fold}: fitted already, {scores_text(record['score'])}")
             else:
                 record = fit_fold(
                     wanted, run.table, crops, crop_row, run.anchors(), chosen, _loaders(chosen, workers), resume
                 )
-                note(f"{stage} fold {fold}: {_said(record['score'])} on held-out people, {record['seconds']:.0f} s")
+                note(
+                    f"{stage} fold {fold}: {scores_text(record['score'])} on held-out people, {record['seconds']:.0f} s"
+                )
             records.append(record)
     return records
 
@@ -91,15 +92,15 @@ def fit_meta(run: Run) -> dict[str, Any]:
     years = voices.weighted_years()
     hard = results["hard cascade"].answer
     record = {
-        "nested": {name: _json(score(label, result.answer, person, age, years)) for name, result in results.items()},
-        "nested_choice": _json(score(label, chosen, person, age, years)),
+        "nested": {name: as_json(score(label, result.answer, person, age, years)) for name, result in results.items()},
+        "nested_choice": as_json(score(label, chosen, person, age, years)),
         "gain_over_hard_cascade": paired_difference(label, results[best].answer, hard, person).json(),
-        "per_class_f1": _f1(label, chosen),
-        "cuts": {gender: cuts.round(2) for gender, cuts in zip(GENDERS, _cuts(voices, label), strict=True)},
+        "per_class_f1": class_f1(label, chosen),
+        "cuts": {gender: cuts.round(2) for gender, cuts in zip(GENDERS, learn_cuts(voices, label), strict=True)},
         "photographs": len(label),
         "people": int(table["person"].nunique()),
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
-        "fits": _fits_digest(run),
+        "fits": run.fits_digest,
         "folds_hash": run.folds_hash,
         "seed": recipe.seed,
         "recipe": recipe.combiner.model_dump(),
@@ -123,6 +124,7 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
     A photograph that cannot be seen is answered with the most likely class of the training people, and flagged.
     """
     from inference.photographs import listen
+    from training.device import torch_device
 
     started = time.monotonic()
     _require_fits(run)
@@ -148,117 +150,16 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
 
     known = set(run.table["content"])
     flags = [_flag(entry, known, run.recipe.face.detector == "mtcnn") for entry in entries]
-    mask, gender, band = decode(answers)
-    predictions = pd.DataFrame(
-        {
-            "ImageID": source.table["id"],
-            "ans": answers,
-            "mask": np.array(MASKS)[mask],
-            "gender": np.array(GENDERS)[gender],
-            "band": np.array(BANDS)[band],
-            "age": years[:, 0].round(2),
-            "age_if_male": years[:, 1].round(2),
-            "age_if_female": years[:, 2].round(2),
-            "confidence": probability[np.arange(len(answers)), answers].round(4),
-            "flags": flags,
-            **{f"p{label}": probability[:, label].round(5) for label in range(N_CLASSES)},
-        }
-    )
-    _write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
-    _write_csv(output / "predictions.csv", predictions)
+    predictions = predictions_table(source.table["id"].tolist(), answers, probability, years, flags)
+    write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
+    write_csv(output / "predictions.csv", predictions)
     flagged = predictions.loc[predictions["flags"] != "", "flags"].str.split(":").str[0].value_counts()
-    summary = {
+    return {
         "photographs": len(entries),
         "flags": {str(name): int(count) for name, count in flagged.items()},
         "submission": str(output / "submission.csv"),
         "predictions": str(output / "predictions.csv"),
         "seconds": round(time.monotonic() - started, 1),
-    }
-    return summary
-
-
-def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
-    """Score answers against labels, with intervals over people where the labels name them.
-
-    Raises:
-        FacecadeError: rows do not match, labels are not labels, or photographs were trained on.
-    """
-    said, truth = _read_answers(predictions), _read_labels(labels)
-    beside = predictions.parent / "predictions.csv"
-    if "age" not in said and beside.exists():  # a submission has answers alone; what we wrote beside it has more
-        full = _read_answers(beside)
-        if full["ans"].equals(said["ans"]):
-            said = full
-    missing = truth.index.difference(said.index)
-    if len(missing):
-        raise FacecadeError(f"{predictions} lacks {len(missing)} of the labelled photographs, first {missing[0]}")
-    if len(said) > len(truth):
-        note(f"{len(said) - len(truth)} answers have no label and are not scored")
-    said = said.loc[truth.index]
-    trained = said["flags"].astype(str).str.contains("trained-on").sum() if "flags" in said else 0
-    if trained:
-        raise FacecadeError(
-            f"{trained} of these photographs were trained on: a score of them says nothing of new people",
-            "the honest score of training photographs is the nested one: python cli.py ls",
-        )
-    label, answer = truth["ans"].to_numpy(np.int64), said["ans"].to_numpy(np.int64)
-    if "person" in truth:
-        person = truth["person"].to_numpy()
-    else:
-        note("labels name no person: intervals are over photographs, and narrower than they should be")
-        person = truth.index.to_numpy()
-    ages = (
-        (truth["age"].to_numpy(float), said["age"].to_numpy(float))
-        if "age" in truth and "age" in said
-        else (None, None)
-    )
-    if ages[1] is not None and np.isnan(ages[1]).any():
-        note("age MAE left out: some photographs could not be seen")
-        ages = (None, None)
-    result = {
-        "photographs": len(label),
-        "people": len(np.unique(person)),
-        "score": _json(score(label, answer, person, *ages)),
-        "per_class_f1": _f1(label, answer),
-        "per_class_count": np.bincount(label, minlength=N_CLASSES),
-        "confusion": confusion(label, answer),
-    }
-    write_json(output / "evaluation.json", result)
-    return read_json(output / "evaluation.json")
-
-
-def describe(run: Run) -> dict[str, Any]:
-    """What the run's folder holds: every fold of every stage, the combiner, and what to do next."""
-    fits: list[dict[str, Any]] = []
-    for stage in run.recipe.stages:
-        for fold in range(run.recipe.folds):
-            state, meta = run.state(stage, fold), run.fold_folder(stage, fold) / "meta.json"
-            record = read_json(meta) if meta.exists() else {}
-            fits.append(
-                {
-                    "stage": stage,
-                    "fold": fold,
-                    "state": state,
-                    "score": _said(record.get("score", {})),
-                    "seconds": f"{record['seconds']:.0f}" if record else "",
-                }
-            )
-    unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))
-    combiner: dict[str, Any] = {"state": combiner_state(run)}
-    if combiner["state"] != "missing":
-        record = read_json(run.folder / "combiner" / "meta.json")
-        combiner |= {"way": record["way"], "score": record["nested_choice"]["macro-F1"]}
-    steps = [f"python cli.py fit-stage {stage} --resume" for stage in unfitted]
-    if not steps:
-        steps = ["python cli.py infer DATA" if combiner["state"] == "fitted" else "python cli.py fit-meta"]
-    return {
-        "data": str(run.root),
-        "photographs": len(run.table),
-        "people": int(run.table["person"].nunique()),
-        "folds_hash": run.folds_hash,
-        "fits": fits,
-        "combiner": combiner,
-        "next": steps,
     }
 
 
@@ -280,38 +181,9 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Any:
     )
 
 
-def torch_device(name: str) -> Any:
-    """`auto`, `cpu` or `cuda` as a torch device, with torch set to give the same numbers every time."""
-    import torch
-
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise FacecadeError("there is no CUDA device here", "--device cpu")
-    device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        _keep_freed_memory()
-    return device
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of returning them to the system after every layer.
-
-    Training on a processor otherwise spends up to half its time in page faults.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # not glibc: nothing to tell
-        libc = ctypes.CDLL("libc.so.6")
-        no_mmap, never_trim = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-        libc.mallopt(*no_mmap)
-        libc.mallopt(*never_trim)
-
-
 def _loaders(device: Any, workers: int) -> int:
     """Processes that augment: on a processor the model has use for every core itself."""
     return workers if device.type == "cuda" else 0
-
-
-def _said(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def _require_fits(run: Run) -> None:
@@ -331,23 +203,8 @@ def _require_fits(run: Run) -> None:
         raise FacecadeError("not every fold is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
 
 
-def _fits_digest(run: Run) -> str:
-    """A fingerprint of the fits that a combiner stacks."""
-    return digest([run.signature(stage) for stage in run.recipe.stages])
-
-
-def combiner_state(run: Run) -> str:
-    """`fitted`, `stale` or `missing`."""
-    meta = run.folder / "combiner" / "meta.json"
-    if not meta.exists():
-        return "missing"
-    record = read_json(meta)
-    same = record.get("fits") == _fits_digest(run) and record.get("recipe") == run.recipe.combiner.model_dump()
-    return "fitted" if same else "stale"
-
-
 def _load_combination(run: Run) -> tuple[combination.Combination, dict[str, Any]]:
-    state = combiner_state(run)
+    state = run.combiner_state()
     if state != "fitted":
         raise FacecadeError(f"the combiner is {state}", "python cli.py fit-meta")
     return combination.load(run.folder / "combiner")
@@ -361,78 +218,8 @@ def _read_alignment(run: Run, stage: str) -> Alignment:
     return Alignment(**read_arrays(run.folder / "combiner" / f"alignment-{stage}.npz"))
 
 
-def _cuts(voices: Any, label: np.ndarray) -> np.ndarray:
-    from combiner.rules import learn_cuts
-
-    return learn_cuts(voices, label)
-
-
-def _f1(label: np.ndarray, answer: np.ndarray) -> list[float | None]:
-    """F1 of every class; None for a class that is not there."""
-    values = f1_per_class(confusion(label, answer))
-    return [None if np.isnan(value) else round(float(value), 6) for value in values]
-
-
-def _json(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {name: interval.json() for name, interval in scores.items()}
-
-
 def _flag(entry: Entry | DecodeError, known: set[str], detects: bool) -> str:
     if isinstance(entry, DecodeError):
         return "no-file" if entry.reason == "no such file" else f"unreadable: {entry.reason}"
     flags = ["no-face"] if detects and entry.box is None else []
     return " ".join(flags + (["trained-on"] if entry.content in known else []))
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    text = StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    write_text(path, text.getvalue())
-
-
-def _read_answers(path: Path) -> pd.DataFrame:
-    """A submission or predictions CSV, by ImageID."""
-    table = _read_table(path, ["ImageID", "ans"])
-    _require_classes(path, table)
-    return table.set_index("ImageID")
-
-
-def _read_labels(path: Path) -> pd.DataFrame:
-    table = _read_table(path, ["ImageID", "ans"])
-    _require_classes(path, table)
-    if len(table) > 1 and (table["ans"] == 0).all():
-        raise FacecadeError(
-            f"{path} says 0 for every photograph: a form to fill in, not labels", "give the file with the true classes"
-        )
-    return table.set_index("ImageID")
-
-
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype={"ImageID": str, "person": str, "flags": str}, keep_default_na=True)
-    except FileNotFoundError:
-        raise FacecadeError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise FacecadeError(f"{path} cannot be read as CSV: {error}") from None
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise FacecadeError(
-            f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(map(str, table.columns))}"
-        )
-    return table
-
-
-def _require_classes(path: Path, table: pd.DataFrame) -> None:
-    """Every answer a class, every photograph once; every bad row named."""
-    number = pd.to_numeric(table["ans"], errors="coerce")
-    bad = ~(number.isin(range(N_CLASSES)))
-    lines = [f"row {row + 2}: ans is '{table['ans'][row]}', expected 0 to 17" for row in np.flatnonzero(bad)]
-    lines += [
-        f"row {row + 2}: ImageID '{table['ImageID'][row]}' stands twice"
-        for row in np.flatnonzero(table["ImageID"].duplicated())
-    ]
-    lines += [f"row {row + 2}: no ImageID" for row in np.flatnonzero(table["ImageID"].isna())]
-    if lines:
-        shown = lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        raise FacecadeError(f"{path} has {len(lines)} problem(s):\n  " + "\n  ".join(shown))
-    table["ans"] = number.astype(np.int64)

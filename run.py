@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from base.artifact import digest, read_json, versions, write_json, write_text
+from base.artifact import digest, read_json, versions, write_csv, write_json
 from base.errors import FacecadeError
 from base.progress import note
 from base.seeding import derive
@@ -82,6 +81,20 @@ class Run:
             return "fitted" if current else "stale"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
 
+    @cached_property
+    def fits_digest(self) -> str:
+        """A fingerprint of the fits that a combiner stacks."""
+        return digest([self.signature(stage) for stage in self.recipe.stages])
+
+    def combiner_state(self) -> str:
+        """`fitted`, `stale` or `missing`."""
+        meta = self.folder / "combiner" / "meta.json"
+        if not meta.exists():
+            return "missing"
+        record = read_json(meta)
+        same = record.get("fits") == self.fits_digest and record.get("recipe") == self.recipe.combiner.model_dump()
+        return "fitted" if same else "stale"
+
     def anchors(self) -> np.ndarray:
         """Rows that every fold's model embeds, int64 (A,), sorted."""
         generator = np.random.default_rng(derive(self.recipe.seed, "anchors"))
@@ -108,9 +121,7 @@ class Run:
 
     def save(self) -> None:
         """Write run.json and table.csv."""
-        text = StringIO()
-        self.table.to_csv(text, index=False, lineterminator="\n")
-        write_text(self.folder / "table.csv", text.getvalue())
+        write_csv(self.folder / "table.csv", self.table)
         write_json(
             self.folder / "run.json",
             {
@@ -260,3 +271,43 @@ def _summary(run: Run) -> str:
 
 def _band_counts(age: pd.Series) -> np.ndarray:
     return np.bincount(band_of(age), minlength=len(BANDS))
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What the run's folder holds: every fold of every stage, the combiner, and what to do next."""
+    fits: list[dict[str, Any]] = []
+    for stage in run.recipe.stages:
+        for fold in range(run.recipe.folds):
+            state, meta = run.state(stage, fold), run.fold_folder(stage, fold) / "meta.json"
+            record = read_json(meta) if meta.exists() else {}
+            fits.append(
+                {
+                    "stage": stage,
+                    "fold": fold,
+                    "state": state,
+                    "score": scores_text(record.get("score", {})),
+                    "seconds": f"{record['seconds']:.0f}" if record else "",
+                }
+            )
+    unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))
+    combiner: dict[str, Any] = {"state": run.combiner_state()}
+    if combiner["state"] != "missing":
+        record = read_json(run.folder / "combiner" / "meta.json")
+        combiner |= {"way": record["way"], "score": record["nested_choice"]["macro-F1"]}
+    steps = [f"python cli.py fit-stage {stage} --resume" for stage in unfitted]
+    if not steps:
+        steps = ["python cli.py infer DATA" if combiner["state"] == "fitted" else "python cli.py fit-meta"]
+    return {
+        "data": str(run.root),
+        "photographs": len(run.table),
+        "people": int(run.table["person"].nunique()),
+        "folds_hash": run.folds_hash,
+        "fits": fits,
+        "combiner": combiner,
+        "next": steps,
+    }
+
+
+def scores_text(scores: dict[str, float]) -> str:
+    """Scores in one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

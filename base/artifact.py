@@ -8,12 +8,16 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from base.errors import FacecadeError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACKAGES = ("torch", "timm", "albumentations", "numpy", "scikit-learn", "pandas")
 
@@ -38,6 +42,13 @@ def write_text(path: Path, text: str) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, with the same line ends everywhere."""
+    text = StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

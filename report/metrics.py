@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,3 +121,14 @@ def paired_difference(
     value = macro_f1(confusion(label, first)) - macro_f1(confusion(label, second))
     draws = macro_f1_draws(label, first, person, seed) - macro_f1_draws(label, second, person, seed)
     return _interval(float(value), draws)
+
+
+def class_f1(label: np.ndarray, answer: np.ndarray) -> list[float | None]:
+    """F1 of every class; None for a class that is not there."""
+    values = f1_per_class(confusion(label, answer))
+    return [None if np.isnan(value) else round(float(value), 6) for value in values]
+
+
+def as_json(scores: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+    """Scores as JSON holds them."""
+    return {name: interval.json() for name, interval in scores.items()}

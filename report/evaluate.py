@@ -1,0 +1,113 @@
+"""Answers against labels: two CSV files, one score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from base.artifact import read_json, write_json
+from base.errors import FacecadeError
+from base.progress import note
+from faces.labels import N_CLASSES
+from report.metrics import as_json, class_f1, confusion, score
+
+
+def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
+    """Score answers against labels, with intervals over people where the labels name them.
+
+    Raises:
+        FacecadeError: rows do not match, labels are not labels, or photographs were trained on.
+    """
+    said, truth = _read_answers(predictions), _read_labels(labels)
+    beside = predictions.parent / "predictions.csv"
+    if "age" not in said and beside.exists():  # a submission has answers alone; what we wrote beside it has more
+        full = _read_answers(beside)
+        if full["ans"].equals(said["ans"]):
+            said = full
+    missing = truth.index.difference(said.index)
+    if len(missing):
+        raise FacecadeError(f"{predictions} lacks {len(missing)} of the labelled photographs, first {missing[0]}")
+    if len(said) > len(truth):
+        note(f"{len(said) - len(truth)} answers have no label and are not scored")
+    said = said.loc[truth.index]
+    trained = said["flags"].astype(str).str.contains("trained-on").sum() if "flags" in said else 0
+    if trained:
+        raise FacecadeError(
+            f"{trained} of these photographs were trained on: a score of them says nothing of new people",
+            "the honest score of training photographs is the nested one: python cli.py ls",
+        )
+    label, answer = truth["ans"].to_numpy(np.int64), said["ans"].to_numpy(np.int64)
+    if "person" in truth:
+        person = truth["person"].to_numpy()
+    else:
+        note("labels name no person: intervals are over photographs, and narrower than they should be")
+        person = truth.index.to_numpy()
+    ages = (
+        (truth["age"].to_numpy(float), said["age"].to_numpy(float))
+        if "age" in truth and "age" in said
+        else (None, None)
+    )
+    if ages[1] is not None and np.isnan(ages[1]).any():
+        note("age MAE left out: some photographs could not be seen")
+        ages = (None, None)
+    result = {
+        "photographs": len(label),
+        "people": len(np.unique(person)),
+        "score": as_json(score(label, answer, person, *ages)),
+        "per_class_f1": class_f1(label, answer),
+        "per_class_count": np.bincount(label, minlength=N_CLASSES),
+        "confusion": confusion(label, answer),
+    }
+    write_json(output / "evaluation.json", result)
+    return read_json(output / "evaluation.json")
+
+
+def _read_answers(path: Path) -> pd.DataFrame:
+    """A submission or predictions CSV, by ImageID."""
+    table = _read_table(path, ["ImageID", "ans"])
+    _require_classes(path, table)
+    return table.set_index("ImageID")
+
+
+def _read_labels(path: Path) -> pd.DataFrame:
+    table = _read_table(path, ["ImageID", "ans"])
+    _require_classes(path, table)
+    if len(table) > 1 and (table["ans"] == 0).all():
+        raise FacecadeError(
+            f"{path} says 0 for every photograph: a form to fill in, not labels", "give the file with the true classes"
+        )
+    return table.set_index("ImageID")
+
+
+def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"ImageID": str, "person": str, "flags": str}, keep_default_na=True)
+    except FileNotFoundError:
+        raise FacecadeError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise FacecadeError(f"{path} cannot be read as CSV: {error}") from None
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise FacecadeError(
+            f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(map(str, table.columns))}"
+        )
+    return table
+
+
+def _require_classes(path: Path, table: pd.DataFrame) -> None:
+    """Every answer a class, every photograph once; every bad row named."""
+    number = pd.to_numeric(table["ans"], errors="coerce")
+    bad = ~(number.isin(range(N_CLASSES)))
+    lines = [f"row {row + 2}: ans is '{table['ans'][row]}', expected 0 to 17" for row in np.flatnonzero(bad)]
+    lines += [
+        f"row {row + 2}: ImageID '{table['ImageID'][row]}' stands twice"
+        for row in np.flatnonzero(table["ImageID"].duplicated())
+    ]
+    lines += [f"row {row + 2}: no ImageID" for row in np.flatnonzero(table["ImageID"].isna())]
+    if lines:
+        shown = lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])
+        raise FacecadeError(f"{path} has {len(lines)} problem(s):\n  " + "\n  ".join(shown))
+    table["ans"] = number.astype(np.int64)
