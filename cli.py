@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+VERSION = "0.1.0"
 ARTIFACTS = click.option(
     "--artifacts",
     type=click.Path(path_type=Path, file_okay=False),
@@ -72,7 +73,7 @@ class Group(click.Group):
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(package_name="facecade", prog_name="facecade")
+@click.version_option(VERSION, prog_name="facecade")
 def main(debug: bool) -> None:
     """Train a cascade of face models, stack it, and label photographs.
 

@@ -49,6 +49,8 @@ def fit_stage(
                 record = read_json(wanted.folder / "meta.json")
                 note(f"{stage} fold {fold}: fitted already, {scores_text(record['score'])}")
             else:
+                if run.state(stage, fold) == "fitted":
+                    note(f"{stage} fold {fold}: fitting again what is fitted already (--resume would keep it)")
                 record = fit_fold(
                     wanted, run.table, crops, crop_row, run.anchors(), chosen, _loaders(chosen, workers), resume
                 )
@@ -130,6 +132,9 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
     _require_fits(run)
     combine, record = _load_combination(run)
     source = read_source(data)
+    if source.labelled:
+        for problem in source.problems:
+            note(f"left out: {problem}")
     store = open_store(run.folder, run.recipe)
     entries = store.fill([source.root / path for path in source.table["path"]], workers)
     seen = np.array([isinstance(entry, Entry) for entry in entries])
@@ -150,7 +155,7 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
 
     known = set(run.table["content"])
     flags = [_flag(entry, known, run.recipe.face.detector == "mtcnn") for entry in entries]
-    predictions = predictions_table(source.table["id"].tolist(), answers, probability, years, flags)
+    predictions = predictions_table(source.image_ids, answers, probability, years, flags)
     write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
     write_csv(output / "predictions.csv", predictions)
     flagged = predictions.loc[predictions["flags"] != "", "flags"].str.split(":").str[0].value_counts()

@@ -43,6 +43,11 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     @property
+    def image_ids(self) -> list[str]:
+        """What each photograph is called in answers: as `info.csv` says, else its path."""
+        return self.table["id" if self.layout == "evaluation" else "path"].tolist()
+
+    @property
     def labelled(self) -> bool:
         return bool((self.table[["mask", "gender"]] != "").all(axis=1).any())
 

@@ -203,6 +203,14 @@ def test_a_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) 
     assert result.exit_code == 1 and "outputs.npz" in result.stderr and "Traceback" not in result.stderr
 
 
+def test_a_labelled_folder_can_be_inferred_too(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    succeed("infer", drawn / "train", "--artifacts", fitted, "--output", tmp_path)
+    said = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert said["ImageID"].nunique() == len(said) == 24 * 7
+    assert all((drawn / "train" / name).exists() for name in said["ImageID"])
+    assert (said["flags"] == "trained-on").all()
+
+
 def test_dry_run_writes_nothing(drawn: Path, tmp_path: Path) -> None:
     said = succeed("fit-stage", "mask", "--data", drawn / "train", "--artifacts", tmp_path / "none", "--dry-run", *TINY)
     assert said.splitlines() == [f"would fit mask fold {fold} (now missing)" for fold in range(3)]
