@@ -99,8 +99,7 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
     from report.results import render, summary
 
     target = ROOT / "benchmarks/RESULTS.md"
-    limits = ROOT / "benchmarks/LIMITS.md"
-    target.write_text(render(artifacts, output, steps, recipe, limits.read_text() if limits.exists() else ""))
+    target.write_text(render(artifacts, output, steps, recipe))
     _into_readme(summary(artifacts, output, steps))
     click.echo(target)
 

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from base.artifact import read_json
-from faces.labels import class_name
+import numpy as np
+import pandas as pd
+
+from base.artifact import read_arrays, read_json
+from faces.labels import BANDS, class_name, decode, encode
+from report.metrics import confusion, f1_per_class, macro_f1
 
 SCORES = ("macro-F1", "accuracy", "mask accuracy", "gender accuracy", "band accuracy", "age MAE")
 
@@ -23,13 +27,12 @@ def interval(value: dict[str, float], digits: int = 4) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
-def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path, limits: str) -> str:
+def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:
     """The page: how it was run, what it scored, what each part is worth.
 
     Args:
         artifacts, output: folders of the run and of its `infer` and `evaluate`.
         steps: what was run: step, command, seconds, peak_mib, commit, machine.
-        limits: text that closes the page, in words.
     """
     combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
     nested, scored = combiner["nested_choice"], evaluation["score"]
@@ -106,8 +109,40 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             table(["class", "meaning", "nested", "eval", "photographs in eval"], classes),
             "",
-            limits,
+            "## What limits the score",
+            "",
+            limits(artifacts),
+            "",
         ]
+    )
+
+
+def limits(artifacts: Path) -> str:
+    """Three sentences on what the score lacks, measured on the nested answers."""
+    arrays = read_arrays(artifacts / "combiner/nested.npz")
+    person = pd.read_csv(artifacts / "table.csv", usecols=["person"], dtype=str)["person"].to_numpy()
+    label, answer = arrays["label"], arrays["answer"]
+    true, said = decode(label), decode(answer)
+    now = float(macro_f1(confusion(label, answer)))
+    perfect = []
+    for axis in range(3):
+        mixed = [true[place] if place == axis else said[place] for place in range(3)]
+        perfect.append(float(macro_f1(confusion(label, encode(*mixed)))))
+    worst = ("mask", "gender", "age band")[int(np.argmax(perfect))]
+    by_band = [float(np.nanmean(f1_per_class(confusion(label, answer))[band::3])) for band in range(3)]
+    wrong = pd.Series(true[2] != said[2]).groupby(person)
+    mostly = (wrong.mean() > 0.5).to_numpy()
+    share = float(wrong.sum()[mostly].sum() / max(1, wrong.sum().sum()))
+    error = np.abs(arrays["years"] - pd.read_csv(artifacts / "table.csv", usecols=["age"])["age"].to_numpy())
+    masked = float(error[true[0] == 0].mean()), float(error[true[0] == 2].mean())
+    return (
+        f"The {worst} limits it most: nested macro-F1 is {now:.3f}, and would be {perfect[2]:.3f} were the age band always "
+        f"right, {perfect[1]:.3f} were gender, {perfect[0]:.3f} were the mask. "
+        f"Mean F1 of the classes is "
+        + ", ".join(f"{value:.3f} at {band}" for band, value in zip(BANDS, by_band, strict=True))
+        + f"; an edge between bands is sharp, and the regressors err by {error.mean():.1f} years. "
+        f"{share:.0%} of the wrong bands fall on the {mostly.mean():.0%} of people whose band is wrong in most of their "
+        f"photographs, and the age error is {masked[0]:.1f} years under a worn mask and {masked[1]:.1f} without one."
     )
 
 

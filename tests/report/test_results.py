@@ -1,0 +1,32 @@
+"""The results page says what the artifacts say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import succeed
+
+from report.results import interval, render, summary
+
+STEPS = [
+    {"step": "fit-stage mask", "command": "python cli.py fit-stage mask", "seconds": 90.0, "peak_mib": 900, "commit": "abc", "machine": "a machine"},
+    {"step": "infer", "command": "python cli.py infer", "seconds": 30.0, "peak_mib": 800, "commit": "abc", "machine": "a machine"},
+]  # fmt: skip
+
+
+def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    succeed("infer", drawn / "eval", "--artifacts", fitted, "--output", tmp_path)
+    succeed("evaluate", tmp_path / "submission.csv", drawn / "eval/eval_labels.csv", "--output", tmp_path)
+    combiner = json.loads((fitted / "combiner/meta.json").read_text())
+    scored = json.loads((tmp_path / "evaluation.json").read_text())["score"]
+    page = render(fitted, tmp_path, STEPS, Path("recipes/demo.toml"))
+    for name, scores in combiner["nested"].items():
+        assert (
+            f"{name}** | {interval(scores['macro-F1'])}" in page or f"| {name} | {interval(scores['macro-F1'])}" in page
+        )
+    assert interval(scored["macro-F1"]) in page and interval(combiner["nested_choice"]["accuracy"]) in page
+    assert page.count("| fold |") == 1 and page.count("test_efficientnet") == 9
+    assert "Fitting (stages and combiner): **1.5 min**; all steps: **2.0 min**" in page
+    said = summary(fitted, tmp_path, STEPS)
+    assert interval(scored["macro-F1"], 3) in said and "168 photographs of 24" in said
