@@ -203,7 +203,7 @@ def _require_fits(run: Run) -> None:
         bad = {fold: state for fold, state in states.items() if state != "fitted"}
         if bad:
             wrong.append(f"{stage}: " + ", ".join(f"fold {fold} {state}" for fold, state in bad.items()))
-            mend.append(f"python cli.py fit-stage {stage} --resume")
+            mend.append(run.command(f"fit-stage {stage} --resume"))
     if wrong:
         raise FacecadeError("not every fold is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
 
@@ -211,7 +211,7 @@ def _require_fits(run: Run) -> None:
 def _load_combination(run: Run) -> tuple[combination.Combination, dict[str, Any]]:
     state = run.combiner_state()
     if state != "fitted":
-        raise FacecadeError(f"the combiner is {state}", "python cli.py fit-meta")
+        raise FacecadeError(f"the combiner is {state}", run.command("fit-meta"))
     return combination.load(run.folder / "combiner")
 
 

@@ -70,6 +70,10 @@ class Run:
             }
         )
 
+    def command(self, words: str) -> str:
+        """A command of this run, as its user would type it."""
+        return f"python cli.py {words}" + ("" if self.folder == Path("artifacts") else f" --artifacts {self.folder}")
+
     def fold_folder(self, stage: str, fold: int) -> Path:
         return self.folder / "stages" / stage / f"fold{fold}"
 
@@ -294,9 +298,9 @@ def describe(run: Run) -> dict[str, Any]:
     if combiner["state"] != "missing":
         record = read_json(run.folder / "combiner" / "meta.json")
         combiner |= {"way": record["way"], "score": record["nested_choice"]["macro-F1"]}
-    steps = [f"python cli.py fit-stage {stage} --resume" for stage in unfitted]
+    steps = [run.command(f"fit-stage {stage} --resume") for stage in unfitted]
     if not steps:
-        steps = ["python cli.py infer DATA" if combiner["state"] == "fitted" else "python cli.py fit-meta"]
+        steps = [run.command("infer DATA" if combiner["state"] == "fitted" else "fit-meta")]
     return {
         "data": str(run.root),
         "photographs": len(run.table),
