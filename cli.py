@@ -191,9 +191,12 @@ def fit_stage(
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a combiner key, as combiner.rounds=80."
 )
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="Take the settings of this recipe.  [default: the run's]"
+)
 @ARTIFACTS
 @JSON
-def fit_meta(settings: tuple[str, ...], artifacts: Path, as_json: bool) -> None:
+def fit_meta(settings: tuple[str, ...], recipe: Path | None, artifacts: Path, as_json: bool) -> None:
     """Stack the fitted stages into 18 labels; print every way of combining, nested-scored.
 
     \b
@@ -204,8 +207,8 @@ def fit_meta(settings: tuple[str, ...], artifacts: Path, as_json: bool) -> None:
     from run import change_recipe, open_run
 
     run = open_run(artifacts)
-    if settings:
-        run = change_recipe(run, None, settings, [])
+    if settings or recipe:
+        run = change_recipe(run, recipe, settings, [])
     record = pipeline.fit_meta(run)
     click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
 

@@ -76,7 +76,7 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
     first = ["--data", str(data / "train"), "--recipe", str(recipe)]
     plan = [(f"fit-stage {stage}", ["fit-stage", stage, "--resume", *first, *where]) for stage in STAGES]
     plan += [
-        ("fit-meta", ["fit-meta", *where]),
+        ("fit-meta", ["fit-meta", "--recipe", str(recipe), *where]),
         ("infer", ["infer", str(data / "eval"), *where, "--output", str(output)]),
         (
             "evaluate",

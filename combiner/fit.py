@@ -37,7 +37,7 @@ WAYS = {
     "hard cascade": Way("hard", "none", False),
     "soft vote": Way("soft", "none", False),
     "soft vote + decision rule": Way("soft", "none", True),
-    "logistic regression + decision rule": Way("logistic", "aligned", True),
+    "logistic regression + decision rule": Way("logistic", "none", True),
     "XGBoost, logits": Way("boosted", "none", False),
     "XGBoost, logits + decision rule": Way("boosted", "none", True),
     "XGBoost, raw embeddings + decision rule": Way("boosted", "raw", True),

@@ -146,7 +146,7 @@ class LogisticStack:
     def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> LogisticStack:
         cuts = learn_cuts(voices, label)
         values, _ = features(voices, cuts)
-        return cls(cuts, Logistic.fit(values, label, N_CLASSES, strength=0.05))
+        return cls(cuts, Logistic.fit(values, label, N_CLASSES, strength=0.1))
 
     def probability(self, voices: Voices) -> np.ndarray:
         values, _ = features(voices, self.cuts)
