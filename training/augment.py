@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,9 @@ def apply(pipeline: A.Compose, crop: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         uint8 (*size, 3), RGB.
     """
-    pipeline.set_random_seed(seed % 2**32)
+    # Not Compose.set_random_seed: that hands every transform the same seed, and with it the same draws, so that a
+    # photograph gets either all of its augmentations or none.
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return np.asarray(pipeline(image=crop)["image"])
 
 

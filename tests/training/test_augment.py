@@ -23,6 +23,19 @@ def test_the_seed_alone_decides_the_pixels() -> None:
     assert len({image.tobytes() for image in images}) > 10
 
 
+def test_one_transforms_draws_say_nothing_of_anothers() -> None:
+    """Two coin flips of one seed: flipped left to right, and inverted, must be independent."""
+    gradient = np.tile(np.arange(48, dtype=np.uint8), (64, 1))[..., None].repeat(3, 2)
+    both = build([{"name": "HorizontalFlip", "p": 0.5}, {"name": "InvertImg", "p": 0.5}], (64, 48))
+    images = [apply(both, gradient, seed) for seed in range(400)]
+    inverted = np.array([image.mean() > 128 for image in images])
+    flipped = np.array(
+        [(int(image[0, 0, 0]) > int(image[0, -1, 0])) != light for image, light in zip(images, inverted, strict=True)]
+    )
+    assert 0.4 < flipped.mean() < 0.6 and 0.4 < inverted.mean() < 0.6
+    assert abs(np.corrcoef(flipped, inverted)[0, 1]) < 0.15
+
+
 def test_no_augmentation_is_the_inference_resize() -> None:
     assert (apply(build([], (32, 24)), CROP, 0) == resize(CROP, (32, 24))).all()
     assert resize(CROP, (64, 48)) is CROP
