@@ -21,8 +21,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _pixels(size: Any) -> Any:
-    return tuple(size) if isinstance(size, list) else size
+def _tuples(value: Any) -> Any:
+    """TOML has arrays where sizes and thresholds are tuples."""
+    if isinstance(value, Mapping):
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    return value
 
 
 class Face(Section):
@@ -41,12 +44,7 @@ class Face(Section):
     fallback: float = Field(0.8, gt=0, le=1)
     """Where no face is found: the centre crop as a share of the largest that fits the photograph."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            value = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-        return value
+    _tuples = model_validator(mode="before")(_tuples)
 
 
 class StageRecipe(Section):
@@ -86,12 +84,7 @@ class StageRecipe(Section):
     flip: bool = True
     """Average the outputs over the photograph and its mirror image."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "size" in value:
-            value = {**value, "size": _pixels(value["size"])}
-        return value
+    _tuples = model_validator(mode="before")(_tuples)
 
 
 class Combiner(Section):

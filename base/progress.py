@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -74,11 +72,3 @@ class Bar:
             left = (self.total - self.done) / rate if rate else 0.0
             ends = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
             note(f"{self.title} {detail} {self.done}/{self.total}  {rate:.0f} {self.unit}/s  ends {ends}")
-
-
-@contextmanager
-def timed(title: str) -> Iterator[None]:
-    """Say how long a step took, once it is over."""
-    started = time.monotonic()
-    yield
-    note(f"{title}: {time.monotonic() - started:.1f} s")
