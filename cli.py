@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from base.machine import cores
 
 VERSION = "0.1.0"
 ARTIFACTS = click.option(
@@ -35,7 +36,7 @@ DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), de
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(1),
-    default=min(16, os.cpu_count() or 1),
+    default=min(16, cores()),
     show_default="cores, at most 16",
     help="Threads that decode; on a GPU also processes that augment. Does not change a result.",
 )
@@ -117,6 +118,14 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 @click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
 @click.option("--corrections", type=click.Path(path_type=Path), help="CSV of label corrections: id,field,value.")
 @click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
+@click.option("--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of each fit on a processor. Another number rounds differently; that of jobs changes nothing.",
+)
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
 @ARTIFACTS
 @DEVICE
@@ -132,13 +141,15 @@ def fit_stage(
     weights: str | None,
     corrections: Path | None,
     skip_bad: bool,
+    jobs: int,
+    threads: int,
     dry_run: bool,
     artifacts: Path,
     device: str,
     workers: int,
     as_json: bool,
 ) -> None:
-    """Train STAGE (mask, gender, age-male, age-female, or all), fold by fold.
+    """Train STAGE (mask, gender, age-male, age-female, joint, or all), fold by fold.
 
     The first call names the data and draws the folds; later calls use the same.
 
@@ -148,6 +159,7 @@ def fit_stage(
     """
     import pipeline
     from base.errors import FacecadeError, unknown_name
+    from base.machine import Machine
     from recipe import parse, read_toml
     from run import RECIPES, begin_run, change_recipe, open_run
 
@@ -180,7 +192,8 @@ def fit_stage(
         text = "\n".join(f"would fit {item['stage']} fold {item['fold']} (now {item['state']})" for item in plan)
         click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)
         return
-    records = pipeline.fit_stage(run, chosen, wanted, device, workers, resume)
+    machine = Machine(device, jobs, threads, workers)
+    records = pipeline.fit_stage(run, chosen, wanted, machine, resume)
     if as_json:
         click.echo(json.dumps(records, indent=2, default=str))
     else:

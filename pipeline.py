@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from base.artifact import read_arrays, read_json, versions, write_arrays, write_csv
 from base.errors import FacecadeError
+from base.machine import Machine
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
@@ -24,41 +25,58 @@ from report.metrics import as_json, class_f1, paired_difference, score
 from report.predictions import predictions_table
 from run import Run, open_store, scores_text
 
+if TYPE_CHECKING:
+    from stages.fit import Fit
+
 
 def fit_stage(
-    run: Run, stages: Sequence[str], folds: Sequence[int], device: str, workers: int, resume: bool
+    run: Run, stages: Sequence[str], folds: Sequence[int], machine: Machine, resume: bool
 ) -> list[dict[str, Any]]:
-    """Train stages, fold by fold, each on the people outside its fold.
+    """Train stages, each fold on the people outside it.
 
     Args:
         resume: leave current fits as they are, and go on from checkpoints.
 
     Returns:
-        A record for every fold asked for (stages/fit.py).
-    """
-    from stages.fit import fit_fold
-    from training.device import torch_device
+        A record for every fold asked for (stages/fit.py), by stage.
 
-    chosen = torch_device(device)
-    crops, crop_row = run.faces(workers)
-    records = []
-    for stage in stages:
-        for fold in folds:
-            wanted = wanted_fit(run, stage, fold)
-            if resume and run.state(stage, fold) == "fitted":
-                record = read_json(wanted.folder / "meta.json")
-                note(f"{stage} fold {fold}: fitted already, {scores_text(record['score'])}")
-            else:
-                if run.state(stage, fold) == "fitted":
-                    note(f"{stage} fold {fold}: fitting again what is fitted already (--resume would keep it)")
-                record = fit_fold(
-                    wanted, run.table, crops, crop_row, run.anchors(), chosen, _loaders(chosen, workers), resume
-                )
-                note(
-                    f"{stage} fold {fold}: {scores_text(record['score'])} on held-out people, {record['seconds']:.0f} s"
-                )
-            records.append(record)
-    return records
+    Raises:
+        FacecadeError: some fits failed, named with their reasons; the others were run all the same.
+    """
+    from stages.fit import Material
+    from stages.jobs import fit_all
+
+    store, crop_row = run.faces(machine.workers)
+    fits = [wanted_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds]
+    todo = []
+    for fit in fits:
+        fitted = run.state(*fit.key) == "fitted"
+        if fitted and resume:
+            score = read_json(fit.folder / "meta.json")["score"]
+            note(f"{fit.stage.name} fold {fit.fold}: fitted already, {scores_text(score)}")
+            continue
+        if fitted:
+            note(f"{fit.stage.name} fold {fit.fold}: fitting again what is fitted already (--resume would keep it)")
+        todo.append(fit)
+    _require_starts(run, todo)
+
+    def done(fit: Fit, outcome: dict[str, Any] | BaseException) -> None:
+        name = f"{fit.stage.name} fold {fit.fold}"
+        if isinstance(outcome, BaseException):
+            note(f"{name}: failed: {outcome}")
+        else:
+            note(f"{name}: {scores_text(outcome['score'])} on held-out people, {outcome['seconds']:.0f} s")
+
+    material = Material(run.table, store.pixels, store.shape, crop_row, run.anchors())
+    outcomes = fit_all(todo, material, machine, resume, done)
+    failed = [(fit, error) for fit, error in zip(todo, outcomes, strict=True) if isinstance(error, BaseException)]
+    if failed:
+        lines = [f"{fit.stage.name} fold {fit.fold}: {error}" for fit, error in failed]
+        hint = getattr(failed[0][1], "hint", "") or "mend it, then go on with what is left: --resume"
+        raise FacecadeError(f"{len(failed)} of {len(fits)} fits failed:\n  " + "\n  ".join(lines), hint) from failed[0][
+            1
+        ]
+    return [read_json(fit.folder / "meta.json") for fit in fits]
 
 
 def fit_meta(run: Run) -> dict[str, Any]:
@@ -91,7 +109,7 @@ def fit_meta(run: Run) -> dict[str, Any]:
     best = combination.best_way(results, label)
     final = combination.finish(best, results[best], voices, label, recipe.combiner, recipe.seed)
 
-    years = voices.weighted_years()
+    years = voices.age()
     hard = results["hard cascade"].answer
     record = {
         "nested": {name: as_json(score(label, result.answer, person, age, years)) for name, result in results.items()},
@@ -151,7 +169,7 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
         alignments = {stage: _read_alignment(run, stage) for stage in fits}
         voices = listen(fits, alignments, store.crops(), rows, chosen)
         probability[seen], answers[seen] = combine(voices)
-        years[seen] = np.column_stack([voices.weighted_years(), voices.years()])
+        years[seen] = np.column_stack([voices.age(), voices.ages()])
 
     known = set(run.table["content"])
     flags = [_flag(entry, known, run.recipe.face.detector == "mtcnn") for entry in entries]
@@ -168,16 +186,18 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
     }
 
 
-def wanted_fit(run: Run, stage: str, fold: int) -> Any:
-    """What the run's recipe asks of one fold of one stage (a `stages.fit.Fit`)."""
+def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
+    """What the run's recipe asks of one fold of one stage ."""
     from stages import stage_named
     from stages.fit import Fit
 
     recipe = run.recipe.stages[stage]
+    start = str(run.fold_folder(recipe.start, fold) / "weights.safetensors") if recipe.start else recipe.weights
     return Fit(
         stage_named(stage),
         fold,
         recipe,
+        start,
         run.recipe.augment.get(recipe.augment, []),
         run.cap,
         run.recipe.seed,
@@ -186,9 +206,18 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Any:
     )
 
 
-def _loaders(device: Any, workers: int) -> int:
-    """Processes that augment: on a processor the model has use for every core itself."""
-    return workers if device.type == "cuda" else 0
+def _require_starts(run: Run, fits: Sequence[Fit]) -> None:
+    """Every fit that another starts from is there or among those asked for."""
+    asked = {fit.key for fit in fits}
+    lacking = [fit for fit in fits if fit.recipe.start and fit.start_key not in asked]
+    lacking = [fit for fit in lacking if run.state(*fit.start_key) != "fitted"]
+    if lacking:
+        stage, starts = lacking[0].stage.name, lacking[0].recipe.start
+        folds = ", ".join(str(fit.fold) for fit in lacking if fit.stage.name == stage)
+        raise FacecadeError(
+            f"{stage} starts from what {starts} learned, and {starts} is not fitted in fold {folds}",
+            run.command(f"fit-stage {starts} {stage} --resume"),
+        )
 
 
 def _require_fits(run: Run) -> None:

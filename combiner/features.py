@@ -61,6 +61,19 @@ class Voices:
         """The logits alone."""
         return Voices(self.logits, self.columns, {})
 
+    def about(self, what: str) -> np.ndarray:
+        """All logits (N, C) about `mask`, `gender`, `age-male` or `age-female`.
+
+        The stage of that name and, of stages that answer several questions, the columns named for it.
+        """
+        part = "age." if what in AGE_STAGES else f"{what}."
+        further = [
+            values[:, [place for place, name in enumerate(self.columns[stage]) if name.startswith(part)]]
+            for stage, values in self.logits.items()
+            if stage not in NEEDED
+        ]
+        return np.column_stack([self.logits[what], *further]).astype(float)
+
     def years(self) -> np.ndarray:
         """Predicted age (N, 2) by the male and the female regressor, in years."""
         return np.column_stack([self.logits[stage][:, 0] for stage in AGE_STAGES]).astype(float)
@@ -69,9 +82,18 @@ class Voices:
         """Probability (N, 2) of male and female."""
         return softmax(self.logits["gender"].astype(float), axis=1)
 
-    def weighted_years(self) -> np.ndarray:
-        """Age estimate (N,): the two regressors, weighted by the gender they are for."""
-        return (self.years() * self.gender()).sum(1)
+    def ages(self) -> np.ndarray:
+        """Age estimate (N, 2) for a man and for a woman: that regressor's, averaged with further voices on age."""
+        further = [
+            values[:, [self.columns[stage].index("age.years")]]
+            for stage, values in self.logits.items()
+            if "age.years" in self.columns[stage]
+        ]
+        return np.mean([self.years(), *(np.repeat(values, 2, 1).astype(float) for values in further)], axis=0)
+
+    def age(self) -> np.ndarray:
+        """Age estimate (N,): the two of `ages`, weighted by how likely each gender is."""
+        return (self.ages() * self.gender()).sum(1)
 
 
 def out_of_fold(

@@ -89,7 +89,7 @@ class Logistic:
 
 @dataclass(frozen=True)
 class SoftVote:
-    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression of its own."""
+    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression on all voices about it."""
 
     mask: Logistic
     gender: Logistic
@@ -100,14 +100,14 @@ class SoftVote:
         mask, gender, band = decode(label)
         male, female = (Logistic.fit(_ages(voices, g)[gender == g], band[gender == g], 3) for g in range(2))
         return cls(
-            Logistic.fit(voices.logits["mask"], mask, 3),
-            Logistic.fit(voices.logits["gender"], gender, 2),
+            Logistic.fit(voices.about("mask"), mask, 3),
+            Logistic.fit(voices.about("gender"), gender, 2),
             (male, female),
         )
 
     def probability(self, voices: Voices) -> np.ndarray:
-        mask = self.mask.probability(voices.logits["mask"])
-        gender = self.gender.probability(voices.logits["gender"])
+        mask = self.mask.probability(voices.about("mask"))
+        gender = self.gender.probability(voices.about("gender"))
         bands = np.stack([model.probability(_ages(voices, g)) for g, model in enumerate(self.bands)], axis=1)
         product = mask[:, :, None, None] * (gender[:, :, None] * bands)[:, None]
         return product.reshape(len(voices), N_CLASSES)
@@ -130,8 +130,8 @@ class SoftVote:
 
 
 def _ages(voices: Voices, gender: int) -> np.ndarray:
-    """What calibration of a gender's bands sees: that regressor's logits, and a bend in its years."""
-    values = voices.logits[AGE_STAGES[gender]].astype(float)
+    """What calibration of a gender's bands sees: all logits on its age, and a bend in its regressor's years."""
+    values = voices.about(AGE_STAGES[gender])
     return np.column_stack([values, ((values[:, 0] - 45) / 15) ** 2])
 
 

@@ -50,7 +50,7 @@ class FaceStore:
         self.face = face
         self.folder = folder / f"crops-{digest([GEOMETRY, face.model_dump()])}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._pixels = self.folder / "crops.u8"
+        self.pixels = self.folder / "crops.u8"
         self._index = self.folder / "index.jsonl"
         self._lock = FileLock(self.folder / ".lock")
         self._entries: dict[str, Entry] = {}
@@ -67,7 +67,7 @@ class FaceStore:
             self._load()
             found: list[Entry | DecodeError] = []
             with (
-                open(self._pixels, "r+b" if self._pixels.exists() else "w+b") as pixels,
+                open(self.pixels, "r+b" if self.pixels.exists() else "w+b") as pixels,
                 open(self._index, "ab") as index,
             ):
                 for item in _bounded_map(pool, self._prepare, paths, ahead=4 * workers):
@@ -89,10 +89,14 @@ class FaceStore:
 
     def crops(self) -> np.ndarray:
         """All crops, memory-mapped, uint8 (rows, height, width, 3), RGB."""
-        height, width = self.face.size
         if not self._entries:
-            return np.empty((0, height, width, 3), np.uint8)
-        return np.memmap(self._pixels, np.uint8, "r", shape=(len(self._entries), height, width, 3))
+            return np.empty(self.shape, np.uint8)
+        return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of all crops: rows, height, width, 3."""
+        return len(self._entries), *self.face.size, 3
 
     def _prepare(self, path: Path) -> Entry | DecodeError | tuple[str, Box | None, np.ndarray]:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from base.errors import unknown_name
 from stages.age import AGE_FEMALE, AGE_MALE
 from stages.gender import GENDER
+from stages.joint import JOINT
 from stages.mask import MASK
 from stages.stage import Stage
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (MASK, GENDER, AGE_MALE, AGE_FEMALE)}
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (JOINT, MASK, GENDER, AGE_MALE, AGE_FEMALE)}
 
 
 def stage_named(name: str) -> Stage:

@@ -12,12 +12,12 @@ from training.losses import AGE_BINS, age_loss, years
 
 
 class AgeRegressor(Stage):
-    """Age in years, learned from one gender.
+    """Age in years, learned from one gender (None: from everybody).
 
     With a distribution loss the logits also say how sure it is that a band's edge is passed.
     """
 
-    def __init__(self, name: str, gender: str) -> None:
+    def __init__(self, name: str, gender: str | None) -> None:
         self.name, self.gender = name, gender
 
     def columns(self, loss: str) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ class AgeRegressor(Stage):
         return table["age"].to_numpy(np.float32)
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
-        own = (table["gender"] == self.gender).to_numpy()
+        own = self._own(table)
         return np.where(table["age"].notna(), np.where(own, 1.0, other_gender), 0.0).astype(np.float32)
 
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
@@ -50,8 +50,12 @@ class AgeRegressor(Stage):
         return torch.stack(answer, 1).numpy().astype(np.float32)
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        own = (table["gender"] == self.gender).to_numpy()
-        return {"mae": float(np.abs(logits[own, 0] - table["age"].to_numpy()[own]).mean())}
+        own = self._own(table)
+        return {"mae": float(np.nanmean(np.abs(logits[own, 0] - table["age"].to_numpy()[own])))}
+
+    def _own(self, table: pd.DataFrame) -> np.ndarray:
+        """Which rows show the gender that this regressor is for."""
+        return np.full(len(table), True) if self.gender is None else (table["gender"] == self.gender).to_numpy()
 
 
 AGE_MALE = AgeRegressor("age-male", "male")

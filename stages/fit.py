@@ -26,38 +26,63 @@ from training.predict import predict
 
 @dataclass(frozen=True)
 class Fit:
-    """One fold's fit, asked for: what to learn from, with what, and where it is kept."""
+    """One fold's fit, asked for: what to learn from, with what, and where it is kept.
+
+    weights: where training starts, as `training.backbone.load_weights` takes it.
+    """
 
     stage: Stage
     fold: int
     recipe: StageRecipe
+    weights: str
     transforms: Sequence[Mapping[str, Any]]
     cap: float | None
     seed: int
     signature: str
     folder: Path
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What names the fit in its run."""
+        return self.stage.name, self.fold
 
-def fit_fold(
-    wanted: Fit,
-    table: pd.DataFrame,
-    crops: np.ndarray,
-    crop_row: np.ndarray,
-    anchors: np.ndarray,
-    device: torch.device,
-    workers: int,
-    resume: bool,
-) -> dict[str, Any]:
+    @property
+    def start_key(self) -> tuple[str, int]:
+        """The fit that this one starts from; a name that is no fit's where it starts from none."""
+        return self.recipe.start or "", self.fold
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all fits of a run learn from; light enough to send to another process.
+
+    table: sample table with `fold`, N rows. pixels: a file of uint8 crops, with its shape (M, h, w, 3).
+    crop_row: int64 (N,), where each row's crop lies. anchors: int64 (A,), rows that every fold embeds
+    for alignment, whichever fold they are in.
+    """
+
+    table: pd.DataFrame
+    pixels: Path
+    shape: tuple[int, ...]
+    crop_row: np.ndarray
+    anchors: np.ndarray
+
+    def crops(self) -> np.ndarray:
+        """The crops, memory-mapped."""
+        return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
+
+
+def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int, resume: bool) -> dict[str, Any]:
     """Train on every fold but one; keep weights, outputs and a record in the fit's folder.
 
     Args:
-        table: sample table with `fold`. crops, crop_row: as in `training.loop.Lessons`.
-        anchors: int64 (A,), rows to embed for alignment, whichever fold they are in.
+        workers: processes that augment; 0 = this one.
         resume: go on from a checkpoint of the same signature, if there is one.
 
     Returns:
         The record, as in the folder's meta.json; its presence says that the fit is whole.
     """
+    table, crops, crop_row, anchors = material.table, material.crops(), material.crop_row, material.anchors
     stage, recipe, folder = wanted.stage, wanted.recipe, wanted.folder
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / f"checkpoint-{wanted.signature}.safetensors"
@@ -81,7 +106,7 @@ def fit_fold(
     if not len(lessons.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
-    load_weights(backbone, recipe.backbone, recipe.weights)
+    load_weights(backbone, recipe.backbone, wanted.weights)
     title = f"{stage.name} fold {wanted.fold}"
     loss = stage.loss(recipe.loss, wanted.cap)
     kept = fit(

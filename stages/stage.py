@@ -46,7 +46,7 @@ class Stage(ABC):
 
     @abstractmethod
     def target(self, table: pd.DataFrame) -> np.ndarray:
-        """What each row should answer, float32 (N,)."""
+        """What each row should answer, float32 (N,), or (N, T) where the loss takes T targets."""
 
     @abstractmethod
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:

@@ -22,6 +22,8 @@ TINY = [
     "combiner.anchors=60",
     "--set",
     "combiner.components=4",
+    "--jobs",
+    "1",
 ]
 """Settings under which the demo recipe fits in seconds and learns next to nothing."""
 

@@ -86,24 +86,67 @@ def test_answers_do_not_depend_on_what_else_is_asked(fitted: Path, answered: Pat
     assert alone.loc[one].equals(table.loc[one])
 
 
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the process has written the file."""
+    deadline = time.monotonic() + 180
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert path.exists()
+
+
 def test_a_killed_run_resumes_to_the_same_result(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of the stages, then --resume: every weight as in the unbroken run."""
     artifacts = tmp_path / "killed"
     command = [sys.executable, "cli.py", "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml"]
     command += ["--artifacts", artifacts, *TINY]
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    waited_for = artifacts / "stages/mask/fold1/meta.json"
-    deadline = time.monotonic() + 120
-    while not waited_for.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(artifacts / "stages/mask/fold1/meta.json", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert waited_for.exists() and not (artifacts / "stages/age-female/fold1/meta.json").exists()
+    assert not (artifacts / "stages/age-female/fold1/meta.json").exists()
     succeed("fit-stage", "all", "--resume", "--artifacts", artifacts)
     weights = sorted(path.relative_to(fitted) for path in fitted.rglob("weights.safetensors"))
-    assert len(weights) == 12
+    assert len(weights) == 15
     for path in weights:
         assert (artifacts / path).read_bytes() == (fitted / path).read_bytes(), path
+
+
+def test_fits_side_by_side_are_those_one_after_another(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """Two processes, killed with their parent in the middle, and on with --resume: the same weights."""
+    artifacts = tmp_path / "jobs"
+    command = [sys.executable, "cli.py", "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml"]
+    command += ["--artifacts", artifacts, *TINY, "--jobs", 2]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(artifacts / "stages/mask/fold0/meta.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    said = succeed("fit-stage", "all", "--resume", "--artifacts", artifacts, "--jobs", 2)
+    assert all(stage in said for stage in ("joint", "mask", "gender", "age-male", "age-female"))
+    for path in fitted.rglob("weights.safetensors"):
+        assert (artifacts / path.relative_to(fitted)).read_bytes() == path.read_bytes(), path
+
+
+def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path) -> None:
+    """Every fold of the joint stage fails; what starts from it is not tried, and the rest is fitted."""
+    run = copy_run(fitted, tmp_path / "run")
+    recipe = tmp_path / "bad.toml"
+    text = Path("recipes/demo.toml").read_text()
+    recipe.write_text(text.replace('loss = "huber"\nepochs = 10', 'loss = "hubr"\nepochs = 10'))
+    settings = ["--recipe", recipe, *TINY, "--set", "stages.mask.lr=2e-3", "--jobs", 2]
+    result = call("fit-stage", "all", "--resume", "--artifacts", run, *settings)
+    assert result.exit_code == 1 and "12 of 15 fits failed" in result.stderr
+    assert "joint fold 0: unknown age loss 'hubr'" in result.stderr and "did you mean huber?" in result.stderr
+    assert "gender fold 2: not tried: joint, which it starts from, failed" in result.stderr
+    listed = json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]
+    assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
+
+
+def test_a_stage_needs_the_one_it_starts_from(fitted: Path, tmp_path: Path) -> None:
+    run = copy_run(fitted, tmp_path / "run")
+    (run / "stages/joint/fold1/meta.json").unlink()
+    result = call("fit-stage", "gender", "--artifacts", run)
+    assert result.exit_code == 1 and "joint is not fitted in fold 1" in result.stderr
+    assert "fit-stage joint gender --resume" in result.stderr
 
 
 def test_artifacts_hold_no_pickle_and_say_what_made_them(fitted: Path) -> None:
@@ -170,7 +213,7 @@ def test_odd_but_sound_photographs_are_answered(fitted: Path, drawn: Path, tmp_p
 
 def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
     listed = json.loads(succeed("ls", "--artifacts", fitted, "--json"))
-    assert [item["state"] for item in listed["fits"]] == ["fitted"] * 12 and listed["combiner"]["state"] == "fitted"
+    assert [item["state"] for item in listed["fits"]] == ["fitted"] * 15 and listed["combiner"]["state"] == "fitted"
     assert "nested macro-F1" in succeed("ls", "--artifacts", fitted)
 
 

@@ -78,7 +78,7 @@ def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(backbone: Backbone, name: str, weights: str) -> None:
-    """Start `backbone` from `none`, `hub`, `package`, or the path of a weights file.
+    """Start `backbone` from `none`, `hub`, `package`, or the path of a weights file, timm's or a fitted stage's.
 
     A head of another width keeps its fresh initialisation; any other mismatch is an error.
 
@@ -152,7 +152,8 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            # A fitted stage's file names the tensors of a Backbone, which holds timm's model as `model`.
+            return {key.removeprefix("model."): value for key, value in load_file(path).items()}
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # each format fails in its own way
         raise FacecadeError(f"{path} cannot be read as weights: {error}") from None

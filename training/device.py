@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
 
 import torch
 
@@ -19,6 +20,17 @@ def torch_device(name: str) -> torch.device:
     if device.type == "cpu":
         _keep_freed_memory()
     return device
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch with so many threads of the processor; 0 = as it is. Another number rounds sums differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _keep_freed_memory() -> None:

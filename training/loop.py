@@ -30,8 +30,8 @@ from training.sampling import epoch_rows
 class Lessons:
     """What a model learns from. Arrays are over the rows of the sample table, N of them.
 
-    rows: int64 (n,), the rows that teach. target: float32 (N,). weight: float32 (N,), of each row
-    in the loss. person: (N,), stratum: int64 (N,), for sampling. crops: uint8 (M, h, w, 3);
+    rows: int64 (n,), the rows that teach. target: float32 (N,) or (N, T).
+    weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), for sampling. crops: uint8 (M, h, w, 3);
     crop_row: int64 (N,), where each row's crop lies.
     """
 
@@ -81,7 +81,7 @@ def fit(
     random number is drawn from a stream named by seed and epoch.
 
     Args:
-        loss: (outputs [B, C], target [B]) → [B].
+        loss: (outputs [B, C], target [B] or [B, T]) → [B].
         transforms: augmentation, as `training.augment.build` takes it.
         history: a JSON line is kept here for every epoch.
 

@@ -1,0 +1,25 @@
+"""How much of the machine a command may use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where models run.
+
+    device: `auto`, `cpu` or `cuda`. jobs: fits at once; 0 = one for every `threads` cores, or one on a GPU.
+    threads: of each fit on a processor. workers: threads that decode, and on a GPU processes that augment.
+    """
+
+    device: str = "auto"
+    jobs: int = 0
+    threads: int = 1
+    workers: int = 2
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,151 @@
+"""Many fits: one after another, or several at once, each in a process with cores of its own.
+
+Two models that train side by side on a core each are half as fast again as two that share both cores in
+turn: nothing waits for decoding, augmentation or another thread (benchmarks/RESULTS.md says on what machine).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.queues import Queue
+from typing import Any
+
+from base.errors import FacecadeError
+from base.machine import Machine, cores
+from base.progress import Bar, Listener, Message, tell
+from stages.fit import Fit, Material, fit_fold
+
+Outcome = dict[str, Any] | BaseException
+"""A fit's record, or why there is none."""
+
+
+def fit_all(
+    fits: Sequence[Fit], material: Material, machine: Machine, resume: bool, done: Callable[[Fit, Outcome], None]
+) -> list[Outcome]:
+    """Run fits, in an order that lets each find the one it starts from; go on where one fails.
+
+    Args:
+        fits: in the recipe's order, so that a fit comes after the one it starts from.
+        done: called with each fit and its outcome as soon as it is there.
+
+    Returns:
+        The outcomes, in the order of `fits`.
+    """
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    jobs = min(machine.jobs or _jobs(machine), len(fits))
+
+    def settle(fit: Fit, outcome: Outcome) -> None:
+        outcomes[fit.key] = outcome
+        done(fit, outcome)
+
+    if jobs <= 1:
+        for fit in fits:
+            settle(fit, _skipped(fit, outcomes) or _attempt(fit, material, machine, resume))
+    else:
+        _fit_side_by_side(fits, material, machine, jobs, resume, outcomes, settle)
+    return [outcomes[fit.key] for fit in fits]
+
+
+def _jobs(machine: Machine) -> int:
+    from training.device import torch_device
+
+    return 1 if torch_device(machine.device).type == "cuda" else max(1, cores() // machine.threads)
+
+
+def _skipped(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | None:
+    if isinstance(outcomes.get(fit.start_key), BaseException):
+        return FacecadeError(f"not tried: {fit.recipe.start}, which it starts from, failed")
+    return None
+
+
+def _attempt(fit: Fit, material: Material, machine: Machine, resume: bool) -> Outcome:
+    from training.device import threads, torch_device
+
+    try:
+        device = torch_device(machine.device)
+        with threads(machine.threads if device.type == "cpu" else 0):
+            # On a processor the model has use for every core itself.
+            return fit_fold(fit, material, device, machine.workers if device.type == "cuda" else 0, resume)
+    except Exception as error:
+        return error
+
+
+def _fit_side_by_side(
+    fits: Sequence[Fit],
+    material: Material,
+    machine: Machine,
+    jobs: int,
+    resume: bool,
+    outcomes: dict[tuple[str, int], Outcome],
+    settle: Callable[[Fit, Outcome], None],
+) -> None:
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    messages: Queue[tuple[int, Message]] = context.Queue()
+    listener = Listener()
+    waiting = list(fits)
+    running: dict[Future[Outcome], Fit] = {}
+    pool = ProcessPoolExecutor(jobs, context, _begin_worker, (messages, material, machine, resume))
+    with _workers_killed_on_error(), pool, Bar("all", len(fits), "fits") as bar:
+        while waiting or running:
+            unsettled = {fit.key for fit in [*waiting, *running.values()]}
+            for fit in [fit for fit in waiting if fit.start_key not in unsettled]:
+                waiting.remove(fit)
+                if skipped := _skipped(fit, outcomes):
+                    settle(fit, skipped)
+                    bar.advance()
+                else:
+                    running[pool.submit(_work, fit)] = fit
+            finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            while not messages.empty():
+                listener.hear(*messages.get())
+            for future in finished:
+                settle(running.pop(future), _outcome(future))
+                bar.advance()
+
+
+def _outcome(future: Future[Outcome]) -> Outcome:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return FacecadeError("its process was killed, perhaps for want of memory", "give --jobs 1")
+
+
+@contextmanager
+def _workers_killed_on_error() -> Iterator[None]:
+    """Without it, Ctrl-C would wait for the fits under way."""
+    try:
+        yield
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+
+
+_task: tuple[Material, Machine, bool]
+
+
+def _begin_worker(messages: Queue[tuple[int, Message]], material: Material, machine: Machine, resume: bool) -> None:
+    """In a new process: Ctrl-C is the parent's to answer, and the parent's end is this one's."""
+    global _task
+    _task = material, machine, resume
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    tell(lambda message: messages.put((os.getpid(), message)))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
+def _work(fit: Fit) -> Outcome:
+    return _attempt(fit, *_task)
