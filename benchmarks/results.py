@@ -9,6 +9,7 @@ again, so a run that was cut goes on. Scores are read from the artifacts; nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -19,31 +20,42 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from base.artifact import write_json  # noqa: E402
 
 OPENING, CLOSING = "<!-- results: written by benchmarks/results.py -->", "<!-- end of results -->"
-STAGES = ("mask", "gender", "age-male", "age-female")
 
 
 def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
     """Run a command of cli.py; its wall time and peak memory. Raises where it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started, peak = time.monotonic(), 0
     with open(log, "ab") as file:
-        process = subprocess.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
+        process = psutil.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
+        while process.poll() is None:
+            peak = max(peak, _memory(process))
+            time.sleep(1)
+    if process.returncode:
         raise click.ClickException(f"{name} failed; see {log}")
     return {
         "step": name,
         "command": "python cli.py " + " ".join(arguments),
         "seconds": round(time.monotonic() - started, 1),
-        "peak_mib": round(usage.ru_maxrss / 1024),
+        "peak_mib": round(peak / 2**20),
         "commit": commit(),
     }
+
+
+def _memory(process: psutil.Process) -> int:
+    """Bytes that a process and its children hold now; what they share counts once (PSS)."""
+    held = 0
+    with contextlib.suppress(psutil.Error):
+        for each in [process, *process.children(recursive=True)]:
+            held += each.memory_full_info().pss
+    return held
 
 
 def commit() -> str:
@@ -67,15 +79,13 @@ def machine() -> str:
 @click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/cpu.toml"), show_default=True)
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output"), show_default=True)
-@click.option(
-    "--again", multiple=True, metavar="STEP", help="Run this step again though it is done, as 'fit-stage gender'."
-)
+@click.option("--again", multiple=True, metavar="STEP", help="Run this step again though it is done, as 'fit-meta'.")
 def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[str, ...]) -> None:
     """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md."""
     where = ["--artifacts", str(artifacts)]
     first = ["--data", str(data / "train"), "--recipe", str(recipe)]
-    plan = [(f"fit-stage {stage}", ["fit-stage", stage, "--resume", *first, *where]) for stage in STAGES]
-    plan += [
+    plan = [
+        ("fit-stage all", ["fit-stage", "all", "--resume", *first, *where]),
         ("fit-meta", ["fit-meta", "--recipe", str(recipe), *where]),
         ("infer", ["infer", str(data / "eval"), *where, "--output", str(output)]),
         (
@@ -85,14 +95,13 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
     ]
     record = artifacts / "steps.json"
     done: dict[str, dict[str, Any]] = json.loads(record.read_text()) if record.exists() else {}
-    for name, arguments in plan:
+    for place, (name, arguments) in enumerate(plan):
         if name in done and name not in again:
             continue
         click.echo(f"{time.strftime('%H:%M:%S')} {name}", err=True)
         done[name] = {**run_step(name, arguments, artifacts / "steps.log"), "machine": machine()}
-        for later in ("fit-meta", "infer", "evaluate"):  # what builds on this step is old now
-            if later != name and [step for step, _ in plan].index(later) > [step for step, _ in plan].index(name):
-                done.pop(later, None)
+        for later, _ in plan[place + 1 :]:  # what builds on this step is old now
+            done.pop(later, None)
         write_json(record, done)
     steps = [done[name] for name, _ in plan]
 

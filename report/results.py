@@ -177,11 +177,12 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]]) -> s
 def _stages(artifacts: Path) -> str:
     metas = [read_json(path) for path in sorted(artifacts.glob("stages/*/fold*/meta.json"))]
     return table(
-        ["stage", "fold", "backbone", "size", "score", "training time"],
+        ["stage", "fold", "starts from", "backbone", "size", "score", "training time"],
         [
             [
                 meta["stage"],
                 str(meta["fold"]),
+                meta["recipe"]["weights"],
                 meta["recipe"]["backbone"],
                 "×".join(map(str, meta["recipe"]["size"])),
                 ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()),

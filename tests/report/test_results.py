@@ -26,7 +26,7 @@ def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: 
             f"{name}** | {interval(scores['macro-F1'])}" in page or f"| {name} | {interval(scores['macro-F1'])}" in page
         )
     assert interval(scored["macro-F1"]) in page and interval(combiner["nested_choice"]["accuracy"]) in page
-    assert page.count("| fold |") == 1 and page.count("test_efficientnet") == 9
+    assert page.count("| fold |") == 1 and page.count("test_efficientnet") == 12
     assert "Fitting (stages and combiner): **1.5 min**; all steps: **2.0 min**" in page
     said = summary(fitted, tmp_path, STEPS)
     assert interval(scored["macro-F1"], 3) in said and "168 photographs of 24" in said
