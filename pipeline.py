@@ -194,7 +194,7 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
     recipe = run.recipe.stages[stage]
     start = str(run.fold_folder(recipe.start, fold) / "weights.safetensors") if recipe.start else recipe.weights
     return Fit(
-        stage_named(stage),
+        stage_named(stage, recipe.auxiliary),
         fold,
         recipe,
         start,

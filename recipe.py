@@ -80,6 +80,8 @@ class StageRecipe(Section):
     """0 = classes as often as they are; 1 = every class equally often; between = in between."""
     other_gender: float = Field(0.0, ge=0, le=1)
     """Age stages: weight of the other gender's photographs in the loss; 0 leaves them out."""
+    auxiliary: float = Field(0.0, ge=0, le=1)
+    """Share of the other tasks' losses, which the stage learns beside its own and does not answer."""
     augment: str = "none"
     """A list of the recipe's [augment] table."""
     flip: bool = True

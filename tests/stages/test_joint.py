@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
+from base.errors import FacecadeError
 from stages import stage_named
 from training.losses import age_loss, class_loss
 
@@ -62,3 +64,27 @@ def test_censored_ages_are_censored_here_too() -> None:
     target = torch.tensor([[0.0, 0.0, 60.0]])
     JOINT.loss("l1", 60.0)(outputs, target).sum().backward()
     assert outputs.grad is not None and outputs.grad[0, 5] == 0 and outputs.grad[0, 0] != 0
+
+
+def test_an_aided_stage_learns_the_others_and_answers_its_own() -> None:
+    plain, aided = stage_named("age-male"), stage_named("age-male", 0.2)
+    width = plain.head("dldl")
+    assert aided.head("dldl") == width + 3 + 2 and aided.columns("dldl") == plain.columns("dldl")
+    outputs = torch.randn(4, aided.head("dldl"), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = aided.loss("dldl", None)(outputs, torch.from_numpy(aided.target(TABLE)))
+    ce = class_loss("ce")
+    expected = age_loss("dldl", None)(outputs[:1, :width], torch.tensor([25.0]))
+    expected = expected + 0.1 * ce(outputs[:1, width : width + 3], torch.tensor([0]))
+    expected = expected + 0.2 * ce(outputs[:1, width + 3 :], torch.tensor([0]))
+    torch.testing.assert_close(loss[:1], expected)
+    answers = outputs.detach().numpy()
+    assert (aided.logits(answers, "dldl") == plain.logits(answers[:, :width], "dldl")).all()
+    assert (aided.weight(TABLE, 0.5) == plain.weight(TABLE, 0.5)).all()
+    assert (aided.stratum(TABLE) == plain.stratum(TABLE)).all()
+
+
+def test_a_classifier_is_aided_by_age_as_a_distribution() -> None:
+    aided = stage_named("gender", 0.3)
+    assert aided.head("ce") == 2 + 3 + stage_named("age-male").head("dldl")
+    with pytest.raises(FacecadeError, match="every task already"):
+        stage_named("joint", 0.3)
