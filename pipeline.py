@@ -47,18 +47,18 @@ def fit_stage(
     from stages.jobs import fit_all
 
     store, crop_row = run.faces(machine.workers)
-    fits = [wanted_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds]
-    todo = []
-    for fit in fits:
-        fitted = run.state(*fit.key) == "fitted"
-        if fitted and resume:
-            score = read_json(fit.folder / "meta.json")["score"]
-            note(f"{fit.stage.name} fold {fit.fold}: fitted already, {scores_text(score)}")
-            continue
-        if fitted:
-            note(f"{fit.stage.name} fold {fit.fold}: fitting again what is fitted already (--resume would keep it)")
-        todo.append(fit)
-    _require_starts(run, todo)
+    asked = {
+        (stage, fold): wanted_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds
+    }
+    todo = plan(run, stages, folds, resume)
+    for (stage, fold), fit in asked.items():
+        if run.state(stage, fold) == "fitted":
+            score = scores_text(read_json(fit.folder / "meta.json")["score"])
+            again = "" if resume else "; fitting it again (--resume would keep it)"
+            note(f"{stage} fold {fold}: fitted already, {score}{again}")
+    for fit in todo:
+        if fit.key not in asked:
+            note(f"{fit.stage.name} fold {fit.fold}: fitting it first, because others start from it")
 
     def done(fit: Fit, outcome: dict[str, Any] | BaseException) -> None:
         name = f"{fit.stage.name} fold {fit.fold}"
@@ -72,11 +72,24 @@ def fit_stage(
     failed = [(fit, error) for fit, error in zip(todo, outcomes, strict=True) if isinstance(error, BaseException)]
     if failed:
         lines = [f"{fit.stage.name} fold {fit.fold}: {error}" for fit, error in failed]
-        hint = getattr(failed[0][1], "hint", "") or "mend it, then go on with what is left: --resume"
-        raise FacecadeError(f"{len(failed)} of {len(fits)} fits failed:\n  " + "\n  ".join(lines), hint) from failed[0][
-            1
-        ]
-    return [read_json(fit.folder / "meta.json") for fit in fits]
+        cause = failed[0][1]
+        hint = getattr(cause, "hint", "") or "mend it, then go on with what is left: --resume"
+        raise FacecadeError(f"{len(failed)} of {len(todo)} fits failed:\n  " + "\n  ".join(lines), hint) from cause
+    return [read_json(fit.folder / "meta.json") for fit in asked.values()]
+
+
+def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[Fit]:
+    """The fits that `fit_stage` would run, each after the one it starts from; that one too, where it is not fitted."""
+    todo: set[tuple[str, int]] = set()
+    for stage in reversed(run.recipe.stages):  # a recipe names a stage after the one it starts from
+        followers = [name for name, recipe in run.recipe.stages.items() if recipe.start == stage]
+        for fold in range(run.recipe.folds):
+            fitted = run.state(stage, fold) == "fitted"
+            asked = stage in stages and fold in folds and not (fitted and resume)
+            if asked or (not fitted and any((name, fold) in todo for name in followers)):
+                todo.add((stage, fold))
+    keys = [(stage, fold) for stage in run.recipe.stages for fold in range(run.recipe.folds)]
+    return [wanted_fit(run, *key) for key in keys if key in todo]
 
 
 def fit_meta(run: Run) -> dict[str, Any]:
@@ -204,20 +217,6 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
         run.signature(stage),
         run.fold_folder(stage, fold),
     )
-
-
-def _require_starts(run: Run, fits: Sequence[Fit]) -> None:
-    """Every fit that another starts from is there or among those asked for."""
-    asked = {fit.key for fit in fits}
-    lacking = [fit for fit in fits if fit.recipe.start and fit.start_key not in asked]
-    lacking = [fit for fit in lacking if run.state(*fit.start_key) != "fitted"]
-    if lacking:
-        stage, starts = lacking[0].stage.name, lacking[0].recipe.start
-        folds = ", ".join(str(fit.fold) for fit in lacking if fit.stage.name == stage)
-        raise FacecadeError(
-            f"{stage} starts from what {starts} learned, and {starts} is not fitted in fold {folds}",
-            run.command(f"fit-stage {starts} {stage} --resume"),
-        )
 
 
 def _require_fits(run: Run) -> None:

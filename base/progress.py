@@ -38,7 +38,12 @@ def note(text: str) -> None:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} {task.fields['unit']}/s" if speed else "")
+        return Text(_rate(speed, task.fields["unit"]) if speed else "")
+
+
+def _rate(speed: float, unit: str) -> str:
+    """Units a second in words; of slow work, units a minute."""
+    return f"{speed:.0f} {unit}/s" if speed >= 1 else f"{speed * 60:.1f} {unit}/min"
 
 
 _screen: Progress | None = None
@@ -109,7 +114,7 @@ class Bar:
             rate = self.done / (now - self.started)
             left = (self.total - self.done) / rate if rate else 0.0
             ends = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
-            note(f"{self.title} {detail} {self.done}/{self.total}  {rate:.0f} {self.unit}/s  ends {ends}")
+            note(f"{self.title} {detail} {self.done}/{self.total}  {_rate(rate, self.unit)}  ends {ends}")
 
 
 def tell(send: Callable[[Message], None]) -> None:

@@ -141,12 +141,22 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 
 
-def test_a_stage_needs_the_one_it_starts_from(fitted: Path, tmp_path: Path) -> None:
+def test_what_a_stage_starts_from_is_fitted_first(fitted: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     (run / "stages/joint/fold1/meta.json").unlink()
-    result = call("fit-stage", "gender", "--artifacts", run)
-    assert result.exit_code == 1 and "joint is not fitted in fold 1" in result.stderr
-    assert "fit-stage joint gender --resume" in result.stderr
+    plan = json.loads(succeed("fit-stage", "gender", "--artifacts", run, "--dry-run", "--json"))["plan"]
+    assert [(item["stage"], item["fold"]) for item in plan] == [
+        ("joint", 1),
+        ("gender", 0),
+        ("gender", 1),
+        ("gender", 2),
+    ]
+    result = call("fit-stage", "gender", "--fold", 1, "--artifacts", run, "--jobs", 2)
+    assert result.exit_code == 0 and "joint fold 1: fitting it first" in result.stderr
+    assert "gender fold 1: fitted already" in result.stderr and "--resume would keep it" in result.stderr
+    for stage in ("joint", "gender"):
+        weights = f"stages/{stage}/fold1/weights.safetensors"
+        assert (run / weights).read_bytes() == (fitted / weights).read_bytes()
 
 
 def test_artifacts_hold_no_pickle_and_say_what_made_them(fitted: Path) -> None:
