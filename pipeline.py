@@ -110,8 +110,8 @@ def fit_meta(run: Run) -> dict[str, Any]:
     columns = {stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in recipe.stages}
     fold = table["fold"].to_numpy()
     note("aligning the folds' embeddings")
-    aligned = {stage: _align(folds, fold, recipe.combiner.components, True) for stage, folds in outputs.items()}
-    raw = {stage: _align(folds, fold, recipe.combiner.components, False) for stage, folds in outputs.items()}
+    aligned = {stage: _align(folds, fold, recipe.combiner.components) for stage, folds in outputs.items()}
+    raw = {stage: alignment.unrotated() for stage, alignment in aligned.items()}
     voices = out_of_fold(outputs, columns, len(table), aligned)
     unaligned = out_of_fold(outputs, columns, len(table), raw)
 
@@ -243,8 +243,8 @@ def _load_combination(run: Run) -> tuple[combination.Combination, dict[str, Any]
     return combination.load(run.folder / "combiner")
 
 
-def _align(folds: list[FoldOutput], fold: np.ndarray, components: int, rotate: bool) -> Alignment:
-    return fit_alignment([output.anchor_embedding for output in folds], fold[folds[0].anchors], components, rotate)
+def _align(folds: list[FoldOutput], fold: np.ndarray, components: int) -> Alignment:
+    return fit_alignment([output.anchor_embedding for output in folds], fold[folds[0].anchors], components)
 
 
 def _read_alignment(run: Run, stage: str) -> Alignment:

@@ -26,15 +26,20 @@ class Alignment:
         """Embeddings (N, D) of one fold's model in the shared basis (N, d), float32."""
         return ((embedding - self.offset[fold]) @ self.matrix[fold]).astype(np.float32)
 
+    def unrotated(self) -> Alignment:
+        """Fold 0's map for every fold, to measure what the rotation is worth."""
+        return Alignment(
+            np.repeat(self.offset[:1], len(self.offset), 0), np.repeat(self.matrix[:1], len(self.matrix), 0)
+        )
 
-def fit_alignment(anchors: list[np.ndarray], fold: np.ndarray, components: int, rotate: bool = True) -> Alignment:
+
+def fit_alignment(anchors: list[np.ndarray], fold: np.ndarray, components: int) -> Alignment:
     """Learn every fold's map into the principal components of fold 0's embedding.
 
     Args:
         anchors: each fold's embeddings (A, D) of the same A rows.
         fold: int (A,), the fold that each anchor row belongs to.
         components: width d of the result, at most D and A.
-        rotate: False leaves the rotation out, to measure what it is worth.
     """
     seen = fold != 0  # rows that model 0 trained on
     mean = anchors[0][seen].mean(0)
@@ -42,10 +47,6 @@ def fit_alignment(anchors: list[np.ndarray], fold: np.ndarray, components: int, 
     basis = directions[:components].T
     offsets, matrices = [mean], [basis]
     for number, embedding in enumerate(anchors[1:], start=1):
-        if not rotate:
-            offsets.append(mean)
-            matrices.append(basis)
-            continue
         both = seen & (fold != number)
         if not both.any():  # two folds share no training rows
             both = np.ones(len(fold), bool)

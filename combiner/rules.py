@@ -33,7 +33,7 @@ class HardCascade:
     cuts: np.ndarray
 
     @classmethod
-    def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> HardCascade:
+    def fit(cls, voices: Voices, label: np.ndarray) -> HardCascade:
         return cls(learn_cuts(voices, label))
 
     def probability(self, voices: Voices) -> np.ndarray:
@@ -96,7 +96,7 @@ class SoftVote:
     bands: tuple[Logistic, Logistic]
 
     @classmethod
-    def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> SoftVote:
+    def fit(cls, voices: Voices, label: np.ndarray) -> SoftVote:
         mask, gender, band = decode(label)
         male, female = (Logistic.fit(_ages(voices, g)[gender == g], band[gender == g], 3) for g in range(2))
         return cls(
@@ -143,7 +143,7 @@ class LogisticStack:
     model: Logistic
 
     @classmethod
-    def fit(cls, voices: Voices, label: np.ndarray, seed: int = 0) -> LogisticStack:
+    def fit(cls, voices: Voices, label: np.ndarray) -> LogisticStack:
         cuts = learn_cuts(voices, label)
         values, _ = features(voices, cuts)
         return cls(cuts, Logistic.fit(values, label, N_CLASSES, strength=0.1))
