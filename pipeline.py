@@ -201,13 +201,13 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
 
 def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
     """What the run's recipe asks of one fold of one stage ."""
-    from stages import stage_named
+    from stages import make_stage
     from stages.fit import Fit
 
     recipe = run.recipe.stages[stage]
     start = str(run.fold_folder(recipe.start, fold) / "weights.safetensors") if recipe.start else recipe.weights
     return Fit(
-        stage_named(stage, recipe.auxiliary),
+        make_stage(stage, recipe.loss, recipe.auxiliary),
         fold,
         recipe,
         start,

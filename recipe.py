@@ -60,7 +60,7 @@ class StageRecipe(Section):
     size: Size = (144, 112)
     """Pixels of the model's input, height and width."""
     loss: str = "ce"
-    """A loss by name (training/losses.py)."""
+    """A loss by name, or a weighted sum, as `0.3*ce + 0.7*f1` (training/losses/)."""
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(32, ge=2)
     lr: float = Field(1e-3, gt=0)

@@ -108,7 +108,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
     load_weights(backbone, recipe.backbone, wanted.weights)
     title = f"{stage.name} fold {wanted.fold}"
-    loss = stage.loss(recipe.loss, wanted.cap)
+    loss = stage.criterion(wanted.cap, lessons.target[lessons.rows])
     kept = fit(
         backbone,
         lessons,
@@ -144,7 +144,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "signature": wanted.signature,
         "seed": wanted.seed,
         "recipe": recipe.model_dump(),
-        "columns": stage.columns(recipe.loss),
+        "columns": stage.columns,
         "device": str(device),
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
@@ -169,8 +169,7 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
     """A freshly initialised model. All folds of a stage start from the same one, which keeps
     their embeddings close enough to be aligned."""
     torch.manual_seed(derive(seed, stage.name, "initialisation"))
-    head = stage.head(recipe.loss)
-    return Backbone(recipe.backbone, head, recipe.size, recipe.dropout, recipe.drop_path, recipe.backbone_args)
+    return Backbone(recipe.backbone, stage.width, recipe.size, recipe.dropout, recipe.drop_path, recipe.backbone_args)
 
 
 def answer(
@@ -178,7 +177,7 @@ def answer(
 ) -> StageOutput:
     """What a fitted model says of some crops."""
     embedding, outputs = predict(backbone, crops, rows, recipe.size, recipe.flip, bar.advance)
-    return StageOutput(embedding, stage.logits(outputs, recipe.loss))
+    return StageOutput(embedding, stage.logits(outputs))
 
 
 def load_fold(wanted: Fit, device: torch.device) -> Backbone:

@@ -43,7 +43,7 @@ def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[
     kept = fit(
         backbone,
         lessons(),
-        class_loss("ce"),
+        class_loss("ce", torch.tensor([20.0, 20.0])),
         recipe,
         FLIP,
         7,
@@ -92,7 +92,17 @@ def test_it_learns(tmp_path: Path) -> None:
     data = lessons()
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
     recipe = RECIPE.model_copy(update={"epochs": 8, "dropout": 0.0})
-    kept = fit(backbone, data, class_loss("ce"), recipe, [], 7, tmp_path / "s.safetensors", tmp_path / "h.jsonl", "t")
+    kept = fit(
+        backbone,
+        data,
+        class_loss("ce", torch.tensor([20.0, 20.0])),
+        recipe,
+        [],
+        7,
+        tmp_path / "s.safetensors",
+        tmp_path / "h.jsonl",
+        "t",
+    )
     _, logits = predict(kept, data.crops, data.rows, RECIPE.size, flip=True)
     assert (logits.argmax(1) == data.target).mean() > 0.95
 
