@@ -17,6 +17,8 @@ class AgeRegressor(Stage):
     With a head that knows odds the logits also say how sure it is that a band's edge is passed.
     """
 
+    learns_years = True
+
     def __init__(self, name: str, gender: str | None, loss: str) -> None:
         self.name, self.gender, self.loss = name, gender, loss
         self.head = age_loss(loss).head

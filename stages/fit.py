@@ -16,6 +16,7 @@ from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
 from base.progress import Bar
 from base.seeding import derive
+from faces.labels import BAND_EDGES
 from recipe import StageRecipe
 from stages.stage import Stage, StageOutput
 from training import checkpoint
@@ -93,13 +94,14 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
 
     started, began_at = time.monotonic(), _epochs_done(state, folder)
     held_out = table["fold"].to_numpy() == wanted.fold
-    weight = stage.weight(table, recipe.other_gender)
+    weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
     lessons = Lessons(
         np.flatnonzero(~held_out & (weight > 0)),
-        stage.target(table),
+        stage.target(_taught(table, wanted)),
         weight,
         table["person"].to_numpy(),
         stage.stratum(table),
+        (table["age"] >= BAND_EDGES[-1]).to_numpy(),
         crops,
         crop_row,
     )
@@ -157,6 +159,26 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     write_json(folder / "meta.json", record)
     state.unlink()
     return record
+
+
+def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:
+    """The table as a stage is taught it: old from the recipe's age on."""
+    if wanted.recipe.old_from == BAND_EDGES[-1]:
+        return table
+    if wanted.stage.learns_years:
+        raise FacecadeError(
+            f"stages.{wanted.stage.name}.old_from moves a band's edge, and this stage learns years",
+            "leave the key out: its cuts are learned",
+        )
+    moved = table["age"].between(wanted.recipe.old_from, BAND_EDGES[-1], inclusive="left")
+    return table.assign(age=table["age"].mask(moved, BAND_EDGES[-1]))
+
+
+def _left_out(table: pd.DataFrame, recipe: StageRecipe) -> np.ndarray:
+    """Rows whose age the recipe leaves out of training, bool (N,)."""
+    if recipe.leave_out is None:
+        return np.zeros(len(table), bool)
+    return table["age"].between(*recipe.leave_out, inclusive="left").to_numpy()
 
 
 def _epochs_done(state: Path, folder: Path) -> int:

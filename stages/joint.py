@@ -52,6 +52,7 @@ class ManyTasks(Stage):
         self.name, self.parts = name, tuple(parts)
         self.widths = [part.stage.width for part in self.parts]
         self.width = sum(self.widths)
+        self.learns_years = any(part.stage.learns_years for part in self.parts)
 
     def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
         losses = [part.stage.criterion(cap, column) for part, column in zip(self.parts, taught.T, strict=True)]

@@ -37,6 +37,8 @@ class Stage(ABC):
     name: str
     width: int
     columns: tuple[str, ...]
+    learns_years = False
+    """Whether an age in years is among its targets."""
 
     @abstractmethod
     def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
@@ -23,6 +21,8 @@ from recipe import StageRecipe
 from training import augment
 from training.backbone import Backbone
 from training.checkpoint import load_state, save_state
+from training.mixing import mix
+from training.optimizers import Schedule, make_optimizer
 from training.sampling import epoch_rows
 
 
@@ -31,7 +31,8 @@ class Lessons:
     """What a model learns from. Arrays are over the rows of the sample table, N of them.
 
     rows: int64 (n,), the rows that teach. target: float32 (N,) or (N, T).
-    weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), for sampling. crops: uint8 (M, h, w, 3);
+    weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), old: bool (N,), for
+    sampling. crops: uint8 (M, h, w, 3);
     crop_row: int64 (N,), where each row's crop lies.
     """
 
@@ -40,6 +41,7 @@ class Lessons:
     weight: np.ndarray
     person: np.ndarray
     stratum: np.ndarray
+    old: np.ndarray
     crops: np.ndarray
     crop_row: np.ndarray
 
@@ -90,9 +92,10 @@ def fit(
     """
     device = next(backbone.parameters()).device
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = param_groups_weight_decay(backbone, recipe.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-    average = AveragedModel(backbone, multi_avg_fn=warming_average(recipe.ema), use_buffers=True)
+    optimizer = make_optimizer(backbone, recipe)
+    # Without a function of ours torch averages evenly, which is what SWA asks for.
+    averaging = warming_average(recipe.ema) if not recipe.swa else None
+    average = AveragedModel(backbone, multi_avg_fn=averaging, use_buffers=True)
     modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
     lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
 
@@ -100,10 +103,14 @@ def fit(
     target = torch.from_numpy(lessons.target).to(device)
     weight = torch.from_numpy(lessons.weight).to(device)
 
+    old = torch.from_numpy(lessons.old).to(device)
+
     def rows_of(epoch: int) -> np.ndarray:
-        return epoch_rows(lessons.rows, lessons.person, lessons.stratum, recipe.per_person, recipe.balance, seed, epoch)
+        return epoch_rows(lessons.rows, lessons.person, lessons.stratum, lessons.old, recipe, seed, epoch)
 
     batches = max(1, len(rows_of(0)) // recipe.batch_size)
+    schedule = Schedule(optimizer, recipe, batches)
+    schedule.after_epoch([line["loss"] for line in lines])
     with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
         bar.advance(batches * recipe.batch_size * len(lines))
         for epoch in range(len(lines), recipe.epochs):
@@ -117,28 +124,37 @@ def fit(
                 num_workers=workers,
                 pin_memory=device.type == "cuda",
             )
+            random = np.random.default_rng(derive(seed, "mix", epoch))
             backbone.train()
             losses = []
             for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
-                rate = learning_rate(step / (batches * recipe.epochs), recipe.lr, recipe.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                schedule.before(step)
                 index = torch.from_numpy(rows).to(device, non_blocking=True)
+                shown = photographs.to(device, non_blocking=True)
+                mixture = mix(shown, old[index] | (not recipe.mix_only_old), recipe, random)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    _, outputs = backbone(photographs.to(device, non_blocking=True))
-                each = loss(outputs.float(), target[index]) * weight[index]
-                mean = each.sum() / weight[index].sum()
+                    _, outputs = backbone(mixture.photographs if mixture else shown)
+                each, weights = loss(outputs.float(), target[index]), weight[index]
+                if mixture:
+                    second = index[mixture.partner]
+                    each = torch.lerp(loss(outputs.float(), target[second]), each, mixture.share)
+                    weights = torch.lerp(weight[second], weights, mixture.share)
+                mean = (each * weights).sum() / weights.sum()
                 mean.backward()
                 torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip_grad)
                 optimizer.step()
                 optimizer.zero_grad()
-                average.update_parameters(backbone)
+                if recipe.ema and not recipe.swa:
+                    average.update_parameters(backbone)
                 losses.append(mean.detach())
                 bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
             lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5)})
+            schedule.after_epoch([line["loss"] for line in lines])
+            if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
+                average.update_parameters(backbone)
             save_state(state, modules, optimizer, {"history": lines})
             write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
-    kept: Backbone = average.module if recipe.ema else backbone  # type: ignore[assignment]
+    kept: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]
     return kept.eval()
 
 
@@ -150,15 +166,3 @@ def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
         get_ema_multi_avg_fn(min(decay, (1 + seen) / (10 + seen)))(averaged, current, count)
 
     return update
-
-
-def learning_rate(progress: float, peak: float, warmup: float) -> float:
-    """Linear warm-up, then a half cosine to zero (SGDR without restarts, arXiv:1608.03983).
-
-    Args:
-        progress: share of the steps done, 0..1.
-        warmup: share of the steps spent warming up.
-    """
-    if progress < warmup:
-        return peak * max(progress, 1e-3) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

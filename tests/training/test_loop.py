@@ -12,7 +12,7 @@ from recipe import StageRecipe
 from training import loop
 from training.backbone import Backbone
 from training.checkpoint import load_weights, save_weights
-from training.loop import Lessons, fit, learning_rate
+from training.loop import Lessons, fit
 from training.losses import class_loss
 from training.predict import predict
 
@@ -32,6 +32,7 @@ def lessons() -> Lessons:
         np.ones(40, np.float32),
         np.array([f"p{i // 4}" for i in range(40)]),
         target,
+        target == 1,
         crops,
         rows,
     )
@@ -59,11 +60,22 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+SETTINGS: list[dict[str, object]] = [
+    {},
+    {"optimizer": "madgrad", "schedule": "plateau", "ema": 0.0},
+    {"optimizer": "lion", "schedule": "onecycle", "swa": 0.3, "mixup": 0.4, "cutmix": 1.0, "mix_chance": 1.0},
+    {"optimizer": "sgd", "schedule": "cyclic", "mixup": 1.0, "mix_only_old": True, "copies_of_old": 1},
+    {"schedule": "cosine", "schedule_args": {"num_epochs": 1, "cycle_limit": 9, "min_lr": 1e-5}},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
 ) -> None:
+    recipe = RECIPE.model_copy(update=settings)
     (tmp_path / "whole").mkdir()
-    whole = train(tmp_path / "whole")
+    whole = train(tmp_path / "whole", recipe=recipe)
     real = loop.save_state
     for stop_after in (1, 2):
         folder = tmp_path / f"broken{stop_after}"
@@ -76,9 +88,9 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
 
         monkeypatch.setattr(loop, "save_state", dying)
         with pytest.raises(KeyboardInterrupt):
-            train(folder)
+            train(folder, recipe=recipe)
         monkeypatch.setattr(loop, "save_state", real)
-        assert same(whole, train(folder))
+        assert same(whole, train(folder, recipe=recipe))
         assert (folder / "h.jsonl").read_text() == (tmp_path / "whole/h.jsonl").read_text()
 
 
@@ -127,10 +139,3 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", first)
     load_weights(tmp_path / "w.safetensors", second)
     assert same(first.state_dict(), second.state_dict())
-
-
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [learning_rate(step / 100, 1.0, 0.1) for step in range(101)]
-    assert max(rates) == pytest.approx(1.0) and rates.index(max(rates)) == 10
-    assert rates[5] == pytest.approx(0.5) and rates[55] == pytest.approx(0.5) and rates[-1] == pytest.approx(0.0)
-    assert learning_rate(0.0, 1.0, 0.0) == 1.0
