@@ -349,7 +349,7 @@ def _meta_text(record: dict[str, Any]) -> str:
         [("* " if name == record["way"] else "  ") + name, _interval(scores["macro-F1"]), _interval(scores["accuracy"])]
         for name, scores in record["nested"].items()
     ]
-    choice, gain = record["nested_choice"], record["gain_over_hard_cascade"]
+    choice, gain = record["nested_choice"], record["gain_over_simplest"]
     others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
     return "\n".join(
         [
@@ -357,15 +357,19 @@ def _meta_text(record: dict[str, Any]) -> str:
             "",
             _table(rows, ["  way of combining", "macro-F1", "accuracy"]),
             "",
-            f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over the hard cascade.",
+            f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over {record['simplest']}.",
             f"Expect on new people (the choice itself nested): macro-F1 {_interval(choice['macro-F1'])}, accuracy {_interval(choice['accuracy'])}.",
             ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
-            "Cuts in years: "
-            + "; ".join(f"{name} {cuts[0]:.2f} and {cuts[1]:.2f}" for name, cuts in record["cuts"].items())
-            + ".",
+            *_cuts_text(record["cuts"]),
         ]
     )
+
+
+def _cuts_text(cuts: dict[str, list[float]]) -> list[str]:
+    """Learned cuts in one line; no line where no stage knows years."""
+    said = "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in cuts.items())
+    return [f"Cuts in years: {said}."] if said else []
 
 
 def _score_text(result: dict[str, Any]) -> str:

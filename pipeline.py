@@ -15,7 +15,7 @@ from base.machine import Machine
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
-from combiner.features import NEEDED, FoldOutput, out_of_fold, read_fold
+from combiner.features import FoldOutput, lacking, out_of_fold, read_fold
 from combiner.rules import learn_cuts
 from faces.decode import DecodeError
 from faces.labels import GENDERS, N_CLASSES
@@ -116,20 +116,21 @@ def fit_meta(run: Run) -> dict[str, Any]:
     unaligned = out_of_fold(outputs, columns, len(table), raw)
 
     label, person, age = classes(table), table["person"].to_numpy(), table["age"].to_numpy()
-    fitted = len({(way.rule, way.embedding) for way in combination.WAYS.values()})
+    fitted = len({(way.rule, way.embedding) for way in combination.ways_for(voices).values()})
     with Bar("nested scores", fitted * recipe.folds, "fits") as bar:
         results, chosen = combination.compare(voices, unaligned, label, fold, recipe.combiner, recipe.seed, bar.advance)
     best = combination.best_way(results, label)
     final = combination.finish(best, results[best], voices, label, recipe.combiner, recipe.seed)
 
-    years = voices.age()
-    hard = results["hard cascade"].answer
+    years, cuts = voices.age(), learn_cuts(voices, label)
+    simplest = next(iter(results))
     record = {
         "nested": {name: as_json(score(label, result.answer, person, age, years)) for name, result in results.items()},
         "nested_choice": as_json(score(label, chosen, person, age, years)),
-        "gain_over_hard_cascade": paired_difference(label, results[best].answer, hard, person).json(),
+        "simplest": simplest,
+        "gain_over_simplest": paired_difference(label, results[best].answer, results[simplest].answer, person).json(),
         "per_class_f1": class_f1(label, chosen),
-        "cuts": {gender: cuts.round(2) for gender, cuts in zip(GENDERS, learn_cuts(voices, label), strict=True)},
+        "cuts": {} if cuts is None else {name: row.round(2) for name, row in zip(GENDERS, cuts, strict=True)},
         "photographs": len(label),
         "people": int(table["person"].nunique()),
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
@@ -221,9 +222,12 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
 
 def _require_fits(run: Run) -> None:
     """Every fold of every stage fitted as the recipe now says, or an error with the commands that mend it."""
-    lacking = [stage for stage in NEEDED if stage not in run.recipe.stages]
-    if lacking:
-        raise FacecadeError(f"the recipe has no stage {', '.join(lacking)}; the cascade needs {', '.join(NEEDED)}")
+    unanswered = lacking(run.recipe.stages)
+    if unanswered:
+        raise FacecadeError(
+            f"no stage of the recipe answers {' and '.join(unanswered)}",
+            "add mask, gender, age-male and age-female; or joint; or flat",
+        )
     wrong: list[str] = []
     mend: list[str] = []
     for stage in run.recipe.stages:
