@@ -62,6 +62,10 @@ class StageRecipe(Section):
     loss: str = "ce"
     """A loss by name, or a weighted sum, as `0.3*ce + 0.7*f1` (training/losses/)."""
     epochs: int = Field(5, ge=1)
+    patience: int = Field(0, ge=0)
+    """Stop after so many epochs without improvement on `stop_share` of the training people, held out of training
+    for it, and keep the best epoch; 0 = train all epochs on everybody."""
+    stop_share: float = Field(0.1, gt=0, lt=0.5)
     batch_size: int = Field(32, ge=2)
     optimizer: str = "adamw"
     """A timm optimizer name; `optimizer_args` go to `timm.optim.create_optimizer_v2`."""
@@ -108,8 +112,10 @@ class StageRecipe(Section):
     """Share of the other tasks' losses, which the stage learns beside its own and does not answer."""
     augment: str = "none"
     """A list of the recipe's [augment] table."""
-    flip: bool = True
-    """Average the outputs over the photograph and its mirror image."""
+    views: list[Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]] = ["plain", "flip"]
+    """What is answered for and averaged at inference: the photograph, its mirror image, crops of nine tenths."""
+    vote: Literal["soft", "hard"] = "soft"
+    """`soft` averages the views' outputs; `hard`, for classifiers, counts their votes."""
 
     _tuples = model_validator(mode="before")(_tuples)
 

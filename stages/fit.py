@@ -95,8 +95,10 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     started, began_at = time.monotonic(), _epochs_done(state, folder)
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
+    rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table["person"].to_numpy(), wanted)
     lessons = Lessons(
-        np.flatnonzero(~held_out & (weight > 0)),
+        rows,
+        stop_rows,
         stage.target(_taught(table, wanted)),
         weight,
         table["person"].to_numpy(),
@@ -109,6 +111,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
     load_weights(backbone, recipe.backbone, wanted.weights)
+    history = folder / "history.jsonl"
     title = f"{stage.name} fold {wanted.fold}"
     loss = stage.criterion(wanted.cap, lessons.target[lessons.rows])
     kept = fit(
@@ -119,20 +122,20 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         wanted.transforms,
         derive(wanted.seed, stage.name, wanted.fold),
         state,
-        folder / "history.jsonl",
+        history,
         title,
         workers,
     )
     seconds = time.monotonic() - started
 
-    rows = np.flatnonzero(held_out)
-    with Bar(f"{title}: out of fold", len(rows) + len(anchors), "photographs") as bar:
-        output = answer(kept, stage, recipe, crops, crop_row[rows], bar)
+    answered = np.flatnonzero(held_out)
+    with Bar(f"{title}: out of fold", len(answered) + len(anchors), "photographs") as bar:
+        output = answer(kept, stage, recipe, crops, crop_row[answered], bar)
         anchor_output = answer(kept, stage, recipe, crops, crop_row[anchors], bar)
     write_arrays(
         folder / "outputs.npz",
         {
-            "rows": rows,
+            "rows": answered,
             "embedding": output.embedding,
             "logits": output.logits,
             "anchors": anchors,
@@ -150,8 +153,9 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "device": str(device),
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
+        "epochs": len(history.read_text().splitlines()),
         "parameters": sum(p.numel() for p in kept.parameters()),
-        "score": stage.score(output.logits, table.iloc[rows]),
+        "score": stage.score(output.logits, table.iloc[answered]),
         "seconds": round(seconds, 1),
         "seconds_from_epoch": began_at,
         "versions": versions(),
@@ -172,6 +176,20 @@ def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:
         )
     moved = table["age"].between(wanted.recipe.old_from, BAND_EDGES[-1], inclusive="left")
     return table.assign(age=table["age"].mask(moved, BAND_EDGES[-1]))
+
+
+def _watched(rows: np.ndarray, person: np.ndarray, wanted: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that teach, and rows of the people that early stopping watches instead (none without `patience`).
+
+    They are training people: stopping on the fold held out would be a choice made on the people it scores.
+    """
+    if not wanted.recipe.patience:
+        return rows, rows[:0]
+    people = np.unique(person[rows])
+    random = np.random.default_rng(derive(wanted.seed, "early stopping", wanted.fold))
+    watched = random.choice(people, max(1, round(len(people) * wanted.recipe.stop_share)), replace=False)
+    aside = np.isin(person[rows], watched)
+    return rows[~aside], rows[aside]
 
 
 def _left_out(table: pd.DataFrame, recipe: StageRecipe) -> np.ndarray:
@@ -198,7 +216,7 @@ def answer(
     backbone: Backbone, stage: Stage, recipe: StageRecipe, crops: np.ndarray, rows: np.ndarray, bar: Bar
 ) -> StageOutput:
     """What a fitted model says of some crops."""
-    embedding, outputs = predict(backbone, crops, rows, recipe.size, recipe.flip, bar.advance)
+    embedding, outputs = predict(backbone, crops, rows, recipe, bar.advance)
     return StageOutput(embedding, stage.logits(outputs))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from training.backbone import Backbone
 from training.checkpoint import load_state, save_state
 from training.mixing import mix
 from training.optimizers import Schedule, make_optimizer
+from training.predict import predict
 from training.sampling import epoch_rows
 
 
@@ -30,13 +32,14 @@ from training.sampling import epoch_rows
 class Lessons:
     """What a model learns from. Arrays are over the rows of the sample table, N of them.
 
-    rows: int64 (n,), the rows that teach. target: float32 (N,) or (N, T).
+    rows: int64 (n,), the rows that teach; stop_rows: int64 (m,), those that early stopping watches. target: float32 (N,) or (N, T).
     weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), old: bool (N,), for
     sampling. crops: uint8 (M, h, w, 3);
     crop_row: int64 (N,), where each row's crop lies.
     """
 
     rows: np.ndarray
+    stop_rows: np.ndarray
     target: np.ndarray
     weight: np.ndarray
     person: np.ndarray
@@ -96,7 +99,10 @@ def fit(
     # Without a function of ours torch averages evenly, which is what SWA asks for.
     averaging = warming_average(recipe.ema) if not recipe.swa else None
     average = AveragedModel(backbone, multi_avg_fn=averaging, use_buffers=True)
+    best = copy.deepcopy(backbone)
     modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
+    if recipe.patience:
+        modules["best"] = best
     lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
 
     pipeline = augment.build(transforms, recipe.size)
@@ -114,6 +120,8 @@ def fit(
     with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
         bar.advance(batches * recipe.batch_size * len(lines))
         for epoch in range(len(lines), recipe.epochs):
+            if recipe.patience and _stalled(lines, recipe.patience):
+                break
             torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
             data = _Epoch(lessons, rows_of(epoch), pipeline, derive(seed, "augment", epoch))
             loader = DataLoader(
@@ -152,8 +160,15 @@ def fit(
             schedule.after_epoch([line["loss"] for line in lines])
             if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
                 average.update_parameters(backbone)
+            if recipe.patience:
+                current = average.module if recipe.ema or recipe.swa else backbone
+                lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss, recipe)
+                if lines[-1]["stop_loss"] == min(line["stop_loss"] for line in lines):
+                    best.load_state_dict(current.state_dict())
             save_state(state, modules, optimizer, {"history": lines})
             write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
+    if recipe.patience:
+        return best.eval()
     kept: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]
     return kept.eval()
 
@@ -166,3 +181,20 @@ def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
         get_ema_multi_avg_fn(min(decay, (1 + seen) / (10 + seen)))(averaged, current, count)
 
     return update
+
+
+def _stalled(lines: Sequence[Mapping[str, float]], patience: int) -> bool:
+    """Whether the last `patience` epochs were all worse than the best before them."""
+    values = [line["stop_loss"] for line in lines]
+    return len(values) > patience and min(values[-patience:]) > min(values[:-patience])
+
+
+def _stop_loss(
+    model: torch.nn.Module, lessons: Lessons, loss: Callable[[Tensor, Tensor], Tensor], recipe: StageRecipe
+) -> float:
+    """Mean loss on the rows that early stopping watches."""
+    _, outputs = predict(model.eval(), lessons.crops, lessons.crop_row[lessons.stop_rows], recipe)
+    target = torch.from_numpy(lessons.target[lessons.stop_rows])
+    weight = torch.from_numpy(lessons.weight[lessons.stop_rows])
+    each = loss(torch.from_numpy(outputs), target) * weight
+    return round(float(each.sum() / weight.sum()), 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def lessons() -> Lessons:
     rows = np.arange(40)
     return Lessons(
         rows,
+        rows[::5],
         target.astype(np.float32),
         np.ones(40, np.float32),
         np.array([f"p{i // 4}" for i in range(40)]),
@@ -65,6 +67,7 @@ SETTINGS: list[dict[str, object]] = [
     {"optimizer": "madgrad", "schedule": "plateau", "ema": 0.0},
     {"optimizer": "lion", "schedule": "onecycle", "swa": 0.3, "mixup": 0.4, "cutmix": 1.0, "mix_chance": 1.0},
     {"optimizer": "sgd", "schedule": "cyclic", "mixup": 1.0, "mix_only_old": True, "copies_of_old": 1},
+    {"patience": 1, "epochs": 6, "lr": 0.1},
     {"schedule": "cosine", "schedule_args": {"num_epochs": 1, "cycle_limit": 9, "min_lr": 1e-5}},
 ]
 
@@ -115,21 +118,48 @@ def test_it_learns(tmp_path: Path) -> None:
         tmp_path / "h.jsonl",
         "t",
     )
-    _, logits = predict(kept, data.crops, data.rows, RECIPE.size, flip=True)
+    _, logits = predict(kept, data.crops, data.rows, RECIPE)
     assert (logits.argmax(1) == data.target).mean() > 0.95
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
+    """A rate that wrecks the model: training ends early, and what is kept is the model of the best epoch."""
+    recipe = RECIPE.model_copy(update={"patience": 2, "epochs": 12, "lr": 0.3, "ema": 0.0, "schedule": "constant"})
+    data = lessons()
+    backbone = Backbone(recipe.backbone, 2, recipe.size)
+    loss = class_loss("ce", torch.tensor([20.0, 20.0]))
+    history = tmp_path / "h.jsonl"
+    kept = fit(backbone, data, loss, recipe, [], 7, tmp_path / "s.safetensors", history, "t")
+    values = [json.loads(line)["stop_loss"] for line in history.read_text().splitlines()]
+    assert len(values) == min(12, values.index(min(values)) + 1 + 2) < 12
+    _, outputs = predict(kept, data.crops, data.crop_row[data.stop_rows], recipe)
+    again = loss(torch.from_numpy(outputs), torch.from_numpy(data.target[data.stop_rows])).mean().item()
+    assert again == pytest.approx(min(values), abs=1e-4)
+
+
+def test_views_are_averaged_or_counted() -> None:
+    data = lessons()
+    torch.manual_seed(1)
+    backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
+    views = ["plain", "flip", "left", "right", "top", "bottom", "centre"]
+    each = [predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": [name]}))[1] for name in views]
+    soft = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views}))[1]
+    assert soft == pytest.approx(np.mean(each, axis=0), abs=1e-5)
+    assert len({values.tobytes() for values in each}) == len(views)
+    hard = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views, "vote": "hard"}))[1]
+    counts = np.sum([np.eye(2)[values.argmax(1)] for values in each], axis=0)
+    assert np.exp(hard) == pytest.approx((counts + 0.5) / 8, abs=1e-5)
 
 
 def test_outputs_do_not_depend_on_company() -> None:
     data = lessons()
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
-    embedding, logits = predict(backbone, data.crops, np.arange(40), RECIPE.size, flip=True)
+    embedding, logits = predict(backbone, data.crops, np.arange(40), RECIPE)
     order = np.random.default_rng(0).permutation(40)
-    shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE.size, flip=True)
+    shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE)
     assert (shuffled == logits[order]).all() and (shuffled_embedding == embedding[order]).all()
-    alone = np.concatenate(
-        [predict(backbone, data.crops, np.array([row]), RECIPE.size, flip=True)[1] for row in range(5)]
-    )
+    alone = np.concatenate([predict(backbone, data.crops, np.array([row]), RECIPE)[1] for row in range(5)])
     assert (alone == logits[:5]).all()
 
 
