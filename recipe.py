@@ -14,6 +14,8 @@ from base.errors import FacecadeError, unknown_name
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+View = Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]
+
 
 class Section(BaseModel):
     """A table of a recipe: no unknown keys, no guessing at types, no change after reading."""
@@ -59,6 +61,9 @@ class StageRecipe(Section):
     what an earlier stage of the recipe learned in the same fold."""
     size: Size = (144, 112)
     """Pixels of the model's input, height and width."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    """Statistics of the channels (0..1) that photographs are normalised by; None = those of the backbone's weights."""
     loss: str = "ce"
     """A loss by name, or a weighted sum, as `0.3*ce + 0.7*f1` (training/losses/)."""
     epochs: int = Field(5, ge=1)
@@ -81,6 +86,8 @@ class StageRecipe(Section):
     """Share of the steps in which the rate rises linearly first (timm's schedules)."""
     weight_decay: float = Field(0.05, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
+    dropout_samples: int = Field(1, ge=1)
+    """Dropouts that the head's outputs are averaged over in training (multi-sample dropout, arXiv:1905.09788)."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth (arXiv:1603.09382)."""
     ema: float = Field(0.99, ge=0, lt=1)
@@ -112,7 +119,7 @@ class StageRecipe(Section):
     """Share of the other tasks' losses, which the stage learns beside its own and does not answer."""
     augment: str = "none"
     """A list of the recipe's [augment] table."""
-    views: list[Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]] = ["plain", "flip"]
+    views: tuple[View, ...] = ("plain", "flip")
     """What is answered for and averaged at inference: the photograph, its mirror image, crops of nine tenths."""
     vote: Literal["soft", "hard"] = "soft"
     """`soft` averages the views' outputs; `hard`, for classifiers, counts their votes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from base.artifact import read_arrays
 from base.errors import FacecadeError
@@ -108,6 +108,20 @@ class Voices:
             if "age.years" in self.columns[stage]
         ]
 
+    def bands(self) -> np.ndarray | None:
+        """Probability (N, 2, 3) of the age bands of a man and of a woman, where stages say it without cuts; or None."""
+        said = []
+        for stage in AGE_STAGES:
+            names = self.columns.get(stage) or tuple(
+                name.removeprefix("age.") for name in self.columns.get("joint", ()) if name.startswith("age.")
+            )
+            values = self.part(stage, "age")
+            odds = [place for place, name in enumerate(names) if name.startswith("log_odds_")]
+            if values is None or not (odds or names == BANDS):
+                return None
+            said.append(_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
+        return np.stack(said, axis=1)
+
     def ages(self) -> np.ndarray:
         """Age estimate (N, 2) for a man and for a woman: the mean of all voices on it; NaN where there is none."""
         own = [self.years()] if set(AGE_STAGES) <= set(self.logits) else []
@@ -131,6 +145,13 @@ def _answer(stage: str, logits: np.ndarray, names: tuple[str, ...], question: st
         return np.log(p.sum(axis) + 1e-12) if p.shape[1] > 1 or question == "gender" else logits[:, :0]
     kind = "age." if question in AGE_STAGES else f"{question}."
     return logits[:, [place for place, name in enumerate(names) if name.startswith(kind)]]
+
+
+def _from_odds(log_odds: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 3) of the bands from the log-odds (N, 2) of reaching each edge."""
+    reached = expit(log_odds)
+    upper = np.minimum(reached[:, 0], reached[:, 1])  # nobody is 60 without having been 30
+    return np.column_stack([1 - reached[:, 0], reached[:, 0] - upper, upper])
 
 
 def lacking(stages: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from combiner.features import AGE_STAGES, Voices, features
 from combiner.thresholds import cut, fit_cuts
-from faces.labels import BANDS, N_CLASSES, decode, encode
+from faces.labels import N_CLASSES, decode, encode
 
 Arrays = dict[str, np.ndarray]
 
@@ -87,10 +87,8 @@ class AsTrained:
         """Probability (N, 6) of gender × band, where the stages say it without cuts."""
         if "gender-age" in voices.logits:
             return softmax(voices.logits["gender-age"].astype(float), axis=1)
-        bands = voices.part("no stage answers the band alone", "age")
-        if bands is None or bands.shape[1] != len(BANDS) or "age.years" in voices.columns["joint"]:
-            return None
-        return (voices.gender()[:, :, None] * softmax(bands, axis=1)[:, None]).reshape(len(voices), -1)
+        bands = voices.bands()
+        return None if bands is None else (voices.gender()[:, :, None] * bands).reshape(len(voices), -1)
 
     def arrays(self) -> Arrays:
         return {}

@@ -103,7 +103,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         weight,
         table["person"].to_numpy(),
         stage.stratum(table),
-        (table["age"] >= BAND_EDGES[-1]).to_numpy(),
+        (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
         crops,
         crop_row,
     )
@@ -209,7 +209,17 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
     """A freshly initialised model. All folds of a stage start from the same one, which keeps
     their embeddings close enough to be aligned."""
     torch.manual_seed(derive(seed, stage.name, "initialisation"))
-    return Backbone(recipe.backbone, stage.width, recipe.size, recipe.dropout, recipe.drop_path, recipe.backbone_args)
+    return Backbone(
+        recipe.backbone,
+        stage.width,
+        recipe.size,
+        recipe.dropout,
+        recipe.drop_path,
+        recipe.backbone_args,
+        recipe.mean,
+        recipe.std,
+        recipe.dropout_samples,
+    )
 
 
 def answer(

@@ -57,7 +57,7 @@ def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
 
     recipe = parse(read_toml(path), str(path))
     for transforms in recipe.augment.values():
-        build(transforms, (32, 32))
+        build(transforms, recipe.face.size)
     for name, stage in recipe.stages.items():
         assert timm.is_model(stage.backbone)
         make_stage(name, stage.loss, stage.auxiliary)

@@ -79,7 +79,7 @@ class Bins(AgeHead):
     """
 
     def __init__(self, edges: tuple[float, ...]) -> None:
-        self.edges = torch.tensor(edges)
+        self.edges = edges
         self.width = len(edges) + 1
         ends = torch.tensor([min(18.0, edges[0] - 4), *edges, max(75.0, edges[-1] + 10)])
         self.middles = (ends[:-1] + ends[1:]) / 2
@@ -89,7 +89,7 @@ class Bins(AgeHead):
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
         """Of the bin whose lower edge is nearest to `age`, or a later one."""
-        first = int((self.edges - age).abs().argmin()) + 1
+        first = min(range(len(self.edges)), key=lambda place: abs(self.edges[place] - age)) + 1
         log_p = outputs.log_softmax(-1)
         return log_p[..., first:].logsumexp(-1) - log_p[..., :first].logsumexp(-1)
 

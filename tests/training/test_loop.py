@@ -141,8 +141,8 @@ def test_views_are_averaged_or_counted() -> None:
     data = lessons()
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
-    views = ["plain", "flip", "left", "right", "top", "bottom", "centre"]
-    each = [predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": [name]}))[1] for name in views]
+    views = ("plain", "flip", "left", "right", "top", "bottom", "centre")
+    each = [predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": (name,)}))[1] for name in views]
     soft = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views}))[1]
     assert soft == pytest.approx(np.mean(each, axis=0), abs=1e-5)
     assert len({values.tobytes() for values in each}) == len(views)

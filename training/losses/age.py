@@ -16,6 +16,7 @@ from torch import Tensor
 
 from base.errors import FacecadeError
 from training.heads import AGES, DISTRIBUTION, ORDINAL, REGRESSION, SPREAD_YEARS, AgeHead, Bins
+from training.losses.classes import f1
 from training.losses.expression import Term, check_terms, options_of, parse
 
 
@@ -91,8 +92,23 @@ def bins(
     smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy over age bins that begin at `edges`; the default five merge into the bands <30, 30-57, >=58."""
-    chosen = torch.bucketize(target, torch.tensor(edges, device=target.device), right=True)
-    return F.cross_entropy(outputs.float(), chosen, reduction="none", label_smoothing=smoothing)
+    return F.cross_entropy(outputs.float(), _bin(target, edges), reduction="none", label_smoothing=smoothing)
+
+
+def bins_f1(
+    head: AgeHead,
+    outputs: Tensor,
+    target: Tensor,
+    cap: float | None,
+    *,
+    edges: tuple[float, ...] = (21.0, 30.0, 46.0, 58.0),
+) -> Tensor:
+    """Soft macro-F1 over the same bins (`training.losses.classes.f1`)."""
+    return f1(outputs.float(), _bin(target, edges), torch.ones(len(edges) + 1))
+
+
+def _bin(target: Tensor, edges: tuple[float, ...]) -> Tensor:
+    return torch.bucketize(target, torch.tensor(edges, device=target.device, dtype=target.dtype), right=True)
 
 
 def _censored(loss: Tensor, outputs: Tensor, target: Tensor, cap: float | None) -> Tensor:
@@ -104,7 +120,7 @@ def _censored(loss: Tensor, outputs: Tensor, target: Tensor, cap: float | None) 
 
 
 AGE_LOSSES: dict[str, Callable[..., Tensor]] = {
-    loss.__name__: loss for loss in (l1, huber, dldl, mean_variance, corn, bins)
+    loss.__name__: loss for loss in (l1, huber, dldl, mean_variance, corn, bins, bins_f1)
 }
 
 
@@ -133,7 +149,7 @@ def age_loss(text: str, cap: float | None = None) -> AgeLoss:
     """
     terms = parse(text)
     check_terms("age loss", terms, AGE_LOSSES)
-    heads = {head.width: head for head in map(_head, terms) if head}
+    heads = {(head.width, *getattr(head, "edges", ())): head for head in map(_head, terms) if head}
     if len(heads) > 1:
         raise FacecadeError(f"'{text}' mixes losses of different heads", "l1 and huber go with any other")
     return AgeLoss(next(iter(heads.values()), REGRESSION), terms, cap)
@@ -150,7 +166,7 @@ def _head(term: Term) -> AgeHead | None:
         return DISTRIBUTION
     if term.name == "corn":
         return ORDINAL
-    if term.name == "bins":
-        options: dict[str, Any] = {**options_of(bins), **term.options}
+    if term.name in ("bins", "bins_f1"):
+        options: dict[str, Any] = {**options_of(AGE_LOSSES[term.name]), **term.options}
         return Bins(tuple(float(edge) for edge in options["edges"]))
     return None
