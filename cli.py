@@ -160,7 +160,7 @@ def fit_stage(
     import pipeline
     from base.errors import FacecadeError, unknown_name
     from base.machine import Machine
-    from recipe import parse, read_toml
+    from recipe import override, parse, read_toml
     from run import RECIPES, begin_run, change_recipe, open_run
 
     if corrections and not data:
@@ -177,10 +177,11 @@ def fit_stage(
     chosen = list(known) if "all" in stages else list(dict.fromkeys(stages))
     if weights:
         settings = (*settings, f"weights={json.dumps(weights)}")
+    tables = override(tables, settings, chosen)
     if data:
-        run = begin_run(artifacts, data, recipe, settings, chosen, corrections, skip_bad, workers, dry_run)
-    elif recipe or settings:
-        run = change_recipe(open_run(artifacts), recipe, settings, chosen, dry_run)
+        run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run)
+    elif old and tables != old.tables:
+        run = change_recipe(old, tables, dry_run)
     else:
         run = open_run(artifacts)
     wanted = list(folds) or list(range(run.recipe.folds))
@@ -218,11 +219,12 @@ def fit_meta(settings: tuple[str, ...], recipe: Path | None, artifacts: Path, as
       python cli.py fit-meta --artifacts artifacts
     """
     import pipeline
+    from recipe import override, read_toml
     from run import change_recipe, open_run
 
     run = open_run(artifacts)
     if settings or recipe:
-        run = change_recipe(run, recipe, settings, [])
+        run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
     record = pipeline.fit_meta(run)
     click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
 

@@ -146,7 +146,14 @@ def fit_meta(run: Run) -> dict[str, Any]:
         write_arrays(folder / f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix})
     write_arrays(
         folder / "nested.npz",
-        {"label": label, "answer": chosen, "probability": results[best].probability.astype(np.float32), "years": years},
+        {
+            "label": label,
+            "answer": chosen,
+            "probability": results[best].probability.astype(np.float32),
+            "years": years,
+            "ways": np.array(list(results)),
+            "answers": np.stack([result.answer for result in results.values()]),
+        },
     )
     combination.save(folder, final, record)
     return read_json(folder / "meta.json")

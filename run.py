@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from faces.labels import BANDS, GENDERS, band_of
 from faces.split import assign_folds, folds_hash
 from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_source, require_sound
-from recipe import Recipe, override, parse, read_toml
+from recipe import Recipe, parse
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
@@ -163,22 +163,19 @@ def open_run(folder: Path) -> Run:
     return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"])
 
 
-def change_recipe(
-    run: Run, recipe: Path | None, settings: Sequence[str], stages: Sequence[str], dry: bool = False
-) -> Run:
-    """The run with another recipe or `--set` settings, checked and (unless `dry`) saved.
+def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
+    """The run with other tables of a recipe, checked and (unless `dry`) saved.
 
     Raises:
         FacecadeError: the change would redraw the folds, which every stage shares.
     """
-    tables = override(read_toml(recipe) if recipe else run.tables, settings, stages)
-    new = parse(tables, str(recipe) if recipe else "the recipe")
+    new = parse(tables)
     old = run.recipe
     if (new.folds, new.age_cap, new.seed) != (old.folds, old.age_cap, old.seed):
         raise FacecadeError(
             "folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew"
         )
-    changed = Run(run.folder, run.root, tables, run.table, run.cap)
+    changed = Run(run.folder, run.root, dict(tables), run.table, run.cap)
     if not dry:
         changed.save()
     return changed
@@ -187,22 +184,20 @@ def change_recipe(
 def begin_run(
     folder: Path,
     data: Path,
-    recipe: Path | None,
-    settings: Sequence[str],
-    stages: Sequence[str],
-    corrections: Path | None,
-    skip_bad: bool,
-    workers: int,
+    tables: Mapping[str, Any],
+    corrections: Path | None = None,
+    skip_bad: bool = False,
+    workers: int = 2,
     dry: bool = False,
 ) -> Run:
     """Read the data, find the faces, draw the folds, and record it all.
 
     Args:
+        tables: the recipe's.
         skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
         dry: read and check, but find no faces and write nothing.
     """
-    tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, stages)
-    checked = parse(tables, str(recipe or "recipes/cpu.toml"))
+    checked = parse(tables)
     source = read_source(data)
     if not source.labelled:
         raise FacecadeError(
@@ -222,7 +217,7 @@ def begin_run(
         table = _with_content(table, source.root, folder, checked, skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
     cap = _cap(table, checked)
-    run = Run(folder, source.root, tables, table, cap)
+    run = Run(folder, source.root, dict(tables), table, cap)
     if not dry:
         run.save()
     note(_summary(run))
