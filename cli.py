@@ -275,6 +275,72 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
     click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
 
 
+@main.command()
+@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECIPE...")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option("--budget", type=click.Path(path_type=Path), help="TOML of the compute that every recipe is scaled to.")
+@click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Folder to label and score as well.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
+@click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each fit.")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/compare"),
+    show_default=True,
+    help="Folder of the comparison: a run for each recipe.",
+)
+@OUTPUT
+@DEVICE
+@WORKERS
+@JSON
+def compare(
+    recipes: tuple[Path, ...],
+    data: Path,
+    budget: Path | None,
+    evaluation: Path | None,
+    labels: Path | None,
+    folds: int,
+    seed: int,
+    jobs: int,
+    threads: int,
+    artifacts: Path,
+    output: Path,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Train each RECIPE on the same people and folds, and rank them; called again, it goes on where it was.
+
+    Writes leaderboard.md, leaderboard.csv and leaderboard.json.
+
+    \b
+    Example:
+      python cli.py compare recipes/cpu.toml recipes/published/resnet34-soft.toml --data DATA --budget recipes/budgets/cpu.toml
+    """
+    from base.artifact import write_csv, write_json, write_text
+    from base.errors import FacecadeError
+    from base.machine import Machine
+    from comparison.budget import read_budget
+    from comparison.compare import Terms
+    from comparison.compare import compare as run_comparison
+    from report.leaderboard import flat_table, markdown
+
+    if (evaluation is None) != (labels is None):
+        raise FacecadeError("--eval and --labels go together", "give both, or neither")
+    asked = (evaluation, labels) if evaluation and labels else None
+    terms = Terms(data, folds, seed, read_budget(budget) if budget else None, asked)
+    result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers))
+    write_text(output / "leaderboard.md", markdown(result))
+    write_csv(output / "leaderboard.csv", flat_table(result))
+    write_json(output / "leaderboard.json", result)
+    click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
+    if result["failed"]:
+        raise click.exceptions.Exit(1)
+
+
 @main.command("ls")
 @ARTIFACTS
 @JSON

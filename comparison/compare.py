@@ -18,6 +18,7 @@ from base.progress import note
 from comparison.budget import Budget, Scaled, scale
 from faces.table import read_source
 from recipe import override, parse, read_toml
+from report.evaluate import evaluate
 from report.metrics import as_json, paired_difference, score
 from run import Run, begin_run, open_run
 
@@ -77,9 +78,7 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
 def _rows(path: Path, folder: Path, terms: Terms, machine: Machine) -> list[dict[str, Any]]:
     run, changes = _run(path, folder, terms, machine)
     fits = pipeline.fit_stage(run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True)
-    combiner = (
-        read_json(folder / "combiner/meta.json") if run.combiner_state() == "fitted" else pipeline.fit_meta(run)
-    )
+    combiner = read_json(folder / "combiner/meta.json") if run.combiner_state() == "fitted" else pipeline.fit_meta(run)
     arrays, person = read_arrays(folder / "combiner/nested.npz"), run.table["person"].to_numpy()
     evaluated = _evaluated(run, folder, terms, machine) if terms.evaluation else None
     common = {
@@ -126,17 +125,22 @@ def _run(path: Path, folder: Path, terms: Terms, machine: Machine) -> tuple[Run,
 
 def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[str, Any]:
     """Scores on people whom nothing was fitted or chosen on, by both ways."""
-    raise NotImplementedError
+    assert terms.evaluation
+    data, labels = terms.evaluation
+    places = {"as published": folder / "eval/as-published", "combined": folder / "eval/combined"}
+    heard = pipeline.hear(run, data, machine.device, machine.workers)
+    scores = {}
+    for kind, place in places.items():
+        answered = pipeline.answer(run, heard, place, simplest=kind == "as published")
+        scores[kind] = evaluate(Path(answered["submission"]), labels, place)["score"]
+    return scores
 
 
 def _speed(run: Run, machine: Machine) -> float:
     """Photographs a second through all models, from crops that are ready."""
-    from training.device import torch_device
-
     store, crop_row = run.faces(machine.workers)
     rows = np.resize(crop_row, SPEED_PHOTOGRAPHS)
-    voices, device = pipeline.listener(run), torch_device(machine.device)
-    voices(store.crops(), rows[:32], device)  # the first call warms up
+    pipeline.listen(run, store.crops(), rows[:32], machine.device)  # the first call warms up
     started = time.monotonic()
-    voices(store.crops(), rows, device)
+    pipeline.listen(run, store.crops(), rows, machine.device)
     return round(SPEED_PHOTOGRAPHS / (time.monotonic() - started), 1)
