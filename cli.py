@@ -341,6 +341,71 @@ def compare(
         raise click.exceptions.Exit(1)
 
 
+@main.command()
+@click.argument("stage")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe to begin with.  [default: recipes/cpu.toml]")
+@click.option(
+    "--space", type=click.Path(path_type=Path), help="What is searched.  [default: recipes/spaces/default.toml]"
+)
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Trials in all.")
+@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
+@click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe first.")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/tune"),
+    show_default=True,
+    help="Folder of the study.",
+)
+@DEVICE
+@WORKERS
+@JSON
+def tune(
+    stage: str,
+    data: Path,
+    recipe: Path | None,
+    space: Path | None,
+    trials: int,
+    folds: tuple[int, ...],
+    measure: str | None,
+    settings: tuple[str, ...],
+    artifacts: Path,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Search for the settings of STAGE that score best on held-out training people; called again, it goes on.
+
+    Writes tuning.json, and the best trial as a recipe, best.toml.
+
+    \b
+    Example:
+      python cli.py tune age-male --data DATA --trials 30
+    """
+    from base.errors import unknown_name
+    from base.machine import Machine
+    from comparison.tune import Search, measure_of, read_space
+    from comparison.tune import tune as search
+    from recipe import override, parse, read_toml
+    from run import RECIPES
+
+    tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, [stage])
+    known = parse(tables, str(recipe or "recipes/cpu.toml"))
+    if stage not in known.stages:
+        raise unknown_name("stage", stage, known.stages)
+    asked = Search(
+        stage,
+        measure or measure_of(stage),
+        read_space(space or RECIPES / "spaces/default.toml"),
+        trials,
+        folds or (0, 1),
+    )
+    result = search(data, tables, artifacts / stage, asked, Machine(device, 1, 1, workers))
+    click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
+
+
 @main.command("ls")
 @ARTIFACTS
 @JSON
@@ -456,6 +521,26 @@ def _score_text(result: dict[str, Any]) -> str:
             _table(rows, ["score", "value"]),
             "",
             _table(classes, ["class", "meaning", "photographs", "F1"]),
+        ]
+    )
+
+
+def _tuning_text(result: dict[str, Any], folder: Path) -> str:
+    best = result["best"]
+    trials = [
+        [str(item["trial"]), item["state"], "-" if item["score"] is None else f"{item['score']:.4f}"]
+        + [f"{value:.4g}" if isinstance(value, float) else str(value) for value in item["settings"].values()]
+        for item in sorted(result["trials"], key=lambda item: item["trial"])
+    ]
+    weights = ", ".join(f"{name} {share:.0%}" for name, share in result["importance"].items())
+    return "\n".join(
+        [
+            _table(trials, ["trial", "state", result["measure"], *best["settings"]]),
+            "",
+            f"Best: trial {best['trial']}, {result['measure']} {best['score']:.4f} on folds {result['folds']}: chosen on the people it is"
+            " measured on, so a little too good.",
+            *([f"Importance: {weights}."] if weights else []),
+            f"The best trial as a recipe: {folder / 'best.toml'}",
         ]
     )
 

@@ -24,7 +24,7 @@ from faces.store import Entry
 from faces.table import Source, classes, read_source
 from report.metrics import as_json, class_f1, paired_difference, score
 from report.predictions import predictions_table
-from run import Run, open_store, scores_text
+from run import Run, scores_text
 
 if TYPE_CHECKING:
     from stages.fit import Fit
@@ -187,7 +187,7 @@ def hear(run: Run, data: Path, device: str, workers: int) -> Heard:
     if source.labelled:
         for problem in source.problems:
             note(f"left out: {problem}")
-    store = open_store(run.folder, run.recipe)
+    store = run.store()
     entries = store.fill([source.root / path for path in source.table["path"]], workers)
     rows = np.array([entry.row for entry in entries if isinstance(entry, Entry)], np.int64)
     return Heard(source, entries, listen(run, store.crops(), rows, device) if len(rows) else None)

@@ -32,7 +32,8 @@ class Run:
     """A run as its folder records it.
 
     table: one row a photograph: `path, id, person, mask, gender, age, fold, content`. tables: the
-    recipe as written. cap: the age from which the data say only "at least", or None.
+    recipe as written. cap: the age from which the data say only "at least", or None. cache: folder of face
+    crops, which runs may share.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Run:
     tables: dict[str, Any]
     table: pd.DataFrame
     cap: float | None
+    cache: Path
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -108,7 +110,7 @@ class Run:
 
     def faces(self, workers: int) -> tuple[FaceStore, np.ndarray]:
         """The store that holds every row's crop, and each row's place in it, int64 (N,)."""
-        store = open_store(self.folder, self.recipe)
+        store = self.store()
         entries = store.fill([self.root / path for path in self.table["path"]], workers)
         wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
         changed = [
@@ -124,6 +126,10 @@ class Run:
             )
         return store, np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
+    def store(self) -> FaceStore:
+        """The cache of face crops."""
+        return FaceStore(self.cache, self.recipe.face)
+
     def save(self) -> None:
         """Write run.json and table.csv."""
         write_csv(self.folder / "table.csv", self.table)
@@ -131,6 +137,7 @@ class Run:
             self.folder / "run.json",
             {
                 "data": str(self.root.resolve()),
+                "cache": str(self.cache.resolve()) if self.cache != self.folder / "cache" else None,
                 "recipe": self.tables,
                 "cap": self.cap,
                 "seed": self.recipe.seed,
@@ -139,11 +146,6 @@ class Run:
                 "versions": versions(),
             },
         )
-
-
-def open_store(folder: Path, recipe: Recipe) -> FaceStore:
-    """The run's cache of face crops."""
-    return FaceStore(folder / "cache", recipe.face)
 
 
 def open_run(folder: Path) -> Run:
@@ -160,7 +162,8 @@ def open_run(folder: Path) -> Run:
         raise FacecadeError(
             f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data"
         ) from None
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"])
+    cache = Path(said["cache"]) if said["cache"] else folder / "cache"
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
@@ -175,7 +178,7 @@ def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run
         raise FacecadeError(
             "folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew"
         )
-    changed = Run(run.folder, run.root, dict(tables), run.table, run.cap)
+    changed = Run(run.folder, run.root, dict(tables), run.table, run.cap, run.cache)
     if not dry:
         changed.save()
     return changed
@@ -189,6 +192,7 @@ def begin_run(
     skip_bad: bool = False,
     workers: int = 2,
     dry: bool = False,
+    cache: Path | None = None,
 ) -> Run:
     """Read the data, find the faces, draw the folds, and record it all.
 
@@ -196,8 +200,9 @@ def begin_run(
         tables: the recipe's.
         skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
         dry: read and check, but find no faces and write nothing.
+        cache: folder of face crops to share with other runs; one of the run's own by default.
     """
-    checked = parse(tables)
+    checked, cache = parse(tables), cache or folder / "cache"
     source = read_source(data)
     if not source.labelled:
         raise FacecadeError(
@@ -214,20 +219,18 @@ def begin_run(
         for line in said:
             note(f"correction: {line}")
     if not dry:
-        table = _with_content(table, source.root, folder, checked, skip_bad, workers)
+        table = _with_content(table, source.root, FaceStore(cache, checked.face), skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
     cap = _cap(table, checked)
-    run = Run(folder, source.root, dict(tables), table, cap)
+    run = Run(folder, source.root, dict(tables), table, cap, cache)
     if not dry:
         run.save()
     note(_summary(run))
     return run
 
 
-def _with_content(
-    table: pd.DataFrame, root: Path, folder: Path, recipe: Recipe, skip_bad: bool, workers: int
-) -> pd.DataFrame:
-    entries = open_store(folder, recipe).fill([root / path for path in table["path"]], workers)
+def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int) -> pd.DataFrame:
+    entries = store.fill([root / path for path in table["path"]], workers)
     wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     if wrong and not skip_bad:
         raise FacecadeError(
@@ -239,7 +242,7 @@ def _with_content(
     keep = np.array([isinstance(entry, Entry) for entry in entries], bool)
     table = table[keep].reset_index(drop=True)
     found = [entry for entry in entries if isinstance(entry, Entry)]
-    if recipe.face.detector == "mtcnn":
+    if store.face.detector == "mtcnn":
         none = sum(entry.box is None for entry in found)
         note(f"faces: found in {len(found) - none} of {len(found)} photographs; {none} use the centre crop")
     return table.assign(content=[entry.content for entry in found])

@@ -120,7 +120,8 @@ def _run(path: Path, folder: Path, terms: Terms, machine: Machine) -> tuple[Run,
         run = open_run(folder)
         if run.tables == scaled.tables and run.root.resolve() == read_source(terms.data).root.resolve():
             return run, scaled.changes
-    return begin_run(folder, terms.data, scaled.tables, workers=machine.workers), scaled.changes
+    run = begin_run(folder, terms.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
+    return run, scaled.changes
 
 
 def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[str, Any]:
