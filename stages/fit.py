@@ -122,7 +122,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         wanted.transforms,
         derive(wanted.seed, stage.name, wanted.fold),
         state,
-        history,
+        folder,
         title,
         workers,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from base.artifact import write_text
 from base.progress import Bar
 from base.seeding import derive
 from recipe import StageRecipe
@@ -26,6 +24,7 @@ from training.mixing import mix
 from training.optimizers import Schedule, make_optimizer
 from training.predict import predict
 from training.sampling import epoch_rows
+from training.tracking import keep_history
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def fit(
     transforms: Sequence[Mapping[str, Any]],
     seed: int,
     state: Path,
-    history: Path,
+    folder: Path,
     title: str,
     workers: int = 0,
 ) -> Backbone:
@@ -88,7 +87,7 @@ def fit(
     Args:
         loss: (outputs [B, C], target [B] or [B, T]) → [B].
         transforms: augmentation, as `training.augment.build` takes it.
-        history: a JSON line is kept here for every epoch.
+        folder: where the learning curve is kept (training/tracking.py).
 
     Returns:
         The model to keep, in eval mode: averaged weights where the recipe asks for them.
@@ -136,7 +135,7 @@ def fit(
             backbone.train()
             losses = []
             for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
-                schedule.before(step)
+                rate = schedule.before(step)
                 index = torch.from_numpy(rows).to(device, non_blocking=True)
                 shown = photographs.to(device, non_blocking=True)
                 mixture = mix(shown, old[index] | (not recipe.mix_only_old), recipe, random)
@@ -156,7 +155,7 @@ def fit(
                     average.update_parameters(backbone)
                 losses.append(mean.detach())
                 bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
-            lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5)})
+            lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5), "lr": rate})
             schedule.after_epoch([line["loss"] for line in lines])
             if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
                 average.update_parameters(backbone)
@@ -166,7 +165,7 @@ def fit(
                 if lines[-1]["stop_loss"] == min(line["stop_loss"] for line in lines):
                     best.load_state_dict(current.state_dict())
             save_state(state, modules, optimizer, {"history": lines})
-            write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
+            keep_history(folder, lines)
     if recipe.patience:
         return best.eval()
     kept: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]

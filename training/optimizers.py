@@ -52,7 +52,7 @@ class Schedule:
         Raises:
             FacecadeError: no such schedule, or it does not take the recipe's `schedule_args`.
         """
-        self.name = recipe.schedule
+        self.name, self.optimizer = recipe.schedule, optimizer
         known = [*TIMM_SCHEDULES, *TORCH_SCHEDULES]
         if self.name not in known:
             raise unknown_name("schedule", self.name, known)
@@ -64,8 +64,8 @@ class Schedule:
             ) from None
         self.done = 0
 
-    def before(self, step: int) -> None:
-        """Set the rate for this step; steps are asked for in order, from any one on."""
+    def before(self, step: int) -> float:
+        """Set the rate for this step, and say it; steps are asked for in order, from any one on."""
         if self.name in TIMM_SCHEDULES:
             self.scheduler.step_update(step)
         elif self.name != "plateau":
@@ -74,6 +74,7 @@ class Schedule:
                 for _ in range(step - self.done):
                     self.scheduler.step()
             self.done = step
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def after_epoch(self, losses: Sequence[float]) -> None:
         """Say the mean training loss of every epoch so far; `plateau` lowers the rate where they stall.

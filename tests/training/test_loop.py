@@ -51,7 +51,7 @@ def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[
         FLIP,
         7,
         folder / "s.safetensors",
-        folder / "h.jsonl",
+        folder,
         "t",
         workers,
     )
@@ -94,13 +94,26 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
             train(folder, recipe=recipe)
         monkeypatch.setattr(loop, "save_state", real)
         assert same(whole, train(folder, recipe=recipe))
-        assert (folder / "h.jsonl").read_text() == (tmp_path / "whole/h.jsonl").read_text()
+        assert (folder / "history.jsonl").read_text() == (tmp_path / "whole/history.jsonl").read_text()
 
 
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     assert same(train(tmp_path / "a"), train(tmp_path / "b", workers=2))
+
+
+def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and lines[0]["lr"] > lines[2]["lr"]
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    for name in ("loss", "lr"):
+        said = [(event.step, event.value) for event in events.Scalars(name)]
+        assert said == [(line["epoch"], pytest.approx(line[name])) for line in lines]
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -115,7 +128,7 @@ def test_it_learns(tmp_path: Path) -> None:
         [],
         7,
         tmp_path / "s.safetensors",
-        tmp_path / "h.jsonl",
+        tmp_path,
         "t",
     )
     _, logits = predict(kept, data.crops, data.rows, RECIPE)
@@ -128,9 +141,8 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     data = lessons()
     backbone = Backbone(recipe.backbone, 2, recipe.size)
     loss = class_loss("ce", torch.tensor([20.0, 20.0]))
-    history = tmp_path / "h.jsonl"
-    kept = fit(backbone, data, loss, recipe, [], 7, tmp_path / "s.safetensors", history, "t")
-    values = [json.loads(line)["stop_loss"] for line in history.read_text().splitlines()]
+    kept = fit(backbone, data, loss, recipe, [], 7, tmp_path / "s.safetensors", tmp_path, "t")
+    values = [json.loads(line)["stop_loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert len(values) == min(12, values.index(min(values)) + 1 + 2) < 12
     _, outputs = predict(kept, data.crops, data.crop_row[data.stop_rows], recipe)
     again = loss(torch.from_numpy(outputs), torch.from_numpy(data.target[data.stop_rows])).mean().item()
