@@ -160,7 +160,7 @@ def fit_stage(
     import pipeline
     from base.errors import FacecadeError, unknown_name
     from base.machine import Machine
-    from recipe import parse, read_toml
+    from recipe import override, parse, read_toml
     from run import RECIPES, begin_run, change_recipe, open_run
 
     if corrections and not data:
@@ -177,10 +177,11 @@ def fit_stage(
     chosen = list(known) if "all" in stages else list(dict.fromkeys(stages))
     if weights:
         settings = (*settings, f"weights={json.dumps(weights)}")
+    tables = override(tables, settings, chosen)
     if data:
-        run = begin_run(artifacts, data, recipe, settings, chosen, corrections, skip_bad, workers, dry_run)
-    elif recipe or settings:
-        run = change_recipe(open_run(artifacts), recipe, settings, chosen, dry_run)
+        run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run)
+    elif old and tables != old.tables:
+        run = change_recipe(old, tables, dry_run)
     else:
         run = open_run(artifacts)
     wanted = list(folds) or list(range(run.recipe.folds))
@@ -218,11 +219,12 @@ def fit_meta(settings: tuple[str, ...], recipe: Path | None, artifacts: Path, as
       python cli.py fit-meta --artifacts artifacts
     """
     import pipeline
+    from recipe import override, read_toml
     from run import change_recipe, open_run
 
     run = open_run(artifacts)
     if settings or recipe:
-        run = change_recipe(run, recipe, settings, [])
+        run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
     record = pipeline.fit_meta(run)
     click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
 
@@ -271,6 +273,137 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
 
     result = score(predictions, labels, output)
     click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
+
+
+@main.command()
+@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECIPE...")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option("--budget", type=click.Path(path_type=Path), help="TOML of the compute that every recipe is scaled to.")
+@click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Folder to label and score as well.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
+@click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each fit.")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/compare"),
+    show_default=True,
+    help="Folder of the comparison: a run for each recipe.",
+)
+@OUTPUT
+@DEVICE
+@WORKERS
+@JSON
+def compare(
+    recipes: tuple[Path, ...],
+    data: Path,
+    budget: Path | None,
+    evaluation: Path | None,
+    labels: Path | None,
+    folds: int,
+    seed: int,
+    jobs: int,
+    threads: int,
+    artifacts: Path,
+    output: Path,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Train each RECIPE on the same people and folds, and rank them; called again, it goes on where it was.
+
+    Writes leaderboard.md, leaderboard.csv and leaderboard.json.
+
+    \b
+    Example:
+      python cli.py compare recipes/cpu.toml recipes/published/resnet34-soft.toml --data DATA --budget recipes/budgets/cpu.toml
+    """
+    from base.artifact import write_csv, write_json, write_text
+    from base.errors import FacecadeError
+    from base.machine import Machine
+    from comparison.budget import read_budget
+    from comparison.compare import Terms
+    from comparison.compare import compare as run_comparison
+    from report.leaderboard import flat_table, markdown
+
+    if (evaluation is None) != (labels is None):
+        raise FacecadeError("--eval and --labels go together", "give both, or neither")
+    asked = (evaluation, labels) if evaluation and labels else None
+    terms = Terms(data, folds, seed, read_budget(budget) if budget else None, asked)
+    result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers))
+    write_text(output / "leaderboard.md", markdown(result))
+    write_csv(output / "leaderboard.csv", flat_table(result))
+    write_json(output / "leaderboard.json", result)
+    click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
+    if result["failed"]:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("stage")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe to begin with.  [default: recipes/cpu.toml]")
+@click.option(
+    "--space", type=click.Path(path_type=Path), help="What is searched.  [default: recipes/spaces/default.toml]"
+)
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Trials in all.")
+@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
+@click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe first.")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/tune"),
+    show_default=True,
+    help="Folder of the study.",
+)
+@DEVICE
+@WORKERS
+@JSON
+def tune(
+    stage: str,
+    data: Path,
+    recipe: Path | None,
+    space: Path | None,
+    trials: int,
+    folds: tuple[int, ...],
+    measure: str | None,
+    settings: tuple[str, ...],
+    artifacts: Path,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Search for the settings of STAGE that score best on held-out training people; called again, it goes on.
+
+    Writes tuning.json, and the best trial as a recipe, best.toml.
+
+    \b
+    Example:
+      python cli.py tune age-male --data DATA --trials 30
+    """
+    from base.errors import unknown_name
+    from base.machine import Machine
+    from comparison.tune import Search, measure_of, read_space
+    from comparison.tune import tune as search
+    from recipe import override, parse, read_toml
+    from run import RECIPES
+
+    tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, [stage])
+    known = parse(tables, str(recipe or "recipes/cpu.toml"))
+    if stage not in known.stages:
+        raise unknown_name("stage", stage, known.stages)
+    asked = Search(
+        stage,
+        measure or measure_of(stage),
+        read_space(space or RECIPES / "spaces/default.toml"),
+        trials,
+        folds or (0, 1),
+    )
+    result = search(data, tables, artifacts / stage, asked, Machine(device, 1, 1, workers))
+    click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
 
 
 @main.command("ls")
@@ -349,7 +482,7 @@ def _meta_text(record: dict[str, Any]) -> str:
         [("* " if name == record["way"] else "  ") + name, _interval(scores["macro-F1"]), _interval(scores["accuracy"])]
         for name, scores in record["nested"].items()
     ]
-    choice, gain = record["nested_choice"], record["gain_over_hard_cascade"]
+    choice, gain = record["nested_choice"], record["gain_over_simplest"]
     others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
     return "\n".join(
         [
@@ -357,15 +490,19 @@ def _meta_text(record: dict[str, Any]) -> str:
             "",
             _table(rows, ["  way of combining", "macro-F1", "accuracy"]),
             "",
-            f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over the hard cascade.",
+            f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over {record['simplest']}.",
             f"Expect on new people (the choice itself nested): macro-F1 {_interval(choice['macro-F1'])}, accuracy {_interval(choice['accuracy'])}.",
             ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
-            "Cuts in years: "
-            + "; ".join(f"{name} {cuts[0]:.2f} and {cuts[1]:.2f}" for name, cuts in record["cuts"].items())
-            + ".",
+            *_cuts_text(record["cuts"]),
         ]
     )
+
+
+def _cuts_text(cuts: dict[str, list[float]]) -> list[str]:
+    """Learned cuts in one line; no line where no stage knows years."""
+    said = "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in cuts.items())
+    return [f"Cuts in years: {said}."] if said else []
 
 
 def _score_text(result: dict[str, Any]) -> str:
@@ -384,6 +521,26 @@ def _score_text(result: dict[str, Any]) -> str:
             _table(rows, ["score", "value"]),
             "",
             _table(classes, ["class", "meaning", "photographs", "F1"]),
+        ]
+    )
+
+
+def _tuning_text(result: dict[str, Any], folder: Path) -> str:
+    best = result["best"]
+    trials = [
+        [str(item["trial"]), item["state"], "-" if item["score"] is None else f"{item['score']:.4f}"]
+        + [f"{value:.4g}" if isinstance(value, float) else str(value) for value in item["settings"].values()]
+        for item in sorted(result["trials"], key=lambda item: item["trial"])
+    ]
+    weights = ", ".join(f"{name} {share:.0%}" for name, share in result["importance"].items())
+    return "\n".join(
+        [
+            _table(trials, ["trial", "state", result["measure"], *best["settings"]]),
+            "",
+            f"Best: trial {best['trial']}, {result['measure']} {best['score']:.4f} on folds {result['folds']}: chosen on the people it is"
+            " measured on, so a little too good.",
+            *([f"Importance: {weights}."] if weights else []),
+            f"The best trial as a recipe: {folder / 'best.toml'}",
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,15 @@ from base.machine import Machine
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
-from combiner.features import NEEDED, FoldOutput, out_of_fold, read_fold
+from combiner.features import FoldOutput, Voices, lacking, out_of_fold, read_fold
 from combiner.rules import learn_cuts
 from faces.decode import DecodeError
 from faces.labels import GENDERS, N_CLASSES
 from faces.store import Entry
-from faces.table import classes, read_source
+from faces.table import Source, classes, read_source
 from report.metrics import as_json, class_f1, paired_difference, score
 from report.predictions import predictions_table
-from run import Run, open_store, scores_text
+from run import Run, scores_text
 
 if TYPE_CHECKING:
     from stages.fit import Fit
@@ -116,20 +117,19 @@ def fit_meta(run: Run) -> dict[str, Any]:
     unaligned = out_of_fold(outputs, columns, len(table), raw)
 
     label, person, age = classes(table), table["person"].to_numpy(), table["age"].to_numpy()
-    fitted = len({(way.rule, way.embedding) for way in combination.WAYS.values()})
+    fitted = len({(way.rule, way.embedding) for way in combination.ways_for(voices).values()})
     with Bar("nested scores", fitted * recipe.folds, "fits") as bar:
         results, chosen = combination.compare(voices, unaligned, label, fold, recipe.combiner, recipe.seed, bar.advance)
     best = combination.best_way(results, label)
-    final = combination.finish(best, results[best], voices, label, recipe.combiner, recipe.seed)
-
-    years = voices.age()
-    hard = results["hard cascade"].answer
+    years, cuts = voices.age(), learn_cuts(voices, label)
+    simplest = next(iter(results))
     record = {
         "nested": {name: as_json(score(label, result.answer, person, age, years)) for name, result in results.items()},
         "nested_choice": as_json(score(label, chosen, person, age, years)),
-        "gain_over_hard_cascade": paired_difference(label, results[best].answer, hard, person).json(),
+        "simplest": simplest,
+        "gain_over_simplest": paired_difference(label, results[best].answer, results[simplest].answer, person).json(),
         "per_class_f1": class_f1(label, chosen),
-        "cuts": {gender: cuts.round(2) for gender, cuts in zip(GENDERS, learn_cuts(voices, label), strict=True)},
+        "cuts": {} if cuts is None else {name: row.round(2) for name, row in zip(GENDERS, cuts, strict=True)},
         "photographs": len(label),
         "people": int(table["person"].nunique()),
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
@@ -145,9 +145,18 @@ def fit_meta(run: Run) -> dict[str, Any]:
         write_arrays(folder / f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix})
     write_arrays(
         folder / "nested.npz",
-        {"label": label, "answer": chosen, "probability": results[best].probability.astype(np.float32), "years": years},
+        {
+            "label": label,
+            "answer": chosen,
+            "probability": results[best].probability.astype(np.float32),
+            "years": years,
+            "ways": np.array(list(results)),
+            "answers": np.stack([result.answer for result in results.values()]),
+        },
     )
-    combination.save(folder, final, record)
+    for name, place in ((simplest, folder / "simplest"), (best, folder)):
+        final = combination.finish(name, results[name], voices, label, recipe.combiner, recipe.seed)
+        combination.save(place, final, record)
     return read_json(folder / "meta.json")
 
 
@@ -156,58 +165,79 @@ def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict
 
     A photograph that cannot be seen is answered with the most likely class of the training people, and flagged.
     """
-    from inference.photographs import listen
-    from training.device import torch_device
-
     started = time.monotonic()
     _require_fits(run)
-    combine, record = _load_combination(run)
+    _combination_folder(run)
+    summary = answer(run, hear(run, data, device, workers), output)
+    return {**summary, "seconds": round(time.monotonic() - started, 1)}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Photographs asked for, what the store knows of each, and what all stages say of those that can be seen."""
+
+    source: Source
+    entries: Sequence[Entry | DecodeError]
+    voices: Voices | None
+
+
+def hear(run: Run, data: Path, device: str, workers: int) -> Heard:
+    """Ask every stage and fold about the photographs of `data`."""
     source = read_source(data)
     if source.labelled:
         for problem in source.problems:
             note(f"left out: {problem}")
-    store = open_store(run.folder, run.recipe)
+    store = run.store()
     entries = store.fill([source.root / path for path in source.table["path"]], workers)
-    seen = np.array([isinstance(entry, Entry) for entry in entries])
     rows = np.array([entry.row for entry in entries if isinstance(entry, Entry)], np.int64)
+    return Heard(source, entries, listen(run, store.crops(), rows, device) if len(rows) else None)
 
-    probability = np.tile(np.array(record["prior"], float), (len(entries), 1))
-    answers = np.full(len(entries), int(np.argmax(record["prior"])))
-    years = np.full((len(entries), 3), np.nan)
-    if len(rows):
-        chosen = torch_device(device)
-        fits = {
-            stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages
-        }
-        alignments = {stage: _read_alignment(run, stage) for stage in fits}
-        voices = listen(fits, alignments, store.crops(), rows, chosen)
-        probability[seen], answers[seen] = combine(voices)
-        years[seen] = np.column_stack([voices.age(), voices.ages()])
+
+def listen(run: Run, crops: np.ndarray, rows: np.ndarray, device: str) -> Voices:
+    """What the run's models say of some crops, averaged over the folds."""
+    from inference.photographs import listen as ask
+    from training.device import torch_device
+
+    fits = {stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages}
+    alignments = {stage: _read_alignment(run, stage) for stage in fits}
+    return ask(fits, alignments, crops, rows, torch_device(device))
+
+
+def answer(run: Run, heard: Heard, output: Path, simplest: bool = False) -> dict[str, Any]:
+    """Write what a run answers for photographs that were heard; by its kept way of combining, or the simplest."""
+    combine, record = combination.load(_combination_folder(run, simplest))
+    count = len(heard.entries)
+    probability = np.tile(np.array(record["prior"], float), (count, 1))
+    answers = np.full(count, int(np.argmax(record["prior"])))
+    years = np.full((count, 3), np.nan)
+    if heard.voices:
+        seen = np.array([isinstance(entry, Entry) for entry in heard.entries])
+        probability[seen], answers[seen] = combine(heard.voices)
+        years[seen] = np.column_stack([heard.voices.age(), heard.voices.ages()])
 
     known = set(run.table["content"])
-    flags = [_flag(entry, known, run.recipe.face.detector == "mtcnn") for entry in entries]
-    predictions = predictions_table(source.image_ids, answers, probability, years, flags)
+    flags = [_flag(entry, known, run.recipe.face.detector == "mtcnn") for entry in heard.entries]
+    predictions = predictions_table(heard.source.image_ids, answers, probability, years, flags)
     write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
     write_csv(output / "predictions.csv", predictions)
     flagged = predictions.loc[predictions["flags"] != "", "flags"].str.split(":").str[0].value_counts()
     return {
-        "photographs": len(entries),
-        "flags": {str(name): int(count) for name, count in flagged.items()},
+        "photographs": count,
+        "flags": {str(name): int(number) for name, number in flagged.items()},
         "submission": str(output / "submission.csv"),
         "predictions": str(output / "predictions.csv"),
-        "seconds": round(time.monotonic() - started, 1),
     }
 
 
 def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
-    """What the run's recipe asks of one fold of one stage ."""
-    from stages import stage_named
+    """What the run's recipe asks of one fold of one stage."""
+    from stages import make_stage
     from stages.fit import Fit
 
     recipe = run.recipe.stages[stage]
     start = str(run.fold_folder(recipe.start, fold) / "weights.safetensors") if recipe.start else recipe.weights
     return Fit(
-        stage_named(stage, recipe.auxiliary),
+        make_stage(stage, recipe.loss, recipe.auxiliary),
         fold,
         recipe,
         start,
@@ -221,9 +251,12 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
 
 def _require_fits(run: Run) -> None:
     """Every fold of every stage fitted as the recipe now says, or an error with the commands that mend it."""
-    lacking = [stage for stage in NEEDED if stage not in run.recipe.stages]
-    if lacking:
-        raise FacecadeError(f"the recipe has no stage {', '.join(lacking)}; the cascade needs {', '.join(NEEDED)}")
+    unanswered = lacking(run.recipe.stages)
+    if unanswered:
+        raise FacecadeError(
+            f"no stage of the recipe answers {' and '.join(unanswered)}",
+            "add mask, gender, age-male and age-female; or joint; or flat",
+        )
     wrong: list[str] = []
     mend: list[str] = []
     for stage in run.recipe.stages:
@@ -236,11 +269,12 @@ def _require_fits(run: Run) -> None:
         raise FacecadeError("not every fold is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
 
 
-def _load_combination(run: Run) -> tuple[combination.Combination, dict[str, Any]]:
+def _combination_folder(run: Run, simplest: bool = False) -> Path:
+    """Where the run's combination is kept; raises FacecadeError where it is missing or stale."""
     state = run.combiner_state()
     if state != "fitted":
         raise FacecadeError(f"the combiner is {state}", run.command("fit-meta"))
-    return combination.load(run.folder / "combiner")
+    return run.folder / "combiner" / ("simplest" if simplest else "")
 
 
 def _align(folds: list[FoldOutput], fold: np.ndarray, components: int) -> Alignment:

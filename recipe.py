@@ -14,6 +14,8 @@ from base.errors import FacecadeError, unknown_name
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+View = Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]
+
 
 class Section(BaseModel):
     """A table of a recipe: no unknown keys, no guessing at types, no change after reading."""
@@ -59,33 +61,68 @@ class StageRecipe(Section):
     what an earlier stage of the recipe learned in the same fold."""
     size: Size = (144, 112)
     """Pixels of the model's input, height and width."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    """Statistics of the channels (0..1) that photographs are normalised by; None = those of the backbone's weights."""
     loss: str = "ce"
-    """A loss by name (training/losses.py)."""
+    """A loss by name, or a weighted sum, as `0.3*ce + 0.7*f1` (training/losses/)."""
     epochs: int = Field(5, ge=1)
+    patience: int = Field(0, ge=0)
+    """Stop after so many epochs without improvement on `stop_share` of the training people, held out of training
+    for it, and keep the best epoch; 0 = train all epochs on everybody."""
+    stop_share: float = Field(0.1, gt=0, lt=0.5)
     batch_size: int = Field(32, ge=2)
+    optimizer: str = "adamw"
+    """A timm optimizer name; `optimizer_args` go to `timm.optim.create_optimizer_v2`."""
+    optimizer_args: dict[str, Any] = {}
     lr: float = Field(1e-3, gt=0)
-    """Peak learning rate of AdamW; linear warm-up, then a cosine to zero."""
+    """Peak learning rate."""
+    schedule: str = "cosine"
+    """`cosine` (to zero), `step`, `multistep`, `tanh`, `poly`, `constant` (timm), `cyclic`, `onecycle` or `plateau`
+    (torch); `schedule_args` go to `timm.scheduler.create_scheduler_v2` or torch's class. Warm restarts:
+    `cosine` with `schedule_args = { num_epochs = 10, cycle_limit = 99 }`."""
+    schedule_args: dict[str, Any] = {}
     warmup: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps spent warming up."""
+    """Share of the steps in which the rate rises linearly first (timm's schedules)."""
     weight_decay: float = Field(0.05, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
+    dropout_samples: int = Field(1, ge=1)
+    """Dropouts that the head's outputs are averaged over in training (multi-sample dropout, arXiv:1905.09788)."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth (arXiv:1603.09382)."""
     ema: float = Field(0.99, ge=0, lt=1)
     """Decay of the averaged weights that are kept, reached gradually; 0 keeps the last weights."""
+    swa: float = Field(0.0, ge=0, lt=1)
+    """Keep instead the plain average of the weights after each epoch beyond this share of them (arXiv:1803.05407)."""
     clip_grad: float = Field(5.0, gt=0)
     per_person: int = Field(0, ge=0)
     """Photographs of a person seen in an epoch, drawn anew each time; 0 = all of them."""
     balance: float = Field(0.0, ge=0, le=1)
     """0 = classes as often as they are; 1 = every class equally often; between = in between."""
+    copies_of_old: int = Field(0, ge=0)
+    """How many times more an epoch shows the photographs of people of 60 and over."""
+    mixup: float = Field(0.0, ge=0)
+    """Alpha of MixUp; 0 = none. With CutMix as well, each has half of the mixed batches."""
+    cutmix: float = Field(0.0, ge=0)
+    """Alpha of CutMix; 0 = none."""
+    mix_chance: float = Field(0.5, ge=0, le=1)
+    """Share of the batches that are mixed."""
+    mix_only_old: bool = False
+    """Mix only photographs of people of 60 and over with others."""
+    old_from: float = Field(60.0, ge=30, le=60)
+    """Band stages are taught that people are old from this age on; they are scored by 60 all the same."""
+    leave_out: tuple[float, float] | None = None
+    """Ages [from, to) that teach nothing, because their band is a matter of a year or two."""
     other_gender: float = Field(0.0, ge=0, le=1)
     """Age stages: weight of the other gender's photographs in the loss; 0 leaves them out."""
     auxiliary: float = Field(0.0, ge=0, le=1)
     """Share of the other tasks' losses, which the stage learns beside its own and does not answer."""
     augment: str = "none"
     """A list of the recipe's [augment] table."""
-    flip: bool = True
-    """Average the outputs over the photograph and its mirror image."""
+    views: tuple[View, ...] = ("plain", "flip")
+    """What is answered for and averaged at inference: the photograph, its mirror image, crops of nine tenths."""
+    vote: Literal["soft", "hard"] = "soft"
+    """`soft` averages the views' outputs; `hard`, for classifiers, counts their votes."""
 
     _tuples = model_validator(mode="before")(_tuples)
 

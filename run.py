@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from faces.labels import BANDS, GENDERS, band_of
 from faces.split import assign_folds, folds_hash
 from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_source, require_sound
-from recipe import Recipe, override, parse, read_toml
+from recipe import Recipe, parse
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
@@ -32,7 +32,8 @@ class Run:
     """A run as its folder records it.
 
     table: one row a photograph: `path, id, person, mask, gender, age, fold, content`. tables: the
-    recipe as written. cap: the age from which the data say only "at least", or None.
+    recipe as written. cap: the age from which the data say only "at least", or None. cache: folder of face
+    crops, which runs may share.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Run:
     tables: dict[str, Any]
     table: pd.DataFrame
     cap: float | None
+    cache: Path
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -108,7 +110,7 @@ class Run:
 
     def faces(self, workers: int) -> tuple[FaceStore, np.ndarray]:
         """The store that holds every row's crop, and each row's place in it, int64 (N,)."""
-        store = open_store(self.folder, self.recipe)
+        store = self.store()
         entries = store.fill([self.root / path for path in self.table["path"]], workers)
         wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
         changed = [
@@ -124,6 +126,10 @@ class Run:
             )
         return store, np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
+    def store(self) -> FaceStore:
+        """The cache of face crops."""
+        return FaceStore(self.cache, self.recipe.face)
+
     def save(self) -> None:
         """Write run.json and table.csv."""
         write_csv(self.folder / "table.csv", self.table)
@@ -131,6 +137,7 @@ class Run:
             self.folder / "run.json",
             {
                 "data": str(self.root.resolve()),
+                "cache": str(self.cache.resolve()) if self.cache != self.folder / "cache" else None,
                 "recipe": self.tables,
                 "cap": self.cap,
                 "seed": self.recipe.seed,
@@ -139,11 +146,6 @@ class Run:
                 "versions": versions(),
             },
         )
-
-
-def open_store(folder: Path, recipe: Recipe) -> FaceStore:
-    """The run's cache of face crops."""
-    return FaceStore(folder / "cache", recipe.face)
 
 
 def open_run(folder: Path) -> Run:
@@ -160,25 +162,23 @@ def open_run(folder: Path) -> Run:
         raise FacecadeError(
             f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data"
         ) from None
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"])
+    cache = Path(said["cache"]) if said["cache"] else folder / "cache"
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache)
 
 
-def change_recipe(
-    run: Run, recipe: Path | None, settings: Sequence[str], stages: Sequence[str], dry: bool = False
-) -> Run:
-    """The run with another recipe or `--set` settings, checked and (unless `dry`) saved.
+def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
+    """The run with other tables of a recipe, checked and (unless `dry`) saved.
 
     Raises:
         FacecadeError: the change would redraw the folds, which every stage shares.
     """
-    tables = override(read_toml(recipe) if recipe else run.tables, settings, stages)
-    new = parse(tables, str(recipe) if recipe else "the recipe")
+    new = parse(tables)
     old = run.recipe
     if (new.folds, new.age_cap, new.seed) != (old.folds, old.age_cap, old.seed):
         raise FacecadeError(
             "folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew"
         )
-    changed = Run(run.folder, run.root, tables, run.table, run.cap)
+    changed = Run(run.folder, run.root, dict(tables), run.table, run.cap, run.cache)
     if not dry:
         changed.save()
     return changed
@@ -187,22 +187,22 @@ def change_recipe(
 def begin_run(
     folder: Path,
     data: Path,
-    recipe: Path | None,
-    settings: Sequence[str],
-    stages: Sequence[str],
-    corrections: Path | None,
-    skip_bad: bool,
-    workers: int,
+    tables: Mapping[str, Any],
+    corrections: Path | None = None,
+    skip_bad: bool = False,
+    workers: int = 2,
     dry: bool = False,
+    cache: Path | None = None,
 ) -> Run:
     """Read the data, find the faces, draw the folds, and record it all.
 
     Args:
+        tables: the recipe's.
         skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
         dry: read and check, but find no faces and write nothing.
+        cache: folder of face crops to share with other runs; one of the run's own by default.
     """
-    tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, stages)
-    checked = parse(tables, str(recipe or "recipes/cpu.toml"))
+    checked, cache = parse(tables), cache or folder / "cache"
     source = read_source(data)
     if not source.labelled:
         raise FacecadeError(
@@ -219,20 +219,18 @@ def begin_run(
         for line in said:
             note(f"correction: {line}")
     if not dry:
-        table = _with_content(table, source.root, folder, checked, skip_bad, workers)
+        table = _with_content(table, source.root, FaceStore(cache, checked.face), skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
     cap = _cap(table, checked)
-    run = Run(folder, source.root, tables, table, cap)
+    run = Run(folder, source.root, dict(tables), table, cap, cache)
     if not dry:
         run.save()
     note(_summary(run))
     return run
 
 
-def _with_content(
-    table: pd.DataFrame, root: Path, folder: Path, recipe: Recipe, skip_bad: bool, workers: int
-) -> pd.DataFrame:
-    entries = open_store(folder, recipe).fill([root / path for path in table["path"]], workers)
+def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int) -> pd.DataFrame:
+    entries = store.fill([root / path for path in table["path"]], workers)
     wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     if wrong and not skip_bad:
         raise FacecadeError(
@@ -244,7 +242,7 @@ def _with_content(
     keep = np.array([isinstance(entry, Entry) for entry in entries], bool)
     table = table[keep].reset_index(drop=True)
     found = [entry for entry in entries if isinstance(entry, Entry)]
-    if recipe.face.detector == "mtcnn":
+    if store.face.detector == "mtcnn":
         none = sum(entry.box is None for entry in found)
         note(f"faces: found in {len(found) - none} of {len(found)} photographs; {none} use the centre crop")
     return table.assign(content=[entry.content for entry in found])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from base.artifact import read_arrays
 from base.errors import FacecadeError
 from combiner.align import Alignment
-from faces.labels import GENDERS
+from faces.labels import BANDS, GENDERS
 
 AGE_STAGES = tuple(f"age-{gender}" for gender in GENDERS)
-NEEDED = ("mask", "gender", *AGE_STAGES)
 
 
 @dataclass(frozen=True)
@@ -61,39 +60,108 @@ class Voices:
         """The logits alone."""
         return Voices(self.logits, self.columns, {})
 
-    def about(self, what: str) -> np.ndarray:
-        """All logits (N, C) about `mask`, `gender`, `age-male` or `age-female`.
+    def about(self, question: str) -> np.ndarray:
+        """What all stages say of `mask`, `gender`, `age-male` or `age-female`, (N, C): logits of the stages that answer
+        it, and log-probabilities where it is one of several things that a stage's classes stand for."""
+        columns = [_answer(stage, values, self.columns[stage], question) for stage, values in self.logits.items()]
+        return np.column_stack([values for values in columns if values.size]).astype(float)
 
-        The stage of that name and, of stages that answer several questions, the columns named for it.
-        """
-        part = "age." if what in AGE_STAGES else f"{what}."
-        further = [
-            values[:, [place for place, name in enumerate(self.columns[stage]) if name.startswith(part)]]
-            for stage, values in self.logits.items()
-            if stage not in NEEDED
-        ]
-        return np.column_stack([self.logits[what], *further]).astype(float)
+    def part(self, stage: str, prefix: str) -> np.ndarray | None:
+        """A stage's logits, or else the joint stage's columns that begin with `prefix.`; (N, C), or None."""
+        if stage in self.logits:
+            return self.logits[stage].astype(float)
+        names = self.columns.get("joint", ())
+        chosen = [place for place, name in enumerate(names) if name.startswith(f"{prefix}.")]
+        return self.logits["joint"][:, chosen].astype(float) if chosen else None
 
-    def years(self) -> np.ndarray:
-        """Predicted age (N, 2) by the male and the female regressor, in years."""
-        return np.column_stack([self.logits[stage][:, 0] for stage in AGE_STAGES]).astype(float)
+    def mask(self) -> np.ndarray:
+        """Probability (N, 3) of the mask's states."""
+        logits = self.part("mask", "mask")
+        return self._of_classes(0) if logits is None else softmax(logits, axis=1)
 
     def gender(self) -> np.ndarray:
         """Probability (N, 2) of male and female."""
-        return softmax(self.logits["gender"].astype(float), axis=1)
+        logits = self.part("gender", "gender")
+        if logits is not None:
+            return softmax(logits, axis=1)
+        if "gender-age" in self.logits:
+            return softmax(self.logits["gender-age"].astype(float), axis=1).reshape(-1, 2, 3).sum(2)
+        return self._of_classes(1)
 
-    def ages(self) -> np.ndarray:
-        """Age estimate (N, 2) for a man and for a woman: that regressor's, averaged with further voices on age."""
-        further = [
-            values[:, [self.columns[stage].index("age.years")]]
+    def _of_classes(self, axis: int) -> np.ndarray:
+        """Probability of the mask (axis 0) or the gender (1), summed from 18 classes."""
+        whole = softmax(self.logits["flat"].astype(float), axis=1).reshape(-1, 3, 2, 3)
+        return whole.sum(tuple(place for place in (1, 2, 3) if place != axis + 1))
+
+    def years(self) -> np.ndarray | None:
+        """Predicted age (N, 2) of a man and of a woman, in years; None where no stage knows years."""
+        if set(AGE_STAGES) <= set(self.logits):
+            return np.column_stack([self.logits[stage][:, 0] for stage in AGE_STAGES]).astype(float)
+        further = self._further_years()
+        return further[0] if further else None
+
+    def _further_years(self) -> list[np.ndarray]:
+        """Years (N, 2) by stages that answer for both genders at once."""
+        return [
+            np.repeat(values[:, [self.columns[stage].index("age.years")]], 2, axis=1).astype(float)
             for stage, values in self.logits.items()
             if "age.years" in self.columns[stage]
         ]
-        return np.mean([self.years(), *(np.repeat(values, 2, 1).astype(float) for values in further)], axis=0)
+
+    def bands(self) -> np.ndarray | None:
+        """Probability (N, 2, 3) of the age bands of a man and of a woman, where stages say it without cuts; or None."""
+        said = []
+        for stage in AGE_STAGES:
+            names = self.columns.get(stage) or tuple(
+                name.removeprefix("age.") for name in self.columns.get("joint", ()) if name.startswith("age.")
+            )
+            values = self.part(stage, "age")
+            odds = [place for place, name in enumerate(names) if name.startswith("log_odds_")]
+            if values is None or not (odds or names == BANDS):
+                return None
+            said.append(_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
+        return np.stack(said, axis=1)
+
+    def ages(self) -> np.ndarray:
+        """Age estimate (N, 2) for a man and for a woman: the mean of all voices on it; NaN where there is none."""
+        own = [self.years()] if set(AGE_STAGES) <= set(self.logits) else []
+        estimates = [values for values in [*own, *self._further_years()] if values is not None]
+        return np.mean(estimates, axis=0) if estimates else np.full((len(self), 2), np.nan)
 
     def age(self) -> np.ndarray:
         """Age estimate (N,): the two of `ages`, weighted by how likely each gender is."""
         return (self.ages() * self.gender()).sum(1)
+
+
+def _answer(stage: str, logits: np.ndarray, names: tuple[str, ...], question: str) -> np.ndarray:
+    """What one stage says of a question, (N, C); C = 0 where it says nothing."""
+    if stage == question:
+        return logits
+    if stage in ("flat", "gender-age"):
+        p = softmax(logits.astype(float), axis=1).reshape(len(logits), -1, len(GENDERS), len(BANDS))
+        if question in AGE_STAGES:
+            return np.log(p[:, :, AGE_STAGES.index(question)].sum(1) + 1e-12)
+        axis = {"mask": (2, 3), "gender": (1, 3)}[question]
+        return np.log(p.sum(axis) + 1e-12) if p.shape[1] > 1 or question == "gender" else logits[:, :0]
+    kind = "age." if question in AGE_STAGES else f"{question}."
+    return logits[:, [place for place, name in enumerate(names) if name.startswith(kind)]]
+
+
+def _from_odds(log_odds: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 3) of the bands from the log-odds (N, 2) of reaching each edge."""
+    reached = expit(log_odds)
+    upper = np.minimum(reached[:, 0], reached[:, 1])  # nobody is 60 without having been 30
+    return np.column_stack([1 - reached[:, 0], reached[:, 0] - upper, upper])
+
+
+def lacking(stages: Iterable[str]) -> list[str]:
+    """What no stage of a recipe answers: of `mask`, `gender`, `age`."""
+    known = set(stages)
+    if known & {"flat", "joint"}:
+        return []
+    gender = {"gender", "gender-age"} & known
+    age = "gender-age" in known or set(AGE_STAGES) <= known
+    return [name for name, there in (("mask", "mask" in known), ("gender", gender), ("age", age)) if not there]
 
 
 def out_of_fold(
@@ -124,7 +192,7 @@ def out_of_fold(
     return Voices(logits, dict(columns), embedding)
 
 
-def features(voices: Voices, cuts: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def features(voices: Voices, cuts: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
     """The combiner's features and their names.
 
     Logits as they are (of two classes only their difference: the other column would be its
@@ -132,7 +200,7 @@ def features(voices: Voices, cuts: np.ndarray) -> tuple[np.ndarray, list[str]]:
     by gender, and the embeddings.
 
     Args:
-        cuts: float (2, 2), lower and upper cut of the male and the female regressor.
+        cuts: float (2, 2), lower and upper cut of the male and the female regressor; None without years.
 
     Returns:
         float32 (N, F) and F names.
@@ -144,13 +212,20 @@ def features(voices: Voices, cuts: np.ndarray) -> tuple[np.ndarray, list[str]]:
             columns[f"{stage}.{names[1]}-{names[0]}"] = values[:, 1] - values[:, 0]
         else:
             columns |= {f"{stage}.{name}": values[:, place] for place, name in enumerate(names)}
-    years, gender = voices.years(), voices.gender()
-    columns["age.weighted"] = (years * gender).sum(1)
-    for place, which in enumerate(("lower", "upper")):
-        distance = years - cuts[:, place]
-        for index, stage in enumerate(AGE_STAGES):
-            columns[f"{stage}.above_{which}"] = distance[:, index]
-        columns[f"age.weighted_above_{which}"] = (distance * gender).sum(1)
+    years = voices.years()
+    if years is not None and cuts is not None:
+        gender = voices.gender()
+        columns["age.weighted"] = (years * gender).sum(1)
+        for place, which in enumerate(("lower", "upper")):
+            distance = years - cuts[:, place]
+            for index, stage in enumerate(AGE_STAGES):
+                columns[f"{stage}.above_{which}"] = distance[:, index]
+            columns[f"age.weighted_above_{which}"] = (distance * gender).sum(1)
     for stage, values in voices.embedding.items():
         columns |= {f"{stage}.embedding{place}": values[:, place] for place in range(values.shape[1])}
-    return np.column_stack(list(columns.values())).astype(np.float32), list(columns)
+    return np.column_stack(list(columns.values())).astype(np.float32), [_safe(name) for name in columns]
+
+
+def _safe(name: str) -> str:
+    """XGBoost reserves [ ] < in names."""
+    return name.replace("<", "under ")

@@ -16,11 +16,17 @@ from combiner.decision import NO_WEIGHTS, decide, fit_weights
 from combiner.features import Voices
 from combiner.meta import Boosted
 from combiner.nested import Candidate, Nested, Rule, nested, select
-from combiner.rules import HardCascade, LogisticStack, SoftVote
+from combiner.rules import AsTrained, HardCascade, LogisticStack, SoftVote
 from recipe import Combiner
 from report.metrics import confusion, macro_f1
 
-RULES: dict[str, Any] = {"hard": HardCascade, "soft": SoftVote, "logistic": LogisticStack, "boosted": Boosted}
+RULES: dict[str, Any] = {
+    "plain": AsTrained,
+    "hard": HardCascade,
+    "soft": SoftVote,
+    "logistic": LogisticStack,
+    "boosted": Boosted,
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Way:
 
 
 WAYS = {
+    "as trained": Way("plain", "none", False),
+    "as trained + decision rule": Way("plain", "none", True),
     "hard cascade": Way("hard", "none", False),
     "soft vote": Way("soft", "none", False),
     "soft vote + decision rule": Way("soft", "none", True),
@@ -44,7 +52,13 @@ WAYS = {
     "XGBoost, aligned embeddings": Way("boosted", "aligned", False),
     "XGBoost, aligned embeddings + decision rule": Way("boosted", "aligned", True),
 }
-"""Everything compared. Raw embeddings are here to be measured, and are never chosen."""
+"""Everything compared, of what the stages allow. Raw embeddings are here to be measured, and are never chosen."""
+
+
+def ways_for(voices: Voices) -> dict[str, Way]:
+    """The ways that these voices allow: without years there is no cascade, without classes nothing to take as it is."""
+    possible = {"plain": AsTrained.knows(voices), "hard": HardCascade.knows(voices)}
+    return {name: way for name, way in WAYS.items() if possible.get(way.rule, True)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ def compare(
     seen = {"aligned": aligned, "raw": raw, "none": aligned.without_embedding()}
     fitted: dict[tuple[str, str], dict[bool, Nested]] = {}
     results = {}
-    for name, way in WAYS.items():
+    for name, way in ways_for(aligned).items():
         if (way.rule, way.embedding) not in fitted:
             candidate = Candidate(_fitter(way.rule, settings, seed), seen[way.embedding])
             fitted[way.rule, way.embedding] = nested(candidate, label, fold, advance)

@@ -23,7 +23,7 @@ class Boosted:
     to learn where it errs.
     """
 
-    cuts: np.ndarray
+    cuts: np.ndarray | None
     start: SoftVote
     booster: xgb.Booster
 
@@ -54,7 +54,7 @@ class Boosted:
         return np.asarray(self.booster.predict(_matrix(voices, self.cuts, self.start)), float)
 
     def arrays(self) -> Arrays:
-        return {"cuts": self.cuts, **self.start.arrays()}
+        return {**({} if self.cuts is None else {"cuts": self.cuts}), **self.start.arrays()}
 
     @classmethod
     def load(cls, arrays: Arrays, path: Path) -> Boosted:
@@ -64,11 +64,10 @@ class Boosted:
             raise FacecadeError(
                 f"{path} cannot be read: {str(error).splitlines()[0]}", "python cli.py fit-meta"
             ) from None
-        return cls(arrays["cuts"], SoftVote.load(arrays), booster)
+        return cls(arrays.get("cuts"), SoftVote.load(arrays), booster)
 
 
-def _matrix(voices: Voices, cuts: np.ndarray, start: SoftVote, label: np.ndarray | None = None) -> xgb.DMatrix:
+def _matrix(voices: Voices, cuts: np.ndarray | None, start: SoftVote, label: np.ndarray | None = None) -> xgb.DMatrix:
     values, names = features(voices, cuts)
-    # XGBoost reserves [ ] < in names; ours have none
     margin = np.log(start.probability(voices) + 1e-6).astype(np.float32)
     return xgb.DMatrix(values, label, base_margin=margin, feature_names=names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -19,10 +20,13 @@ from faces.labels import N_CLASSES, decode, encode
 Arrays = dict[str, np.ndarray]
 
 
-def learn_cuts(voices: Voices, label: np.ndarray) -> np.ndarray:
-    """Lower and upper cut (2, 2) in years of the male and the female regressor, each from its own gender."""
+def learn_cuts(voices: Voices, label: np.ndarray) -> np.ndarray | None:
+    """Lower and upper cut (2, 2) in years of the male and the female regressor, each from its own gender; None
+    where no stage knows years."""
     _, gender, band = decode(label)
     years = voices.years()
+    if years is None:
+        return None
     return np.array([fit_cuts(years[gender == g, g], band[gender == g]) for g in range(2)])
 
 
@@ -33,16 +37,22 @@ class HardCascade:
     cuts: np.ndarray
 
     @classmethod
+    def knows(cls, voices: Voices) -> bool:
+        return voices.years() is not None
+
+    @classmethod
     def fit(cls, voices: Voices, label: np.ndarray) -> HardCascade:
-        return cls(learn_cuts(voices, label))
+        cuts = learn_cuts(voices, label)
+        assert cuts is not None
+        return cls(cuts)
 
     def probability(self, voices: Voices) -> np.ndarray:
         """All on one class, (N, 18)."""
-        gender = voices.gender().argmax(1)
-        years = voices.years()
+        gender, years = voices.gender().argmax(1), voices.years()
+        assert years is not None
         bands = np.column_stack([cut(years[:, g], (self.cuts[g, 0], self.cuts[g, 1])) for g in range(2)])
         band = bands[np.arange(len(voices)), gender]
-        return np.eye(N_CLASSES)[encode(voices.logits["mask"].argmax(1), gender, band)]
+        return np.eye(N_CLASSES)[encode(voices.mask().argmax(1), gender, band)]
 
     def arrays(self) -> Arrays:
         return {"cuts": self.cuts}
@@ -50,6 +60,42 @@ class HardCascade:
     @classmethod
     def load(cls, arrays: Arrays) -> HardCascade:
         return cls(arrays["cuts"])
+
+
+@dataclass(frozen=True)
+class AsTrained:
+    """What the stages say, as it is: the 18 classes, or the product of mask and gender × band. Nothing is learned."""
+
+    @classmethod
+    def knows(cls, voices: Voices) -> bool:
+        return "flat" in voices.logits or cls._pair(voices) is not None
+
+    @classmethod
+    def fit(cls, voices: Voices, label: np.ndarray) -> AsTrained:
+        return cls()
+
+    def probability(self, voices: Voices) -> np.ndarray:
+        """(N, 18)."""
+        if "flat" in voices.logits:
+            return softmax(voices.logits["flat"].astype(float), axis=1)
+        pair = self._pair(voices)
+        assert pair is not None
+        return (voices.mask()[:, :, None] * pair[:, None]).reshape(len(voices), N_CLASSES)
+
+    @staticmethod
+    def _pair(voices: Voices) -> np.ndarray | None:
+        """Probability (N, 6) of gender × band, where the stages say it without cuts."""
+        if "gender-age" in voices.logits:
+            return softmax(voices.logits["gender-age"].astype(float), axis=1)
+        bands = voices.bands()
+        return None if bands is None else (voices.gender()[:, :, None] * bands).reshape(len(voices), -1)
+
+    def arrays(self) -> Arrays:
+        return {}
+
+    @classmethod
+    def load(cls, arrays: Arrays) -> AsTrained:
+        return cls()
 
 
 @dataclass(frozen=True)
@@ -131,15 +177,15 @@ class SoftVote:
 
 def _ages(voices: Voices, gender: int) -> np.ndarray:
     """What calibration of a gender's bands sees: all logits on its age, and a bend in its regressor's years."""
-    values = voices.about(AGE_STAGES[gender])
-    return np.column_stack([values, ((values[:, 0] - 45) / 15) ** 2])
+    values, years = voices.about(AGE_STAGES[gender]), voices.years()
+    return values if years is None else np.column_stack([values, ((years[:, gender] - 45) / 15) ** 2])
 
 
 @dataclass(frozen=True)
 class LogisticStack:
     """One logistic regression over all the features."""
 
-    cuts: np.ndarray
+    cuts: np.ndarray | None
     model: Logistic
 
     @classmethod
@@ -153,8 +199,8 @@ class LogisticStack:
         return self.model.probability(values)
 
     def arrays(self) -> Arrays:
-        return {"cuts": self.cuts, **self.model.arrays()}
+        return {**({} if self.cuts is None else {"cuts": self.cuts}), **self.model.arrays()}
 
     @classmethod
     def load(cls, arrays: Arrays) -> LogisticStack:
-        return cls(arrays["cuts"], Logistic.load(arrays))
+        return cls(arrays.get("cuts"), Logistic.load(arrays))

@@ -28,7 +28,7 @@ def listen(
     """
     logits: dict[str, np.ndarray] = {}
     embedding: dict[str, np.ndarray] = {}
-    columns = {stage: folds[0].stage.columns(folds[0].recipe.loss) for stage, folds in fits.items()}
+    columns = {stage: folds[0].stage.columns for stage, folds in fits.items()}
     with Bar("infer", len(rows) * sum(map(len, fits.values())), "answers") as bar:
         for stage, folds in fits.items():
             said, placed = [], []

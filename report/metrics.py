@@ -102,7 +102,7 @@ def score(
         "gender accuracy": gender == gender_said,
         "band accuracy": band == band_said,
     }
-    if age is not None and years is not None:
+    if age is not None and years is not None and not np.isnan(years).all():
         rows["age MAE"] = np.abs(age - years)
     values = np.column_stack([*rows.values(), np.ones(len(label))]).astype(float)
     sums = per_person(person, values)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from base.errors import FacecadeError, unknown_name
-from stages.age import AGE_FEMALE, AGE_MALE
-from stages.gender import GENDER
-from stages.joint import JOINT, Aided
-from stages.mask import MASK
+from stages import classifiers
+from stages.age import AgeRegressor
+from stages.joint import Aided, Joint
 from stages.stage import Stage
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (JOINT, MASK, GENDER, AGE_MALE, AGE_FEMALE)}
+STAGES: dict[str, Callable[[str], Stage]] = {
+    "joint": Joint,
+    "flat": classifiers.flat,
+    "mask": classifiers.mask,
+    "gender": classifiers.gender,
+    "gender-age": classifiers.gender_age,
+    "age-male": partial(AgeRegressor, "age-male", "male"),
+    "age-female": partial(AgeRegressor, "age-female", "female"),
+}
+"""Stages by name, each made from its loss."""
 
 
-def stage_named(name: str, auxiliary: float = 0.0) -> Stage:
-    """A stage of the registry; raises FacecadeError naming the nearest.
+def make_stage(name: str, loss: str, auxiliary: float = 0.0) -> Stage:
+    """A stage of the registry.
 
     Args:
-        auxiliary: share of the other tasks' losses that the stage learns beside its own.
+        loss: as a recipe writes it.
+        auxiliary: share of the other tasks' losses that it learns beside its own.
+
+    Raises:
+        FacecadeError: an unknown stage or loss, naming the nearest.
     """
     if name not in STAGES:
         raise unknown_name("stage", name, [*STAGES, "all"])
-    if auxiliary and STAGES[name] is JOINT:
-        raise FacecadeError("stages.joint.auxiliary: the joint stage learns every task already", "leave the key out")
-    return Aided(STAGES[name], auxiliary) if auxiliary else STAGES[name]
+    stage = STAGES[name](loss)
+    if auxiliary and stage.name not in ("mask", "gender", "age-male", "age-female"):
+        raise FacecadeError(f"stages.{name}.auxiliary: {name} learns every task already", "leave the key out")
+    return Aided(stage, auxiliary) if auxiliary else stage

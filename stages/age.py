@@ -7,27 +7,27 @@ import pandas as pd
 import torch
 
 from faces.labels import BAND_EDGES, band_of
-from stages.stage import Loss, Stage
-from training.losses import AGE_BINS, age_loss, years
+from stages.stage import Criterion, Stage
+from training.losses import age_loss
 
 
 class AgeRegressor(Stage):
     """Age in years, learned from one gender (None: from everybody).
 
-    With a distribution loss the logits also say how sure it is that a band's edge is passed.
+    With a head that knows odds the logits also say how sure it is that a band's edge is passed.
     """
 
-    def __init__(self, name: str, gender: str | None) -> None:
-        self.name, self.gender = name, gender
+    learns_years = True
 
-    def columns(self, loss: str) -> tuple[str, ...]:
-        return ("years", *(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)) if loss == "dldl" else ("years",)
+    def __init__(self, name: str, gender: str | None, loss: str) -> None:
+        self.name, self.gender, self.loss = name, gender, loss
+        self.head = age_loss(loss).head
+        self.width = self.head.width
+        odds = tuple(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)
+        self.columns = ("years", *odds) if self.head.knows_odds else ("years",)
 
-    def head(self, loss: str) -> int:
-        return len(AGE_BINS) if loss == "dldl" else 1
-
-    def loss(self, name: str, cap: float | None) -> Loss:
-        return age_loss(name, cap)
+    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
+        return age_loss(self.loss, cap)
 
     def target(self, table: pd.DataFrame) -> np.ndarray:
         return table["age"].to_numpy(np.float32)
@@ -39,14 +39,11 @@ class AgeRegressor(Stage):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return band_of(table["age"])
 
-    def logits(self, outputs: np.ndarray, loss: str) -> np.ndarray:
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
         raw = torch.from_numpy(outputs)
-        answer = [years(raw)]
-        if loss == "dldl":
-            log_p = raw.log_softmax(-1)
-            for edge in BAND_EDGES:
-                above = log_p[:, edge <= AGE_BINS].logsumexp(-1)
-                answer.append(above - log_p[:, edge > AGE_BINS].logsumexp(-1))
+        answer = [self.head.years(raw)]
+        if self.head.knows_odds:
+            answer += [self.head.log_odds(raw, edge) for edge in BAND_EDGES]
         return torch.stack(answer, 1).numpy().astype(np.float32)
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
@@ -56,7 +53,3 @@ class AgeRegressor(Stage):
     def _own(self, table: pd.DataFrame) -> np.ndarray:
         """Which rows show the gender that this regressor is for."""
         return np.full(len(table), True) if self.gender is None else (table["gender"] == self.gender).to_numpy()
-
-
-AGE_MALE = AgeRegressor("age-male", "male")
-AGE_FEMALE = AgeRegressor("age-female", "female")

@@ -16,6 +16,7 @@ from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
 from base.progress import Bar
 from base.seeding import derive
+from faces.labels import BAND_EDGES
 from recipe import StageRecipe
 from stages.stage import Stage, StageOutput
 from training import checkpoint
@@ -93,13 +94,16 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
 
     started, began_at = time.monotonic(), _epochs_done(state, folder)
     held_out = table["fold"].to_numpy() == wanted.fold
-    weight = stage.weight(table, recipe.other_gender)
+    weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
+    rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table["person"].to_numpy(), wanted)
     lessons = Lessons(
-        np.flatnonzero(~held_out & (weight > 0)),
-        stage.target(table),
+        rows,
+        stop_rows,
+        stage.target(_taught(table, wanted)),
         weight,
         table["person"].to_numpy(),
         stage.stratum(table),
+        (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
         crops,
         crop_row,
     )
@@ -107,8 +111,9 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
     load_weights(backbone, recipe.backbone, wanted.weights)
+    history = folder / "history.jsonl"
     title = f"{stage.name} fold {wanted.fold}"
-    loss = stage.loss(recipe.loss, wanted.cap)
+    loss = stage.criterion(wanted.cap, lessons.target[lessons.rows])
     kept = fit(
         backbone,
         lessons,
@@ -117,20 +122,20 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         wanted.transforms,
         derive(wanted.seed, stage.name, wanted.fold),
         state,
-        folder / "history.jsonl",
+        folder,
         title,
         workers,
     )
     seconds = time.monotonic() - started
 
-    rows = np.flatnonzero(held_out)
-    with Bar(f"{title}: out of fold", len(rows) + len(anchors), "photographs") as bar:
-        output = answer(kept, stage, recipe, crops, crop_row[rows], bar)
+    answered = np.flatnonzero(held_out)
+    with Bar(f"{title}: out of fold", len(answered) + len(anchors), "photographs") as bar:
+        output = answer(kept, stage, recipe, crops, crop_row[answered], bar)
         anchor_output = answer(kept, stage, recipe, crops, crop_row[anchors], bar)
     write_arrays(
         folder / "outputs.npz",
         {
-            "rows": rows,
+            "rows": answered,
             "embedding": output.embedding,
             "logits": output.logits,
             "anchors": anchors,
@@ -144,12 +149,13 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "signature": wanted.signature,
         "seed": wanted.seed,
         "recipe": recipe.model_dump(),
-        "columns": stage.columns(recipe.loss),
+        "columns": stage.columns,
         "device": str(device),
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
+        "epochs": len(history.read_text().splitlines()),
         "parameters": sum(p.numel() for p in kept.parameters()),
-        "score": stage.score(output.logits, table.iloc[rows]),
+        "score": stage.score(output.logits, table.iloc[answered]),
         "seconds": round(seconds, 1),
         "seconds_from_epoch": began_at,
         "versions": versions(),
@@ -157,6 +163,40 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     write_json(folder / "meta.json", record)
     state.unlink()
     return record
+
+
+def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:
+    """The table as a stage is taught it: old from the recipe's age on."""
+    if wanted.recipe.old_from == BAND_EDGES[-1]:
+        return table
+    if wanted.stage.learns_years:
+        raise FacecadeError(
+            f"stages.{wanted.stage.name}.old_from moves a band's edge, and this stage learns years",
+            "leave the key out: its cuts are learned",
+        )
+    moved = table["age"].between(wanted.recipe.old_from, BAND_EDGES[-1], inclusive="left")
+    return table.assign(age=table["age"].mask(moved, BAND_EDGES[-1]))
+
+
+def _watched(rows: np.ndarray, person: np.ndarray, wanted: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that teach, and rows of the people that early stopping watches instead (none without `patience`).
+
+    They are training people: stopping on the fold held out would be a choice made on the people it scores.
+    """
+    if not wanted.recipe.patience:
+        return rows, rows[:0]
+    people = np.unique(person[rows])
+    random = np.random.default_rng(derive(wanted.seed, "early stopping", wanted.fold))
+    watched = random.choice(people, max(1, round(len(people) * wanted.recipe.stop_share)), replace=False)
+    aside = np.isin(person[rows], watched)
+    return rows[~aside], rows[aside]
+
+
+def _left_out(table: pd.DataFrame, recipe: StageRecipe) -> np.ndarray:
+    """Rows whose age the recipe leaves out of training, bool (N,)."""
+    if recipe.leave_out is None:
+        return np.zeros(len(table), bool)
+    return table["age"].between(*recipe.leave_out, inclusive="left").to_numpy()
 
 
 def _epochs_done(state: Path, folder: Path) -> int:
@@ -169,16 +209,25 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
     """A freshly initialised model. All folds of a stage start from the same one, which keeps
     their embeddings close enough to be aligned."""
     torch.manual_seed(derive(seed, stage.name, "initialisation"))
-    head = stage.head(recipe.loss)
-    return Backbone(recipe.backbone, head, recipe.size, recipe.dropout, recipe.drop_path, recipe.backbone_args)
+    return Backbone(
+        recipe.backbone,
+        stage.width,
+        recipe.size,
+        recipe.dropout,
+        recipe.drop_path,
+        recipe.backbone_args,
+        recipe.mean,
+        recipe.std,
+        recipe.dropout_samples,
+    )
 
 
 def answer(
     backbone: Backbone, stage: Stage, recipe: StageRecipe, crops: np.ndarray, rows: np.ndarray, bar: Bar
 ) -> StageOutput:
     """What a fitted model says of some crops."""
-    embedding, outputs = predict(backbone, crops, rows, recipe.size, recipe.flip, bar.advance)
-    return StageOutput(embedding, stage.logits(outputs, recipe.loss))
+    embedding, outputs = predict(backbone, crops, rows, recipe, bar.advance)
+    return StageOutput(embedding, stage.logits(outputs))
 
 
 def load_fold(wanted: Fit, device: torch.device) -> Backbone:

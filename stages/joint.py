@@ -15,29 +15,34 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from base.errors import FacecadeError
 from faces.labels import encode
+from stages import classifiers
 from stages.age import AgeRegressor
-from stages.gender import GENDER
-from stages.mask import MASK
-from stages.stage import Loss, Stage
+from stages.stage import Criterion, Stage
+from training.losses import is_age_loss
+
+SHARES = {"mask": 0.5, "gender": 1.0, "age": 1.0}
+"""Weight of each task's loss. The mask is the easiest of the three to learn, and needs the least."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One task among several. share: weight of its loss; loss: its name, "" for the recipe's."""
+    """One task among several. share: weight of its loss."""
 
     name: str
     stage: Stage
     share: float
-    loss: str = ""
-
-    def head(self, recipe_loss: str) -> int:
-        return self.stage.head(self.loss or recipe_loss)
 
 
-MASK_PART, GENDER_PART = Part("mask", MASK, 0.5, "ce"), Part("gender", GENDER, 1.0, "ce")
-"""The mask is the easiest of the three to learn, and needs the least weight."""
-AGE_PART = Part("age", AgeRegressor("age", None), 1.0)
+def part(name: str, loss: str, share: float = 1.0) -> Part:
+    """The task `mask`, `gender` or `age`; age is a band where its loss is a classifier's."""
+    stages = {
+        "mask": classifiers.mask,
+        "gender": classifiers.gender,
+        "age": (lambda text: AgeRegressor("age", None, text)) if is_age_loss(loss) else classifiers.band,
+    }
+    return Part(name, stages[name](loss), share * SHARES[name])
 
 
 class ManyTasks(Stage):
@@ -45,17 +50,16 @@ class ManyTasks(Stage):
 
     def __init__(self, name: str, parts: Sequence[Part]) -> None:
         self.name, self.parts = name, tuple(parts)
+        self.widths = [part.stage.width for part in self.parts]
+        self.width = sum(self.widths)
+        self.learns_years = any(part.stage.learns_years for part in self.parts)
 
-    def head(self, loss: str) -> int:
-        return sum(part.head(loss) for part in self.parts)
-
-    def loss(self, name: str, cap: float | None) -> Loss:
-        losses = [part.stage.loss(part.loss or name, cap) for part in self.parts]
-        widths = [part.head(name) for part in self.parts]
+    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
+        losses = [part.stage.criterion(cap, column) for part, column in zip(self.parts, taught.T, strict=True)]
 
         def total(outputs: Tensor, target: Tensor) -> Tensor:
             result = torch.zeros(len(outputs), device=outputs.device)
-            pieces = zip(self.parts, losses, outputs.split(widths, 1), target.unbind(1), strict=True)
+            pieces = zip(self.parts, losses, outputs.split(self.widths, 1), target.unbind(1), strict=True)
             for part, loss, logits, wanted in pieces:
                 each = loss(logits, wanted.nan_to_num())
                 result = result + part.share * torch.where(wanted.isnan(), torch.zeros_like(each), each)
@@ -67,15 +71,24 @@ class ManyTasks(Stage):
         """What each part should answer for each row, float32 (N, T); NaN where unknown."""
         return np.column_stack([part.stage.target(table) for part in self.parts])
 
+    def split(self, values: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
+        """Columns of values, part by part."""
+        return np.split(values, np.cumsum(widths)[:-1], axis=1)
+
 
 class Joint(ManyTasks):
-    """Mask, gender and age, all answered."""
+    """Mask, gender and age, all answered.
 
-    def __init__(self) -> None:
-        super().__init__("joint", (MASK_PART, GENDER_PART, AGE_PART))
+    loss: the three's, as `ce | ce | dldl`; one alone is the age's, beside cross-entropy.
+    """
 
-    def columns(self, loss: str) -> tuple[str, ...]:
-        return tuple(f"{part.name}.{name}" for part in self.parts for name in part.stage.columns(part.loss or loss))
+    def __init__(self, loss: str) -> None:
+        said = [text.strip() for text in loss.split("|")]
+        if len(said) not in (1, len(SHARES)):
+            raise FacecadeError(f"'{loss}' is no loss of the joint stage", "write ce | ce | dldl: mask, gender, age")
+        losses = said if len(said) > 1 else ["ce", "ce", said[0]]
+        super().__init__("joint", [part(name, text) for name, text in zip(SHARES, losses, strict=True)])
+        self.columns = tuple(f"{part.name}.{column}" for part in self.parts for column in part.stage.columns)
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         return np.max([part.stage.weight(table, other_gender) for part in self.parts], axis=0).astype(np.float32)
@@ -83,15 +96,13 @@ class Joint(ManyTasks):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return encode(*(part.stage.stratum(table) for part in self.parts))
 
-    def logits(self, outputs: np.ndarray, loss: str) -> np.ndarray:
-        places = np.cumsum([part.head(loss) for part in self.parts])[:-1]
-        pieces = zip(self.parts, np.split(outputs, places, axis=1), strict=True)
-        return np.column_stack([part.stage.logits(piece, part.loss or loss) for part, piece in pieces])
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
+        pieces = zip(self.parts, self.split(outputs, self.widths), strict=True)
+        return np.column_stack([part.stage.logits(piece) for part, piece in pieces])
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        places = np.cumsum([len(MASK.values), len(GENDER.values)])
-        pieces = zip(self.parts, np.split(logits, places, axis=1), strict=True)
-        scores = [(part.name, part.stage.score(piece, table)) for part, piece in pieces]
+        pieces = self.split(logits, [len(part.stage.columns) for part in self.parts])
+        scores = [(part.name, part.stage.score(piece, table)) for part, piece in zip(self.parts, pieces, strict=True)]
         return {f"{name} {measure}": value for name, score in scores for measure, value in score.items()}
 
 
@@ -100,13 +111,10 @@ class Aided(ManyTasks):
 
     def __init__(self, stage: Stage, share: float) -> None:
         own = "age" if isinstance(stage, AgeRegressor) else stage.name
-        others = [part for part in (MASK_PART, GENDER_PART, AGE_PART) if part.name != own]
-        aids = (Part(part.name, part.stage, share * part.share, part.loss or "dldl") for part in others)
-        super().__init__(stage.name, (Part(own, stage, 1.0), *aids))
-        self.own = stage
-
-    def columns(self, loss: str) -> tuple[str, ...]:
-        return self.own.columns(loss)
+        losses = {"mask": "ce", "gender": "ce", "age": "dldl"}
+        others = [part(name, loss, share) for name, loss in losses.items() if name != own]
+        super().__init__(stage.name, [Part(own, stage, 1.0), *others])
+        self.own, self.columns = stage, stage.columns
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         return self.own.weight(table, other_gender)
@@ -114,11 +122,8 @@ class Aided(ManyTasks):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return self.own.stratum(table)
 
-    def logits(self, outputs: np.ndarray, loss: str) -> np.ndarray:
-        return self.own.logits(outputs[:, : self.own.head(loss)], loss)
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
+        return self.own.logits(outputs[:, : self.own.width])
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
         return self.own.score(logits, table)
-
-
-JOINT = Joint()

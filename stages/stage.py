@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from training.losses import class_loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""(outputs [B, width], targets [B] or [B, T]) → losses [B]."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,28 @@ class Stage(ABC):
 
     The table is a sample table (`faces.table`) of N rows. A stage knows nothing of backbones,
     folds or files.
+
+    name: the stage's. width: of the model's head. columns: names of the C logits that it answers.
     """
 
     name: str
+    width: int
+    columns: tuple[str, ...]
+    learns_years = False
+    """Whether an age in years is among its targets."""
 
     @abstractmethod
-    def columns(self, loss: str) -> tuple[str, ...]:
-        """Names of the C logits that a model trained with `loss` gives."""
+    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
+        """The loss that it learns by.
 
-    @abstractmethod
-    def head(self, loss: str) -> int:
-        """Width of the model's head for `loss`."""
-
-    @abstractmethod
-    def loss(self, name: str, cap: float | None) -> Loss:
-        """The loss called `name`; `cap` is where ages are censored, in years."""
+        Args:
+            cap: where ages are censored, in years.
+            taught: targets of the rows that teach, for losses that weigh rare classes.
+        """
 
     @abstractmethod
     def target(self, table: pd.DataFrame) -> np.ndarray:
-        """What each row should answer, float32 (N,), or (N, T) where the loss takes T targets."""
+        """What each row should answer, float32 (N,), or (N, T) for T tasks; NaN where unknown."""
 
     @abstractmethod
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
@@ -57,7 +62,7 @@ class Stage(ABC):
         """The class that sampling balances by, int64 (N,)."""
 
     @abstractmethod
-    def logits(self, outputs: np.ndarray, loss: str) -> np.ndarray:
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
         """The head's outputs (N, width) as logits (N, C), float32."""
 
     @abstractmethod
@@ -66,31 +71,35 @@ class Stage(ABC):
 
 
 class Classifier(Stage):
-    """A stage that names one of a label column's values."""
+    """A stage that names one of several classes.
 
-    def __init__(self, name: str, column: str, values: Sequence[str]) -> None:
-        self.name, self.column, self.values = name, column, tuple(values)
+    label: from a table to the class of each row, float32 (N,); NaN where unknown. loss: as a recipe writes it.
+    """
 
-    def columns(self, loss: str) -> tuple[str, ...]:
-        return self.values
+    def __init__(
+        self, name: str, values: Sequence[str], label: Callable[[pd.DataFrame], np.ndarray], loss: str
+    ) -> None:
+        class_loss(loss, torch.ones(len(values)))  # a wrong name fails here, not after an hour
+        self.name, self.columns, self.width = name, tuple(values), len(values)
+        self.label, self.loss = label, loss
 
-    def head(self, loss: str) -> int:
-        return len(self.values)
-
-    def loss(self, name: str, cap: float | None) -> Loss:
-        return class_loss(name)
+    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
+        counts = np.bincount(taught[~np.isnan(taught)].astype(int), minlength=self.width)
+        return class_loss(self.loss, torch.from_numpy(counts).float())
 
     def target(self, table: pd.DataFrame) -> np.ndarray:
-        return table[self.column].map({value: i for i, value in enumerate(self.values)}).to_numpy(np.float32)
+        return self.label(table)
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
-        return (table[self.column] != "").to_numpy(np.float32)
+        return (~np.isnan(self.label(table))).astype(np.float32)
 
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        return np.nan_to_num(self.target(table)).astype(np.int64)
+        return np.nan_to_num(self.label(table)).astype(np.int64)
 
-    def logits(self, outputs: np.ndarray, loss: str) -> np.ndarray:
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
         return outputs
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        return {"accuracy": float((logits.argmax(1) == self.target(table)).mean())}
+        label = self.label(table)
+        known = ~np.isnan(label)
+        return {"accuracy": float((logits.argmax(1) == label)[known].mean())}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import TINY, call, succeed
 from PIL import Image
 
@@ -129,16 +130,20 @@ def test_fits_side_by_side_are_those_one_after_another(fitted: Path, drawn: Path
 def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path) -> None:
     """Every fold of the joint stage fails; what starts from it is not tried, and the rest is fitted."""
     run = copy_run(fitted, tmp_path / "run")
-    recipe = tmp_path / "bad.toml"
-    text = Path("recipes/demo.toml").read_text()
-    recipe.write_text(text.replace('loss = "huber"\nepochs = 10', 'loss = "hubr"\nepochs = 10'))
-    settings = ["--recipe", recipe, *TINY, "--set", "stages.mask.lr=2e-3", "--jobs", 2]
+    weights = tmp_path / "another.pt"
+    torch.save({"conv.weight": torch.zeros(1)}, weights)
+    settings = [*TINY, "--set", "stages.mask.lr=2e-3", "--set", f"stages.joint.weights={weights}", "--jobs", 2]
     result = call("fit-stage", "all", "--resume", "--artifacts", run, *settings)
     assert result.exit_code == 1 and "12 of 15 fits failed" in result.stderr
-    assert "joint fold 0: unknown age loss 'hubr'" in result.stderr and "did you mean huber?" in result.stderr
+    assert "joint fold 0: the weights" in result.stderr and "do not fit test_efficientnet" in result.stderr
     assert "gender fold 2: not tried: joint, which it starts from, failed" in result.stderr
     listed = json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
+
+
+def test_a_loss_that_there_is_not_stops_before_anything_is_fitted(fitted: Path) -> None:
+    result = call("fit-stage", "gender", "--artifacts", fitted, "--set", "loss=0.3*ce + 0.7*focl")
+    assert result.exit_code == 1 and "did you mean focal" in result.stderr
 
 
 def test_what_a_stage_starts_from_is_fitted_first(fitted: Path, tmp_path: Path) -> None:

@@ -52,15 +52,15 @@ def test_the_readme_lists_every_command_and_recipe() -> None:
 def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
     import timm
 
-    from stages import stage_named
+    from stages import make_stage
     from training.augment import build
 
     recipe = parse(read_toml(path), str(path))
     for transforms in recipe.augment.values():
-        build(transforms, (32, 32))
+        build(transforms, recipe.face.size)
     for name, stage in recipe.stages.items():
         assert timm.is_model(stage.backbone)
-        stage_named(name).loss(stage.loss, 60.0)
+        make_stage(name, stage.loss, stage.auxiliary)
 
 
 def test_files_that_the_documentation_names_exist() -> None:

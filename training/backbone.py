@@ -32,6 +32,9 @@ class Backbone(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         arguments: Mapping[str, Any] | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        dropout_samples: int = 1,
     ) -> None:
         """
         Args:
@@ -39,6 +42,8 @@ class Backbone(nn.Module):
             size: height and width of the photographs, for models that are built for one size.
             dropout, drop_path: rates; passed only to models that know them.
             arguments: further arguments of `timm.create_model`.
+            mean, std: of the channels, 0..1; by default those of the weights that timm knows.
+            dropout_samples: dropouts that training averages the outputs over.
 
         Raises:
             FacecadeError: timm has no such model, or it does not take the arguments.
@@ -55,9 +60,10 @@ class Backbone(nn.Module):
             self.model = timm.create_model(name, num_classes=outputs, **rates, **fixed, **_tuples(arguments or {}))
         except TypeError as error:
             raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
-        statistics = self.model.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(statistics["mean"]).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(statistics["std"]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.dropout_samples = dropout_samples
+        for statistic, given in (("mean", mean), ("std", std)):
+            values = torch.tensor(given or self.model.pretrained_cfg[statistic])
+            self.register_buffer(statistic, values.view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -69,8 +75,11 @@ class Backbone(nn.Module):
         """
         pixels = photographs.permute(0, 3, 1, 2).float()  # NHWC memory is channels-last already
         features = self.model.forward_features((pixels - self.mean) / self.std)
-        embedding = self.model.forward_head(features, pre_logits=True)
-        return embedding, self.model.get_classifier()(embedding)
+        # timm drops out within `forward_head`, so that each of these is another sample.
+        times = self.dropout_samples if self.training else 1
+        embeddings = [self.model.forward_head(features, pre_logits=True) for _ in range(times)]
+        logits = torch.stack([self.model.get_classifier()(embedding) for embedding in embeddings])
+        return embeddings[0], logits.mean(0)
 
 
 def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,35 +10,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from base.artifact import write_text
 from base.progress import Bar
 from base.seeding import derive
 from recipe import StageRecipe
 from training import augment
 from training.backbone import Backbone
 from training.checkpoint import load_state, save_state
+from training.mixing import mix
+from training.optimizers import Schedule, make_optimizer
+from training.predict import predict
 from training.sampling import epoch_rows
+from training.tracking import keep_history
 
 
 @dataclass(frozen=True)
 class Lessons:
     """What a model learns from. Arrays are over the rows of the sample table, N of them.
 
-    rows: int64 (n,), the rows that teach. target: float32 (N,) or (N, T).
-    weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), for sampling. crops: uint8 (M, h, w, 3);
+    rows: int64 (n,), the rows that teach; stop_rows: int64 (m,), those that early stopping watches. target: float32 (N,) or (N, T).
+    weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), old: bool (N,), for
+    sampling. crops: uint8 (M, h, w, 3);
     crop_row: int64 (N,), where each row's crop lies.
     """
 
     rows: np.ndarray
+    stop_rows: np.ndarray
     target: np.ndarray
     weight: np.ndarray
     person: np.ndarray
     stratum: np.ndarray
+    old: np.ndarray
     crops: np.ndarray
     crop_row: np.ndarray
 
@@ -71,7 +75,7 @@ def fit(
     transforms: Sequence[Mapping[str, Any]],
     seed: int,
     state: Path,
-    history: Path,
+    folder: Path,
     title: str,
     workers: int = 0,
 ) -> Backbone:
@@ -83,30 +87,40 @@ def fit(
     Args:
         loss: (outputs [B, C], target [B] or [B, T]) → [B].
         transforms: augmentation, as `training.augment.build` takes it.
-        history: a JSON line is kept here for every epoch.
+        folder: where the learning curve is kept (training/tracking.py).
 
     Returns:
         The model to keep, in eval mode: averaged weights where the recipe asks for them.
     """
     device = next(backbone.parameters()).device
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = param_groups_weight_decay(backbone, recipe.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-    average = AveragedModel(backbone, multi_avg_fn=warming_average(recipe.ema), use_buffers=True)
+    optimizer = make_optimizer(backbone, recipe)
+    # Without a function of ours torch averages evenly, which is what SWA asks for.
+    averaging = warming_average(recipe.ema) if not recipe.swa else None
+    average = AveragedModel(backbone, multi_avg_fn=averaging, use_buffers=True)
+    best = copy.deepcopy(backbone)
     modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
+    if recipe.patience:
+        modules["best"] = best
     lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
 
     pipeline = augment.build(transforms, recipe.size)
     target = torch.from_numpy(lessons.target).to(device)
     weight = torch.from_numpy(lessons.weight).to(device)
 
+    old = torch.from_numpy(lessons.old).to(device)
+
     def rows_of(epoch: int) -> np.ndarray:
-        return epoch_rows(lessons.rows, lessons.person, lessons.stratum, recipe.per_person, recipe.balance, seed, epoch)
+        return epoch_rows(lessons.rows, lessons.person, lessons.stratum, lessons.old, recipe, seed, epoch)
 
     batches = max(1, len(rows_of(0)) // recipe.batch_size)
+    schedule = Schedule(optimizer, recipe, batches)
+    schedule.after_epoch([line["loss"] for line in lines])
     with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
         bar.advance(batches * recipe.batch_size * len(lines))
         for epoch in range(len(lines), recipe.epochs):
+            if recipe.patience and _stalled(lines, recipe.patience):
+                break
             torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
             data = _Epoch(lessons, rows_of(epoch), pipeline, derive(seed, "augment", epoch))
             loader = DataLoader(
@@ -117,28 +131,44 @@ def fit(
                 num_workers=workers,
                 pin_memory=device.type == "cuda",
             )
+            random = np.random.default_rng(derive(seed, "mix", epoch))
             backbone.train()
             losses = []
             for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
-                rate = learning_rate(step / (batches * recipe.epochs), recipe.lr, recipe.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                rate = schedule.before(step)
                 index = torch.from_numpy(rows).to(device, non_blocking=True)
+                shown = photographs.to(device, non_blocking=True)
+                mixture = mix(shown, old[index] | (not recipe.mix_only_old), recipe, random)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    _, outputs = backbone(photographs.to(device, non_blocking=True))
-                each = loss(outputs.float(), target[index]) * weight[index]
-                mean = each.sum() / weight[index].sum()
+                    _, outputs = backbone(mixture.photographs if mixture else shown)
+                each, weights = loss(outputs.float(), target[index]), weight[index]
+                if mixture:
+                    second = index[mixture.partner]
+                    each = torch.lerp(loss(outputs.float(), target[second]), each, mixture.share)
+                    weights = torch.lerp(weight[second], weights, mixture.share)
+                mean = (each * weights).sum() / weights.sum()
                 mean.backward()
                 torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip_grad)
                 optimizer.step()
                 optimizer.zero_grad()
-                average.update_parameters(backbone)
+                if recipe.ema and not recipe.swa:
+                    average.update_parameters(backbone)
                 losses.append(mean.detach())
                 bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
-            lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5)})
+            lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5), "lr": rate})
+            schedule.after_epoch([line["loss"] for line in lines])
+            if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
+                average.update_parameters(backbone)
+            if recipe.patience:
+                current = average.module if recipe.ema or recipe.swa else backbone
+                lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss, recipe)
+                if lines[-1]["stop_loss"] == min(line["stop_loss"] for line in lines):
+                    best.load_state_dict(current.state_dict())
             save_state(state, modules, optimizer, {"history": lines})
-            write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
-    kept: Backbone = average.module if recipe.ema else backbone  # type: ignore[assignment]
+            keep_history(folder, lines)
+    if recipe.patience:
+        return best.eval()
+    kept: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]
     return kept.eval()
 
 
@@ -152,13 +182,18 @@ def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     return update
 
 
-def learning_rate(progress: float, peak: float, warmup: float) -> float:
-    """Linear warm-up, then a half cosine to zero (SGDR without restarts, arXiv:1608.03983).
+def _stalled(lines: Sequence[Mapping[str, float]], patience: int) -> bool:
+    """Whether the last `patience` epochs were all worse than the best before them."""
+    values = [line["stop_loss"] for line in lines]
+    return len(values) > patience and min(values[-patience:]) > min(values[:-patience])
 
-    Args:
-        progress: share of the steps done, 0..1.
-        warmup: share of the steps spent warming up.
-    """
-    if progress < warmup:
-        return peak * max(progress, 1e-3) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+def _stop_loss(
+    model: torch.nn.Module, lessons: Lessons, loss: Callable[[Tensor, Tensor], Tensor], recipe: StageRecipe
+) -> float:
+    """Mean loss on the rows that early stopping watches."""
+    _, outputs = predict(model.eval(), lessons.crops, lessons.crop_row[lessons.stop_rows], recipe)
+    target = torch.from_numpy(lessons.target[lessons.stop_rows])
+    weight = torch.from_numpy(lessons.weight[lessons.stop_rows])
+    each = loss(torch.from_numpy(outputs), target) * weight
+    return round(float(each.sum() / weight.sum()), 5)

@@ -6,31 +6,34 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from recipe import StageRecipe
 from training.augment import resize
-from training.backbone import Backbone
 
 CHUNK = 32
 """Photographs a model sees at once. Always exactly so many (the last chunk is padded), because
 kernels for another batch shape may round differently."""
 
+VIEW = 0.9
+"""Share of each side that a cropped view shows."""
+
 
 def predict(
-    backbone: Backbone,
+    backbone: torch.nn.Module,
     crops: np.ndarray,
     rows: np.ndarray,
-    size: tuple[int, int],
-    flip: bool,
+    recipe: StageRecipe,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed photographs.
 
     Args:
-        backbone: in eval mode, on any device.
+        backbone: a `Backbone` in eval mode, on any device.
         crops: uint8 (M, h, w, 3), RGB, an array or a memory map.
         rows: int64 (N,), which crops.
-        size: the model's input, height and width.
-        flip: average over the photograph and its mirror image.
+        recipe: its `size`, and the `views` that are averaged, or counted where `vote` is hard.
         advance: called with the number of photographs done.
 
     Returns:
@@ -41,15 +44,37 @@ def predict(
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         for start in range(0, len(rows), CHUNK):
             chosen = rows[start : start + CHUNK]
-            batch = np.zeros((CHUNK, *size, 3), np.uint8)
+            batch = np.zeros((CHUNK, *recipe.size, 3), np.uint8)
             for place, row in enumerate(chosen):
-                batch[place] = resize(crops[row], size)
+                batch[place] = resize(crops[row], recipe.size)
             photographs = torch.from_numpy(batch).to(device)
-            embedding, output = backbone(photographs)
-            if flip:
-                mirrored = backbone(photographs.flip(2))
-                embedding, output = (embedding + mirrored[0]) / 2, (output + mirrored[1]) / 2
-            embeddings.append(embedding[: len(chosen)].float().cpu().numpy())
-            outputs.append(output[: len(chosen)].float().cpu().numpy())
+            said = [backbone(view(photographs, name)) for name in recipe.views]
+            embedding = torch.stack([first.float() for first, _ in said]).mean(0)
+            answers = torch.stack([second.float() for _, second in said])
+            output = _votes(answers) if recipe.vote == "hard" else answers.mean(0)
+            embeddings.append(embedding[: len(chosen)].cpu().numpy())
+            outputs.append(output[: len(chosen)].cpu().numpy())
             advance(len(chosen))
     return np.concatenate(embeddings), np.concatenate(outputs)
+
+
+def view(photographs: Tensor, name: str) -> Tensor:
+    """One view of uint8 [B, H, W, 3]: as they are, mirrored, or nine tenths of each side, enlarged again."""
+    if name == "plain":
+        return photographs
+    if name == "flip":
+        return photographs.flip(2)
+    height, width = photographs.shape[1:3]
+    tall, wide = round(height * VIEW), round(width * VIEW)
+    top = {"top": 0, "bottom": height - tall}.get(name, (height - tall) // 2)
+    left = {"left": 0, "right": width - wide}.get(name, (width - wide) // 2)
+    cut = photographs[:, top : top + tall, left : left + wide].permute(0, 3, 1, 2).float()
+    return F.interpolate(cut, (height, width), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
+
+
+def _votes(answers: Tensor) -> Tensor:
+    """Head outputs [V, B, C] of V views → [B, C]: the logarithm of each class's share of votes, one vote spread over
+    all classes so that none is impossible."""
+    views, _, classes = answers.shape
+    votes = F.one_hot(answers.argmax(-1), classes).sum(0)
+    return torch.log((votes + 1 / classes) / (views + 1))

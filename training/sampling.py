@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from base.seeding import derive
+from recipe import StageRecipe
 
 
 def epoch_rows(
-    rows: np.ndarray, person: np.ndarray, stratum: np.ndarray, per_person: int, balance: float, seed: int, epoch: int
+    rows: np.ndarray,
+    person: np.ndarray,
+    stratum: np.ndarray,
+    old: np.ndarray,
+    recipe: StageRecipe,
+    seed: int,
+    epoch: int,
 ) -> np.ndarray:
     """The rows of one epoch, shuffled; a function of the seed and the epoch alone.
 
@@ -16,22 +23,26 @@ def epoch_rows(
         rows: int64 (n,), the rows a stage learns from.
         person: (N,) of the whole table, who each row shows.
         stratum: int64 (N,), the class each row is balanced by.
-        per_person: photographs of a person an epoch, drawn without replacement; 0 = all.
-        balance: exponent b of drawing with weights count^-b, with replacement; 0 = as they are.
+        old: bool (N,), rows of people of 60 and over.
+        recipe: `per_person` photographs of a person, drawn without replacement (0 = all); of old people,
+            `copies_of_old` times more; then drawn anew with replacement, by weights count^-`balance` of their
+            class (0 = as they are).
 
     Returns:
         int64 (m,), rows of the table.
     """
     generator = np.random.default_rng(derive(seed, "epoch", epoch))
     chosen = generator.permutation(rows)
-    if per_person:
+    if recipe.per_person:
         order = np.argsort(person[chosen], kind="stable")
         names = person[chosen][order]
         start = np.r_[0, np.flatnonzero(names[1:] != names[:-1]) + 1]
         rank = np.arange(len(names)) - np.repeat(start, np.diff(np.r_[start, len(names)]))
-        chosen = generator.permutation(chosen[order][rank < per_person])
-    if balance:
+        chosen = generator.permutation(chosen[order][rank < recipe.per_person])
+    if recipe.copies_of_old:
+        chosen = generator.permutation(np.r_[chosen, np.repeat(chosen[old[chosen]], recipe.copies_of_old)])
+    if recipe.balance:
         counts = np.bincount(stratum[chosen])
-        weight = counts[stratum[chosen]].astype(float) ** -balance
+        weight = counts[stratum[chosen]].astype(float) ** -recipe.balance
         chosen = generator.choice(chosen, len(chosen), p=weight / weight.sum())
     return chosen

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from base.errors import FacecadeError
-from stages import stage_named
+from stages import make_stage
 from training.losses import age_loss, class_loss
 
-JOINT = stage_named("joint")
+COUNTS = torch.ones(3)
 TABLE = pd.DataFrame(
     {
         "mask": ["wear", "normal", "", "incorrect"],
@@ -22,11 +22,12 @@ TABLE = pd.DataFrame(
 
 
 def test_a_missing_label_teaches_nothing_and_the_others_teach_as_ever() -> None:
-    outputs = torch.randn(4, JOINT.head("huber"), generator=torch.Generator().manual_seed(0), requires_grad=True)
-    target = torch.from_numpy(JOINT.target(TABLE))
+    joint = make_stage("joint", "huber")
+    outputs = torch.randn(4, joint.width, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = joint.target(TABLE)
     assert target.shape == (4, 3)
-    loss = JOINT.loss("huber", None)(outputs, target)
-    ce, huber = class_loss("ce"), age_loss("huber", None)
+    loss = joint.criterion(None, target)(outputs, torch.from_numpy(target))
+    ce, huber = class_loss("ce", COUNTS), age_loss("huber")
     first = 0.5 * ce(outputs[:1, :3], torch.tensor([0])) + ce(outputs[:1, 3:5], torch.tensor([0]))
     first = first + huber(outputs[:1, 5:], torch.tensor([25.0]))
     torch.testing.assert_close(loss[:1], first)
@@ -37,54 +38,67 @@ def test_a_missing_label_teaches_nothing_and_the_others_teach_as_ever() -> None:
 
 
 def test_columns_logits_and_scores_are_the_parts() -> None:
-    loss = "dldl"
-    outputs = np.random.default_rng(0).normal(size=(4, JOINT.head(loss))).astype(np.float32)
+    joint = make_stage("joint", "dldl")
+    outputs = np.random.default_rng(0).normal(size=(4, joint.width)).astype(np.float32)
     outputs[:, :3] = 5 * np.eye(3)[[0, 2, 1, 1]]
     outputs[:, 3:5] = 5 * np.eye(2)[[0, 0, 1, 0]]
-    logits = JOINT.logits(outputs, loss)
-    columns = JOINT.columns(loss)
-    assert logits.shape == (4, len(columns)) and columns[:5] == (
-        "mask.wear",
-        "mask.incorrect",
-        "mask.normal",
-        "gender.male",
-        "gender.female",
-    )
-    assert columns[5] == "age.years" and (logits[:, :5] == outputs[:, :5]).all()
+    logits = joint.logits(outputs)
+    gender = ("gender.male", "gender.female")
+    assert joint.columns[:5] == ("mask.wear", "mask.incorrect", "mask.normal", *gender)
+    assert logits.shape == (4, len(joint.columns)) and (logits[:, :5] == outputs[:, :5]).all()
+    assert joint.columns[5] == "age.years"
     known = TABLE.iloc[[0, 3]]
-    score = JOINT.score(logits[[0, 3]], known)
+    score = joint.score(logits[[0, 3]], known)
     assert score["mask accuracy"] == 1.0 and score["gender accuracy"] == 0.5
     assert score["age mae"] == np.abs(logits[[0, 3], 5] - known["age"].to_numpy()).mean()
 
 
+def test_three_losses_give_three_two_three_outputs() -> None:
+    joint = make_stage("joint", "ce | focal | 0.3*ce + 0.7*f1")
+    assert joint.width == 3 + 2 + 3 and joint.columns[5:] == ("age.<30", "age.30-59", "age.>=60")
+    np.testing.assert_array_equal(joint.target(TABLE)[:, 2], [0, 1, np.nan, 2])
+    with pytest.raises(FacecadeError, match="no loss of the joint stage"):
+        make_stage("joint", "ce | ce")
+
+
 def test_censored_ages_are_censored_here_too() -> None:
-    outputs = torch.zeros(1, JOINT.head("l1"), requires_grad=True)
-    with torch.no_grad():
-        outputs[0, 5] = 3.0  # years far above the cap
+    joint = make_stage("joint", "l1")
+    outputs = torch.zeros(1, joint.width)
+    outputs[0, 5] = 3.0  # years far above the cap
+    outputs.requires_grad_()
     target = torch.tensor([[0.0, 0.0, 60.0]])
-    JOINT.loss("l1", 60.0)(outputs, target).sum().backward()
+    joint.criterion(60.0, target.numpy())(outputs, target).sum().backward()
     assert outputs.grad is not None and outputs.grad[0, 5] == 0 and outputs.grad[0, 0] != 0
 
 
 def test_an_aided_stage_learns_the_others_and_answers_its_own() -> None:
-    plain, aided = stage_named("age-male"), stage_named("age-male", 0.2)
-    width = plain.head("dldl")
-    assert aided.head("dldl") == width + 3 + 2 and aided.columns("dldl") == plain.columns("dldl")
-    outputs = torch.randn(4, aided.head("dldl"), generator=torch.Generator().manual_seed(0), requires_grad=True)
-    loss = aided.loss("dldl", None)(outputs, torch.from_numpy(aided.target(TABLE)))
-    ce = class_loss("ce")
-    expected = age_loss("dldl", None)(outputs[:1, :width], torch.tensor([25.0]))
-    expected = expected + 0.1 * ce(outputs[:1, width : width + 3], torch.tensor([0]))
-    expected = expected + 0.2 * ce(outputs[:1, width + 3 :], torch.tensor([0]))
+    plain, aided = make_stage("age-male", "dldl"), make_stage("age-male", "dldl", 0.2)
+    assert aided.width == plain.width + 3 + 2 and aided.columns == plain.columns
+    outputs = torch.randn(4, aided.width, generator=torch.Generator().manual_seed(0))
+    target = aided.target(TABLE)
+    loss = aided.criterion(None, target)(outputs, torch.from_numpy(target))
+    own, mask, gender = outputs[:1].split([plain.width, 3, 2], 1)
+    expected = age_loss("dldl")(own, torch.tensor([25.0]))
+    expected = expected + 0.1 * class_loss("ce", COUNTS)(mask, torch.tensor([0]))
+    expected = expected + 0.2 * class_loss("ce", COUNTS)(gender, torch.tensor([0]))
     torch.testing.assert_close(loss[:1], expected)
-    answers = outputs.detach().numpy()
-    assert (aided.logits(answers, "dldl") == plain.logits(answers[:, :width], "dldl")).all()
+    answers = outputs.numpy()
+    assert (aided.logits(answers) == plain.logits(answers[:, : plain.width])).all()
     assert (aided.weight(TABLE, 0.5) == plain.weight(TABLE, 0.5)).all()
     assert (aided.stratum(TABLE) == plain.stratum(TABLE)).all()
 
 
 def test_a_classifier_is_aided_by_age_as_a_distribution() -> None:
-    aided = stage_named("gender", 0.3)
-    assert aided.head("ce") == 2 + 3 + stage_named("age-male").head("dldl")
-    with pytest.raises(FacecadeError, match="every task already"):
-        stage_named("joint", 0.3)
+    assert make_stage("gender", "ce", 0.3).width == 2 + 3 + make_stage("age-male", "dldl").width
+    for name in ("joint", "flat"):
+        with pytest.raises(FacecadeError, match="every task already"):
+            make_stage(name, "ce", 0.3)
+
+
+def test_flat_stages_name_the_competitions_classes() -> None:
+    flat, pair = make_stage("flat", "ce"), make_stage("gender-age", "ce")
+    assert flat.width == 18 and pair.width == 6
+    np.testing.assert_array_equal(flat.target(TABLE), [0, np.nan, np.nan, 6 + 3 + 2])
+    np.testing.assert_array_equal(pair.target(TABLE), [0, np.nan, np.nan, 5])
+    assert flat.weight(TABLE, 0.0).tolist() == [1, 0, 0, 1]
+    assert flat.columns[11] == "incorrect female >=60" and pair.columns[5] == "female >=60"

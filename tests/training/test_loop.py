@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from recipe import StageRecipe
 from training import loop
 from training.backbone import Backbone
 from training.checkpoint import load_weights, save_weights
-from training.loop import Lessons, fit, learning_rate
+from training.loop import Lessons, fit
 from training.losses import class_loss
 from training.predict import predict
 
@@ -28,10 +29,12 @@ def lessons() -> Lessons:
     rows = np.arange(40)
     return Lessons(
         rows,
+        rows[::5],
         target.astype(np.float32),
         np.ones(40, np.float32),
         np.array([f"p{i // 4}" for i in range(40)]),
         target,
+        target == 1,
         crops,
         rows,
     )
@@ -43,12 +46,12 @@ def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[
     kept = fit(
         backbone,
         lessons(),
-        class_loss("ce"),
+        class_loss("ce", torch.tensor([20.0, 20.0])),
         recipe,
         FLIP,
         7,
         folder / "s.safetensors",
-        folder / "h.jsonl",
+        folder,
         "t",
         workers,
     )
@@ -59,11 +62,23 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+SETTINGS: list[dict[str, object]] = [
+    {},
+    {"optimizer": "madgrad", "schedule": "plateau", "ema": 0.0},
+    {"optimizer": "lion", "schedule": "onecycle", "swa": 0.3, "mixup": 0.4, "cutmix": 1.0, "mix_chance": 1.0},
+    {"optimizer": "sgd", "schedule": "cyclic", "mixup": 1.0, "mix_only_old": True, "copies_of_old": 1},
+    {"patience": 1, "epochs": 6, "lr": 0.1},
+    {"schedule": "cosine", "schedule_args": {"num_epochs": 1, "cycle_limit": 9, "min_lr": 1e-5}},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
 ) -> None:
+    recipe = RECIPE.model_copy(update=settings)
     (tmp_path / "whole").mkdir()
-    whole = train(tmp_path / "whole")
+    whole = train(tmp_path / "whole", recipe=recipe)
     real = loop.save_state
     for stop_after in (1, 2):
         folder = tmp_path / f"broken{stop_after}"
@@ -76,10 +91,10 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
 
         monkeypatch.setattr(loop, "save_state", dying)
         with pytest.raises(KeyboardInterrupt):
-            train(folder)
+            train(folder, recipe=recipe)
         monkeypatch.setattr(loop, "save_state", real)
-        assert same(whole, train(folder))
-        assert (folder / "h.jsonl").read_text() == (tmp_path / "whole/h.jsonl").read_text()
+        assert same(whole, train(folder, recipe=recipe))
+        assert (folder / "history.jsonl").read_text() == (tmp_path / "whole/history.jsonl").read_text()
 
 
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
@@ -88,26 +103,75 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     assert same(train(tmp_path / "a"), train(tmp_path / "b", workers=2))
 
 
+def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and lines[0]["lr"] > lines[2]["lr"]
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    for name in ("loss", "lr"):
+        said = [(event.step, event.value) for event in events.Scalars(name)]
+        assert said == [(line["epoch"], pytest.approx(line[name])) for line in lines]
+
+
 def test_it_learns(tmp_path: Path) -> None:
     data = lessons()
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
     recipe = RECIPE.model_copy(update={"epochs": 8, "dropout": 0.0})
-    kept = fit(backbone, data, class_loss("ce"), recipe, [], 7, tmp_path / "s.safetensors", tmp_path / "h.jsonl", "t")
-    _, logits = predict(kept, data.crops, data.rows, RECIPE.size, flip=True)
+    kept = fit(
+        backbone,
+        data,
+        class_loss("ce", torch.tensor([20.0, 20.0])),
+        recipe,
+        [],
+        7,
+        tmp_path / "s.safetensors",
+        tmp_path,
+        "t",
+    )
+    _, logits = predict(kept, data.crops, data.rows, RECIPE)
     assert (logits.argmax(1) == data.target).mean() > 0.95
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
+    """A rate that wrecks the model: training ends early, and what is kept is the model of the best epoch."""
+    recipe = RECIPE.model_copy(update={"patience": 2, "epochs": 12, "lr": 0.3, "ema": 0.0, "schedule": "constant"})
+    data = lessons()
+    backbone = Backbone(recipe.backbone, 2, recipe.size)
+    loss = class_loss("ce", torch.tensor([20.0, 20.0]))
+    kept = fit(backbone, data, loss, recipe, [], 7, tmp_path / "s.safetensors", tmp_path, "t")
+    values = [json.loads(line)["stop_loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert len(values) == min(12, values.index(min(values)) + 1 + 2) < 12
+    _, outputs = predict(kept, data.crops, data.crop_row[data.stop_rows], recipe)
+    again = loss(torch.from_numpy(outputs), torch.from_numpy(data.target[data.stop_rows])).mean().item()
+    assert again == pytest.approx(min(values), abs=1e-4)
+
+
+def test_views_are_averaged_or_counted() -> None:
+    data = lessons()
+    torch.manual_seed(1)
+    backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
+    views = ("plain", "flip", "left", "right", "top", "bottom", "centre")
+    each = [predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": (name,)}))[1] for name in views]
+    soft = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views}))[1]
+    assert soft == pytest.approx(np.mean(each, axis=0), abs=1e-5)
+    assert len({values.tobytes() for values in each}) == len(views)
+    hard = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views, "vote": "hard"}))[1]
+    counts = np.sum([np.eye(2)[values.argmax(1)] for values in each], axis=0)
+    assert np.exp(hard) == pytest.approx((counts + 0.5) / 8, abs=1e-5)
 
 
 def test_outputs_do_not_depend_on_company() -> None:
     data = lessons()
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
-    embedding, logits = predict(backbone, data.crops, np.arange(40), RECIPE.size, flip=True)
+    embedding, logits = predict(backbone, data.crops, np.arange(40), RECIPE)
     order = np.random.default_rng(0).permutation(40)
-    shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE.size, flip=True)
+    shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE)
     assert (shuffled == logits[order]).all() and (shuffled_embedding == embedding[order]).all()
-    alone = np.concatenate(
-        [predict(backbone, data.crops, np.array([row]), RECIPE.size, flip=True)[1] for row in range(5)]
-    )
+    alone = np.concatenate([predict(backbone, data.crops, np.array([row]), RECIPE)[1] for row in range(5)])
     assert (alone == logits[:5]).all()
 
 
@@ -117,10 +181,3 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", first)
     load_weights(tmp_path / "w.safetensors", second)
     assert same(first.state_dict(), second.state_dict())
-
-
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [learning_rate(step / 100, 1.0, 0.1) for step in range(101)]
-    assert max(rates) == pytest.approx(1.0) and rates.index(max(rates)) == 10
-    assert rates[5] == pytest.approx(0.5) and rates[55] == pytest.approx(0.5) and rates[-1] == pytest.approx(0.0)
-    assert learning_rate(0.0, 1.0, 0.0) == 1.0

@@ -4,36 +4,48 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipe import StageRecipe
 from training.sampling import epoch_rows
 
 PERSON = np.repeat([f"p{i}" for i in range(30)], 7)
 STRATUM = np.r_[np.zeros(140), np.ones(49), np.full(21, 2)].astype(np.int64)
 ROWS = np.arange(210)
+OLD = STRATUM == 2
+
+
+def draw(rows: np.ndarray, seed: int, epoch: int, **settings: float) -> np.ndarray:
+    recipe = StageRecipe.model_validate({"backbone": "test_efficientnet", **settings})
+    return epoch_rows(rows, PERSON, STRATUM, OLD, recipe, seed, epoch)
 
 
 @given(st.integers(1, 6), st.integers(0, 1000), st.integers(0, 5))
 def test_per_person_draws_that_many_of_each_without_repeats(count: int, seed: int, epoch: int) -> None:
-    rows = epoch_rows(ROWS, PERSON, STRATUM, count, 0.0, seed, epoch)
+    rows = draw(ROWS, seed, epoch, per_person=count)
     assert len(set(rows)) == len(rows) == 30 * count
     assert set(np.unique(PERSON[rows], return_counts=True)[1]) == {count}
 
 
 def test_epochs_differ_and_repeat() -> None:
-    first = epoch_rows(ROWS, PERSON, STRATUM, 0, 0.0, 1, 0)
+    first = draw(ROWS, 1, 0)
     assert sorted(first) == list(ROWS)
-    assert (first == epoch_rows(ROWS, PERSON, STRATUM, 0, 0.0, 1, 0)).all()
-    assert (first != epoch_rows(ROWS, PERSON, STRATUM, 0, 0.0, 1, 1)).any()
+    assert (first == draw(ROWS, 1, 0)).all()
+    assert (first != draw(ROWS, 1, 1)).any()
 
 
 def test_balance_evens_the_classes_out() -> None:
-    drawn = np.concatenate([epoch_rows(ROWS, PERSON, STRATUM, 0, 1.0, 3, epoch) for epoch in range(60)])
+    drawn = np.concatenate([draw(ROWS, 3, epoch, balance=1.0) for epoch in range(60)])
     share = np.bincount(STRATUM[drawn]) / len(drawn)
     assert np.abs(share - 1 / 3).max() < 0.02
-    half = np.concatenate([epoch_rows(ROWS, PERSON, STRATUM, 0, 0.5, 3, epoch) for epoch in range(60)])
+    half = np.concatenate([draw(ROWS, 3, epoch, balance=0.5) for epoch in range(60)])
     wanted = np.sqrt([140, 49, 21]) / np.sqrt([140, 49, 21]).sum()
     assert np.abs(np.bincount(STRATUM[half]) / len(half) - wanted).max() < 0.02
 
 
 def test_only_the_rows_given() -> None:
     some = np.arange(0, 210, 3)
-    assert set(epoch_rows(some, PERSON, STRATUM, 2, 0.5, 0, 0)) <= set(some)
+    assert set(draw(some, 0, 0, per_person=2, balance=0.5)) <= set(some)
+
+
+def test_copies_show_old_people_more_often() -> None:
+    times = np.bincount(draw(ROWS, 1, 0, copies_of_old=2), minlength=210)
+    assert (times[OLD] == 3).all() and (times[~OLD] == 1).all()

@@ -1,0 +1,147 @@
+"""Recipes trained on the same people and folds, scored side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pipeline
+from base.artifact import read_arrays, read_json, write_json
+from base.errors import FacecadeError
+from base.machine import Machine
+from base.progress import note
+from comparison.budget import Budget, Scaled, scale
+from faces.table import read_source
+from recipe import override, parse, read_toml
+from report.evaluate import evaluate
+from report.metrics import as_json, paired_difference, score
+from run import Run, begin_run, open_run
+
+SPEED_PHOTOGRAPHS = 256
+"""Photographs that inference is timed on."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every recipe of a comparison is given alike. evaluation: a folder to infer, and its labels."""
+
+    data: Path
+    folds: int
+    seed: int
+    budget: Budget | None
+    evaluation: tuple[Path, Path] | None
+
+
+def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine) -> dict[str, Any]:
+    """Train every recipe, each in a folder of its own below `root`; score them on the same rows.
+
+    A recipe that fails is named, and the others are compared. What is fitted already is kept.
+
+    Returns:
+        `entries`, a row for each recipe and way of combining (`as published` and `kept`), best first; `failed`.
+    """
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    names = [path.stem for path in recipes]
+    if len(set(names)) < len(names):
+        raise FacecadeError("two recipes have the same file name", "rename one: results are kept by name")
+    for path in recipes:
+        note(f"--- {path.stem}")
+        try:
+            rows += _rows(path, root / path.stem, terms, machine)
+        except FacecadeError as error:
+            failed[path.stem] = f"{error}" + (f"; {error.hint}" if error.hint else "")
+            note(f"{path.stem} failed: {error}")
+    if len({row["folds_hash"] for row in rows}) > 1:
+        raise FacecadeError("the runs are on different folds", f"remove {root} and compare again")
+    rows.sort(key=lambda row: -row["nested"]["macro-F1"]["value"])
+    for row in rows:
+        best, mine = rows[0]["arrays"], row["arrays"]
+        behind = paired_difference(best["label"], mine["answer"], best["answer"], best["person"])
+        row["to_best"] = behind.json()
+    result = {
+        "folds": terms.folds,
+        "seed": terms.seed,
+        "budget": terms.budget.model_dump() if terms.budget else None,
+        "entries": [{key: value for key, value in row.items() if key != "arrays"} for row in rows],
+        "failed": failed,
+    }
+    write_json(root / "comparison.json", result)
+    return result
+
+
+def _rows(path: Path, folder: Path, terms: Terms, machine: Machine) -> list[dict[str, Any]]:
+    run, changes = _run(path, folder, terms, machine)
+    fits = pipeline.fit_stage(run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True)
+    combiner = read_json(folder / "combiner/meta.json") if run.combiner_state() == "fitted" else pipeline.fit_meta(run)
+    arrays, person = read_arrays(folder / "combiner/nested.npz"), run.table["person"].to_numpy()
+    evaluated = _evaluated(run, folder, terms, machine) if terms.evaluation else None
+    common = {
+        "recipe": path.stem,
+        "changes": changes,
+        "folds_hash": run.folds_hash,
+        "training_seconds": round(sum(fit["seconds"] for fit in fits), 1),
+        "parameters": sum(fit["parameters"] for fit in fits),
+        "models": len(fits),
+        "photographs_per_second": _speed(run, machine),
+    }
+    simplest = arrays["answers"][list(arrays["ways"]).index(combiner["simplest"])]
+    age = run.table["age"].to_numpy()
+    answers = {"as published": (combiner["simplest"], simplest), "combined": (combiner["way"], arrays["answer"])}
+    return [
+        {
+            **common,
+            "kind": kind,
+            "way": way,
+            "nested": as_json(score(arrays["label"], answer, person, age, arrays["years"])),
+            "eval": evaluated[kind] if evaluated else None,
+            "arrays": {"label": arrays["label"], "answer": answer, "person": person},
+        }
+        for kind, (way, answer) in answers.items()
+    ]
+
+
+def _run(path: Path, folder: Path, terms: Terms, machine: Machine) -> tuple[Run, list[str]]:
+    """The recipe's run on the comparison's folds: as it was left, if nothing changed."""
+    tables = override(read_toml(path), [f"folds={terms.folds}", f"seed={terms.seed}"], [])
+    recipe = parse(tables, str(path))
+    scaled = Scaled(tables, [])
+    if terms.budget:
+        source = read_source(terms.data)
+        share = (terms.folds - 1) / terms.folds
+        photographs, people = len(source.table) * share, source.table["person"].nunique() * share
+        scaled = scale(tables, recipe, terms.budget, round(photographs), round(people))
+    if (folder / "run.json").exists():
+        run = open_run(folder)
+        if run.tables == scaled.tables and run.root.resolve() == read_source(terms.data).root.resolve():
+            return run, scaled.changes
+    run = begin_run(folder, terms.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
+    return run, scaled.changes
+
+
+def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[str, Any]:
+    """Scores on people whom nothing was fitted or chosen on, by both ways."""
+    assert terms.evaluation
+    data, labels = terms.evaluation
+    places = {"as published": folder / "eval/as-published", "combined": folder / "eval/combined"}
+    heard = pipeline.hear(run, data, machine.device, machine.workers)
+    scores = {}
+    for kind, place in places.items():
+        answered = pipeline.answer(run, heard, place, simplest=kind == "as published")
+        scores[kind] = evaluate(Path(answered["submission"]), labels, place)["score"]
+    return scores
+
+
+def _speed(run: Run, machine: Machine) -> float:
+    """Photographs a second through all models, from crops that are ready."""
+    store, crop_row = run.faces(machine.workers)
+    rows = np.resize(crop_row, SPEED_PHOTOGRAPHS)
+    pipeline.listen(run, store.crops(), rows[:32], machine.device)  # the first call warms up
+    started = time.monotonic()
+    pipeline.listen(run, store.crops(), rows, machine.device)
+    return round(SPEED_PHOTOGRAPHS / (time.monotonic() - started), 1)

@@ -1,0 +1,142 @@
+"""A search for a stage's settings, by Optuna, on the folds of training people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import tomli_w
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+import pipeline
+from base.artifact import write_json, write_text
+from base.errors import FacecadeError, unknown_name
+from base.machine import Machine
+from base.progress import note
+from base.seeding import derive
+from recipe import StageRecipe, override, parse, read_toml
+from run import begin_run
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched. space: key of the stage's recipe → `{low, high, log}` or `{choices}`. folds: which are fitted
+    for a trial, one after another, so that a hopeless one ends early. measure: which of the stage's scores."""
+
+    stage: str
+    measure: str
+    space: Mapping[str, Mapping[str, Any]]
+    trials: int
+    folds: Sequence[int]
+
+
+def read_space(path: Path) -> dict[str, dict[str, Any]]:
+    """A space from TOML.
+
+    Raises:
+        FacecadeError: a key that stages have not, or a range that is none.
+    """
+    space = read_toml(path)
+    for key, choice in space.items():
+        if key not in StageRecipe.model_fields:
+            raise unknown_name("key of a stage", key, StageRecipe.model_fields)
+        if not isinstance(choice, Mapping) or not ("choices" in choice or {"low", "high"} <= set(choice)):
+            raise FacecadeError(
+                f"{path}: {key} has no range", "write { low = …, high = …, log = true } or { choices = […] }"
+            )
+    return space
+
+
+def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, machine: Machine) -> dict[str, Any]:
+    """Search; called again, go on with the study that is there until it has `trials` trials.
+
+    Returns:
+        `best` (score, settings, trial), `importance` of each key, `trials`; also kept in `tuning.json`, beside the
+        best trial as a recipe, `best.toml`. The best score was chosen on the people it is measured on: it is a
+        little too good, and no promise.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    root.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(root / "study.log"))),
+        study_name=f"{search.stage} {search.measure}",
+        direction="minimize" if search.measure.endswith("mae") else "maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+        load_if_exists=True,
+    )
+    left = search.trials - len([trial for trial in study.trials if trial.state.is_finished()])
+    if left > 0:
+        # A study that goes on must not draw again what it drew first.
+        study.sampler = optuna.samplers.TPESampler(seed=derive(parse(tables).seed, "tune", len(study.trials)) % 2**32)
+        study.optimize(
+            lambda trial: _score(trial, data, tables, root, search, machine), n_trials=left, catch=(FacecadeError,)
+        )
+    complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    if not complete:
+        raise FacecadeError("no trial came to its end", "look above for why they failed")
+    result = {
+        "stage": search.stage,
+        "measure": search.measure,
+        "folds": list(search.folds),
+        "direction": study.direction.name.lower(),
+        "best": {"trial": study.best_trial.number, "score": study.best_value, "settings": study.best_params},
+        "importance": optuna.importance.get_param_importances(study) if len(complete) > 1 else {},
+        "trials": [
+            {"trial": t.number, "state": t.state.name.lower(), "score": t.value, "settings": t.params}
+            for t in study.trials
+        ],
+    }
+    write_json(root / "tuning.json", result)
+    best = override(tables, _settings(search.stage, study.best_params), [])
+    write_text(root / "best.toml", tomli_w.dumps(best))
+    return result
+
+
+def measure_of(stage: str) -> str:
+    """The score that a stage's settings are searched for."""
+    return {"joint": "age mae"}.get(stage, "mae" if stage.startswith("age-") else "accuracy")
+
+
+def _score(
+    trial: optuna.Trial, data: Path, tables: Mapping[str, Any], root: Path, search: Search, machine: Machine
+) -> float:
+    """Fit the trial's settings fold by fold; the mean of their scores on held-out people."""
+    chosen = {key: _suggest(trial, key, choice) for key, choice in search.space.items()}
+    said = ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
+    )
+    note(f"--- trial {trial.number}: {said}")
+    folder = root / f"trial{trial.number:04d}"
+    settled = override(tables, _settings(search.stage, chosen), [])
+    run = begin_run(folder, data, settled, workers=machine.workers, cache=root / "cache")
+    scores: list[float] = []
+    for step, fold in enumerate(search.folds):
+        record = pipeline.fit_stage(run, [search.stage], [fold], machine, resume=True)[0]
+        scores.append(record["score"][search.measure])
+        for large in folder.glob("stages/*/*/*.safetensors"):
+            large.unlink()  # a trial is kept for its score
+        trial.report(float(np.mean(scores)), step)
+        if step + 1 < len(search.folds) and trial.should_prune():
+            note(f"trial {trial.number}: given up after {step + 1} fold(s), {search.measure} {scores[-1]:.4f}")
+            raise optuna.TrialPruned
+    return float(np.mean(scores))
+
+
+def _suggest(trial: optuna.Trial, key: str, choice: Mapping[str, Any]) -> Any:
+    if "choices" in choice:
+        return trial.suggest_categorical(key, choice["choices"])
+    low, high, log = choice["low"], choice["high"], choice.get("log", False)
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(key, low, high, log=log)
+    return trial.suggest_float(key, low, high, log=log)
+
+
+def _settings(stage: str, chosen: Mapping[str, Any]) -> list[str]:
+    """Choices as `--set` takes them."""
+    return [f"stages.{stage}.{key}={json.dumps(value)}" for key, value in chosen.items()]

@@ -1,0 +1,64 @@
+"""The search for settings: two trials, killed and resumed; what it writes; what it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY, call, succeed
+
+from comparison.tune import read_space
+from recipe import parse, read_toml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture()
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "space.toml"
+    path.write_text('lr = { low = 1e-3, high = 1e-2, log = true }\noptimizer = { choices = ["adam", "adamw"] }\n')
+    return path
+
+
+def test_a_study_killed_goes_on_and_writes_its_best_as_a_recipe(space: Path, drawn: Path, tmp_path: Path) -> None:
+    settings = [word for word in TINY if word not in ("--jobs", "1")]
+    words = ["tune", "mask", "--data", drawn / "train", "--recipe", "recipes/demo.toml", "--space", space]
+    words += ["--fold", 0, "--fold", 1, "--artifacts", tmp_path / "a", *settings, "--trials"]
+    command = [sys.executable, "cli.py", *map(str, words), "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 180
+    while not list((tmp_path / "a").rglob("meta.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "a/mask/tuning.json").exists()
+    result = json.loads(succeed(*words, 2, "--json"))
+    finished = [trial for trial in result["trials"] if trial["state"] in ("complete", "pruned")]
+    assert len(finished) == 2 and result["trials"][0]["state"] == "running", "the killed trial is told apart"
+    assert finished[0]["settings"] != result["trials"][0]["settings"], "a study that goes on draws anew"
+    best = parse(read_toml(tmp_path / "a/mask/best.toml")).stages["mask"]
+    assert best.lr == pytest.approx(result["best"]["settings"]["lr"])
+    assert best.optimizer == result["best"]["settings"]["optimizer"]
+    assert result["best"]["score"] == max(trial["score"] for trial in finished if trial["state"] == "complete")
+    assert set(result["importance"]) <= {"lr", "optimizer"}
+    again = succeed(*words, 2)
+    assert "Best: trial" in again and "too good" in again
+
+
+def test_spaces_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    for text, said in (
+        ("lrr = { low = 1, high = 2 }", "did you mean lr"),
+        ("lr = 3", "{ low"),
+        ("lr = { low = 1 }", "{ low"),
+    ):
+        path.write_text(text)
+        result = call("tune", "mask", "--data", tmp_path, "--space", path)
+        assert result.exit_code == 1 and said in result.stderr
+    assert set(read_space(ROOT / "recipes/spaces/default.toml")) >= {"lr", "dropout"}
+    assert "did you mean mask" in call("tune", "maks", "--data", tmp_path).stderr

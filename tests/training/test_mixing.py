@@ -1,0 +1,48 @@
+"""MixUp and CutMix say truly what they mixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recipe import StageRecipe
+from training.mixing import Mixture, mix
+
+EVERYONE = torch.ones(6, dtype=torch.bool)
+# Photograph i shows nothing but the value 10·i, so a mixture's mean tells what it is made of.
+PHOTOGRAPHS = (torch.arange(6, dtype=torch.uint8) * 10)[:, None, None, None].expand(6, 32, 24, 3).contiguous()
+
+
+def mixed(seed: int, allowed: torch.Tensor = EVERYONE, **settings: Any) -> Mixture | None:
+    recipe = StageRecipe.model_validate({"backbone": "x", "mix_chance": 1.0, **settings})
+    return mix(PHOTOGRAPHS, allowed, recipe, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
+def test_the_shares_are_those_of_the_pixels(settings: dict[str, float]) -> None:
+    for seed in range(30):
+        mixture = mixed(seed, **settings)
+        assert mixture is not None
+        first, second = 10.0 * torch.arange(6), 10.0 * mixture.partner
+        expected = mixture.share * first + (1 - mixture.share) * second
+        torch.testing.assert_close(mixture.photographs.float().mean((1, 2, 3)), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_only_the_allowed_are_mixed() -> None:
+    allowed = torch.tensor([True, False, False, True, False, False])
+    for settings in ({"mixup": 0.4}, {"cutmix": 1.0}):
+        mixture = mixed(3, allowed, **settings)
+        assert mixture is not None
+        assert (mixture.share[~allowed] == 1).all() and (mixture.share[allowed] < 1).all()
+        assert (mixture.photographs[~allowed].float() == PHOTOGRAPHS[~allowed].float()).all()
+
+
+def test_nothing_is_mixed_unless_asked_and_as_often_as_asked() -> None:
+    assert mixed(0) is None
+    recipe = StageRecipe(backbone="x", mixup=0.4, mix_chance=0.3)
+    random = np.random.default_rng(0)
+    times = sum(mix(PHOTOGRAPHS, EVERYONE, recipe, random) is not None for _ in range(1000))
+    assert 250 < times < 350

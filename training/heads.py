@@ -1,0 +1,97 @@
+"""Heads that answer an age: how wide they are, and how their outputs are read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CENTRE_YEARS, SPREAD_YEARS = 38.0, 13.0
+"""A regression's raw output is years in these units, so that a fresh head starts near the truth."""
+
+AGES = torch.arange(15.0, 91.0)
+"""Ages that a distribution, or an ordinal head, knows, in years."""
+
+
+class AgeHead(ABC):
+    """Outputs [B, width] → years, and how sure it is that an age is reached."""
+
+    width: int
+    knows_odds = True
+    """Whether `log_odds` can be asked."""
+
+    @abstractmethod
+    def years(self, outputs: Tensor) -> Tensor:
+        """The age in years [B]."""
+
+    @abstractmethod
+    def log_odds(self, outputs: Tensor, age: float) -> Tensor:
+        """Log-odds [B] that the person is of `age` or older."""
+
+
+class Regression(AgeHead):
+    """One number."""
+
+    width = 1
+    knows_odds = False
+
+    def years(self, outputs: Tensor) -> Tensor:
+        return outputs[..., 0].float() * SPREAD_YEARS + CENTRE_YEARS
+
+    def log_odds(self, outputs: Tensor, age: float) -> Tensor:
+        raise TypeError("a regression knows no odds")
+
+
+class Distribution(AgeHead):
+    """A probability for every age in AGES."""
+
+    width = len(AGES)
+
+    def years(self, outputs: Tensor) -> Tensor:
+        return outputs.float().softmax(-1) @ AGES.to(outputs.device)
+
+    def log_odds(self, outputs: Tensor, age: float) -> Tensor:
+        log_p = outputs.log_softmax(-1)
+        return log_p[..., age <= AGES].logsumexp(-1) - log_p[..., age > AGES].logsumexp(-1)
+
+
+class Ordinal(AgeHead):
+    """For every age but the first, the log-odds of reaching it given that the one before is reached (CORN,
+    arXiv:2111.08851). The product of those probabilities falls with age, so no order is ever violated."""
+
+    width = len(AGES) - 1
+
+    def years(self, outputs: Tensor) -> Tensor:
+        return AGES[0].item() + F.logsigmoid(outputs.float()).cumsum(-1).exp().sum(-1)
+
+    def log_odds(self, outputs: Tensor, age: float) -> Tensor:
+        below = int((age > AGES).sum())  # conditions that have to hold
+        log_p = F.logsigmoid(outputs[..., :below].float()).sum(-1).clamp(max=-1e-6)
+        return log_p - torch.log(-torch.expm1(log_p))
+
+
+class Bins(AgeHead):
+    """A probability for each of a few age bins; each stands for the age in its middle.
+
+    edges: ages at which a new bin begins, ascending.
+    """
+
+    def __init__(self, edges: tuple[float, ...]) -> None:
+        self.edges = edges
+        self.width = len(edges) + 1
+        ends = torch.tensor([min(18.0, edges[0] - 4), *edges, max(75.0, edges[-1] + 10)])
+        self.middles = (ends[:-1] + ends[1:]) / 2
+
+    def years(self, outputs: Tensor) -> Tensor:
+        return outputs.float().softmax(-1) @ self.middles.to(outputs.device)
+
+    def log_odds(self, outputs: Tensor, age: float) -> Tensor:
+        """Of the bin whose lower edge is nearest to `age`, or a later one."""
+        first = min(range(len(self.edges)), key=lambda place: abs(self.edges[place] - age)) + 1
+        log_p = outputs.log_softmax(-1)
+        return log_p[..., first:].logsumexp(-1) - log_p[..., :first].logsumexp(-1)
+
+
+REGRESSION, DISTRIBUTION, ORDINAL = Regression(), Distribution(), Ordinal()
