@@ -178,6 +178,7 @@ def fit_stage(
     if weights:
         settings = (*settings, f"weights={json.dumps(weights)}")
     tables = override(tables, settings, chosen)
+    pipeline.check_parts(parse(tables, str(recipe or "the recipe")))
     if data:
         run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run)
     elif old and tables != old.tables:
@@ -188,8 +189,8 @@ def fit_stage(
     if max(wanted) >= run.recipe.folds:
         raise FacecadeError(f"there is no fold {max(wanted)}", f"this run has folds 0 to {run.recipe.folds - 1}")
     if dry_run:
-        fits = [fit.key for fit in pipeline.plan(run, chosen, wanted, resume)]
-        plan = [{"stage": stage, "fold": fold, "state": run.state(stage, fold)} for stage, fold in fits]
+        keys = pipeline.plan(run, chosen, wanted, resume)
+        plan = [{"stage": stage, "fold": fold, "state": run.state(stage, fold)} for stage, fold in keys]
         recipes = {stage: run.recipe.stages[stage].model_dump() for stage in chosen}
         text = "\n".join(f"would fit {item['stage']} fold {item['fold']} (now {item['state']})" for item in plan)
         click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)

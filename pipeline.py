@@ -27,6 +27,7 @@ from report.predictions import predictions_table
 from run import Run, scores_text
 
 if TYPE_CHECKING:
+    from recipe import Recipe
     from stages.fit import Fit
 
 
@@ -51,7 +52,7 @@ def fit_stage(
     asked = {
         (stage, fold): wanted_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds
     }
-    todo = plan(run, stages, folds, resume)
+    todo = [wanted_fit(run, *key) for key in plan(run, stages, folds, resume)]
     for (stage, fold), fit in asked.items():
         if run.state(stage, fold) == "fitted":
             score = scores_text(read_json(fit.folder / "meta.json")["score"])
@@ -79,8 +80,28 @@ def fit_stage(
     return [read_json(fit.folder / "meta.json") for fit in asked.values()]
 
 
-def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[Fit]:
-    """The fits that `fit_stage` would run, each after the one it starts from; that one too, where it is not fitted."""
+def check_parts(recipe: Recipe) -> None:
+    """Make everything that a recipe names, so that a wrong name fails before anything is written or trained.
+
+    Raises:
+        FacecadeError: a loss, augmentation, optimizer or schedule that there is not, or that does not take its arguments.
+    """
+    import torch
+
+    from stages import make_stage
+    from training.augment import build
+    from training.optimizers import Schedule, make_optimizer
+
+    for name, stage in recipe.stages.items():
+        make_stage(name, stage.loss, stage.auxiliary)
+        Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 1)
+    for transforms in recipe.augment.values():
+        build(transforms, recipe.face.size)
+
+
+def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[tuple[str, int]]:
+    """Stage and fold of the fits that `fit_stage` would run, each after the one it starts from; that one too, where it
+    is not fitted."""
     todo: set[tuple[str, int]] = set()
     for stage in reversed(run.recipe.stages):  # a recipe names a stage after the one it starts from
         followers = [name for name, recipe in run.recipe.stages.items() if recipe.start == stage]
@@ -90,7 +111,7 @@ def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) ->
             if asked or (not fitted and any((name, fold) in todo for name in followers)):
                 todo.add((stage, fold))
     keys = [(stage, fold) for stage in run.recipe.stages for fold in range(run.recipe.folds)]
-    return [wanted_fit(run, *key) for key in keys if key in todo]
+    return [key for key in keys if key in todo]
 
 
 def fit_meta(run: Run) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_p
         "folds=3",
         "--set",
         "combiner.rounds=10",
+        "--set",
+        "stages.gender.epochs=10",
     ]
     succeed("fit-stage", "all", "--data", tmp_path / "shuffled.csv", *fit)
     record = json.loads(succeed("fit-meta", "--artifacts", tmp_path / "a", "--json"))

@@ -162,7 +162,7 @@ def fit(
             if recipe.patience:
                 current = average.module if recipe.ema or recipe.swa else backbone
                 lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss, recipe)
-                if lines[-1]["stop_loss"] == min(line["stop_loss"] for line in lines):
+                if all(lines[-1]["stop_loss"] < line["stop_loss"] for line in lines[:-1]):
                     best.load_state_dict(current.state_dict())
             save_state(state, modules, optimizer, {"history": lines})
             keep_history(folder, lines)
@@ -183,9 +183,9 @@ def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 
 def _stalled(lines: Sequence[Mapping[str, float]], patience: int) -> bool:
-    """Whether the last `patience` epochs were all worse than the best before them."""
+    """Whether the last `patience` epochs brought nothing better than the best before them."""
     values = [line["stop_loss"] for line in lines]
-    return len(values) > patience and min(values[-patience:]) > min(values[:-patience])
+    return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
 
 
 def _stop_loss(
