@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import count
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 LOG_EVERY = 30.0
@@ -36,9 +37,26 @@ def note(text: str) -> None:
 
 
 class _Rate(ProgressColumn):
+    """Rate since the bar began: rich's own follows the last moments, and jumps where work comes in large pieces."""
+
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(_rate(speed, task.fields["unit"]) if speed else "")
+        speed = _speed(task)
+        return Text(_rate(speed, task.fields["unit"]) if speed else "", no_wrap=True)
+
+
+class _End(ProgressColumn):
+    """Time left at that rate."""
+
+    def render(self, task: Task) -> Text:
+        speed = _speed(task)
+        if not speed or task.total is None:
+            return Text("")
+        left = timedelta(seconds=round((task.total - task.completed) / speed))
+        return Text(f"ends in {left}", no_wrap=True)
+
+
+def _speed(task: Task) -> float:
+    return task.completed / task.elapsed if task.elapsed else 0.0
 
 
 def _rate(speed: float, unit: str) -> str:
@@ -73,11 +91,10 @@ class Bar:
             if _screen is None:
                 _screen = Progress(
                     TextColumn("{task.description}"),
-                    BarColumn(),
+                    BarColumn(16),
                     TextColumn("{task.completed}/{task.total}"),
                     _Rate(),
-                    TextColumn("ends in"),
-                    TimeRemainingColumn(),
+                    _End(),
                     console=console(),
                     transient=True,
                 )
