@@ -6,22 +6,33 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from base.machine import cores
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 VERSION = "0.1.0"
-ARTIFACTS = click.option(
-    "--artifacts",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("artifacts"),
-    show_default=True,
-    envvar="FACECADE_ARTIFACTS",
-    show_envvar=True,
-    help="Folder of the run: fits, folds, caches.",
-)
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+def artifacts_option(default: str, text: str, envvar: str | None = None) -> Callable[[Command], Command]:
+    """`--artifacts`: the folder that a command works in."""
+    return click.option(
+        "--artifacts",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(default),
+        show_default=True,
+        envvar=envvar,
+        show_envvar=envvar is not None,
+        help=text,
+    )
+
+
+ARTIFACTS = artifacts_option("artifacts", "Folder of the run: fits, folds, caches.", "FACECADE_ARTIFACTS")
 OUTPUT = click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -30,6 +41,16 @@ OUTPUT = click.option(
     envvar="FACECADE_OUTPUT",
     show_envvar=True,
     help="Folder to write results to.",
+)
+JOBS = click.option(
+    "--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]"
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of each fit on a processor. Another number rounds differently; that of jobs changes nothing.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -118,14 +139,8 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 @click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
 @click.option("--corrections", type=click.Path(path_type=Path), help="CSV of label corrections: id,field,value.")
 @click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
-@click.option("--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Threads of each fit on a processor. Another number rounds differently; that of jobs changes nothing.",
-)
+@JOBS
+@THREADS
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
 @ARTIFACTS
 @DEVICE
@@ -284,15 +299,9 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
 @click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
 @click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each fit.")
-@click.option(
-    "--artifacts",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("artifacts/compare"),
-    show_default=True,
-    help="Folder of the comparison: a run for each recipe.",
-)
+@JOBS
+@THREADS
+@artifacts_option("artifacts/compare", "Folder of the comparison: a run for each recipe.")
 @OUTPUT
 @DEVICE
 @WORKERS
@@ -353,13 +362,7 @@ def compare(
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
 @click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe first.")
-@click.option(
-    "--artifacts",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("artifacts/tune"),
-    show_default=True,
-    help="Folder of the study.",
-)
+@artifacts_option("artifacts/tune", "Folder of the study.")
 @DEVICE
 @WORKERS
 @JSON

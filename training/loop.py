@@ -98,7 +98,8 @@ def fit(
     # Without a function of ours torch averages evenly, which is what SWA asks for.
     averaging = warming_average(recipe.ema) if not recipe.swa else None
     average = AveragedModel(backbone, multi_avg_fn=averaging, use_buffers=True)
-    best = copy.deepcopy(backbone)
+    current: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]
+    best = copy.deepcopy(backbone) if recipe.patience else current
     modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
     if recipe.patience:
         modules["best"] = best
@@ -160,16 +161,12 @@ def fit(
             if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
                 average.update_parameters(backbone)
             if recipe.patience:
-                current = average.module if recipe.ema or recipe.swa else backbone
                 lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss, recipe)
                 if all(lines[-1]["stop_loss"] < line["stop_loss"] for line in lines[:-1]):
                     best.load_state_dict(current.state_dict())
             save_state(state, modules, optimizer, {"history": lines})
             keep_history(folder, lines)
-    if recipe.patience:
-        return best.eval()
-    kept: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]
-    return kept.eval()
+    return best.eval()
 
 
 def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
