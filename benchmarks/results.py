@@ -37,7 +37,8 @@ def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
         process = psutil.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
         while process.poll() is None:
             peak = max(peak, _memory(process))
-            time.sleep(5)  # reading the memory of processes holds them up
+            # Reading the memory of processes holds them up, so a long step is sampled less often than a short one.
+            time.sleep(min(5.0, 0.2 + (time.monotonic() - started) / 20))
     if process.returncode:
         raise click.ClickException(f"{name} failed; see {log}")
     return {
