@@ -52,6 +52,13 @@ THREADS = click.option(
     show_default=True,
     help="Threads of each fit on a processor. Another number rounds differently; that of jobs changes nothing.",
 )
+MLFLOW = click.option(
+    "--mlflow",
+    metavar="FILE|URI",
+    envvar="FACECADE_MLFLOW",
+    show_envvar=True,
+    help="Write each fit to MLflow as well: a file, as mlflow.db, or a tracking URI.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 WORKERS = click.option(
@@ -139,9 +146,16 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 @click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
 @click.option("--corrections", type=click.Path(path_type=Path), help="CSV of label corrections: id,field,value.")
 @click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
+@click.option(
+    "--pseudo",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Learn also from what RUN labelled: see pseudo-label.",
+)
 @JOBS
 @THREADS
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
+@MLFLOW
 @ARTIFACTS
 @DEVICE
 @WORKERS
@@ -156,9 +170,11 @@ def fit_stage(
     weights: str | None,
     corrections: Path | None,
     skip_bad: bool,
+    pseudo: Path | None,
     jobs: int,
     threads: int,
     dry_run: bool,
+    mlflow: str | None,
     artifacts: Path,
     device: str,
     workers: int,
@@ -176,10 +192,12 @@ def fit_stage(
     from base.errors import FacecadeError, unknown_name
     from base.machine import Machine
     from recipe import override, parse, read_toml
+    from report.tracking import Tracker
     from run import RECIPES, begin_run, change_recipe, open_run
 
-    if corrections and not data:
-        raise FacecadeError("--corrections change the labels a run begins with", "give --data as well")
+    tracker = Tracker(mlflow) if mlflow else None
+    if (corrections or pseudo) and not data:
+        raise FacecadeError("--corrections and --pseudo change what a run begins with", "give --data as well")
     begun = (artifacts / "run.json").exists()
     if not data and not begun:
         raise FacecadeError(f"{artifacts} holds no run yet", "name the training data: --data DATA")
@@ -195,7 +213,7 @@ def fit_stage(
     tables = override(tables, settings, chosen)
     pipeline.check_parts(parse(tables, str(recipe or "the recipe")))
     if data:
-        run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run)
+        run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run, pseudo=pseudo)
     elif old and tables != old.tables:
         run = change_recipe(old, tables, dry_run)
     else:
@@ -211,7 +229,7 @@ def fit_stage(
         click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)
         return
     machine = Machine(device, jobs, threads, workers)
-    records = pipeline.fit_stage(run, chosen, wanted, machine, resume)
+    records = pipeline.fit_stage(run, chosen, wanted, machine, resume, tracker)
     if as_json:
         click.echo(json.dumps(records, indent=2, default=str))
     else:
@@ -225,9 +243,12 @@ def fit_stage(
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="Take the settings of this recipe.  [default: the run's]"
 )
+@MLFLOW
 @ARTIFACTS
 @JSON
-def fit_meta(settings: tuple[str, ...], recipe: Path | None, artifacts: Path, as_json: bool) -> None:
+def fit_meta(
+    settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, artifacts: Path, as_json: bool
+) -> None:
     """Stack the fitted stages into 18 labels; print every way of combining, nested-scored.
 
     \b
@@ -236,12 +257,14 @@ def fit_meta(settings: tuple[str, ...], recipe: Path | None, artifacts: Path, as
     """
     import pipeline
     from recipe import override, read_toml
+    from report.tracking import Tracker
     from run import change_recipe, open_run
 
+    tracker = Tracker(mlflow) if mlflow else None
     run = open_run(artifacts)
     if settings or recipe:
         run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
-    record = pipeline.fit_meta(run)
+    record = pipeline.fit_meta(run, tracker)
     click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
 
 
@@ -271,6 +294,42 @@ def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, 
     flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
     click.echo(f"{summary['photographs']} photographs in {summary['seconds']:.0f} s; flagged: {flags}")
     click.echo(f"{summary['submission']}\n{summary['predictions']}")
+
+
+@main.command("pseudo-label")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="Least probability of a label that is kept.",
+)
+@ARTIFACTS
+@DEVICE
+@WORKERS
+@JSON
+def pseudo_label(data: Path, confidence: float, artifacts: Path, device: str, workers: int, as_json: bool) -> None:
+    """Label the photographs of DATA for another run to learn from, and say how often such labels are right.
+
+    Each fold of the other run gets the labels of models that never saw the people it is scored on; it must have the
+    same data, folds and seed.
+
+    \b
+    Example:
+      python cli.py pseudo-label DATA --confidence 0.9
+      python cli.py fit-stage all --data DATA --pseudo artifacts --artifacts student
+    """
+    import pipeline
+    from run import open_run
+
+    record = pipeline.pseudo_label(open_run(artifacts), data, confidence, device, workers)
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    click.echo(f"{record['text']}.")
+    click.echo(f"{record['new']} photographs, {sum(record['labels'])} labels (one a fold): {record['labels_file']}")
+    click.echo(f"Next: python cli.py fit-stage all --data DATA --pseudo {artifacts} --artifacts STUDENT")
 
 
 @main.command()
@@ -499,6 +558,7 @@ def _meta_text(record: dict[str, Any]) -> str:
             ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
             *_cuts_text(record["cuts"]),
+            *([f"The stages also learned from {record['pseudo']}."] if record["pseudo"] else []),
         ]
     )
 
@@ -556,6 +616,7 @@ def _list_text(result: dict[str, Any]) -> str:
     combiner = result["combiner"]
     lines = [
         f"data {result['data']}: {result['photographs']} photographs of {result['people']} people; folds {result['folds_hash']}",
+        *([result["pseudo"]] if result["pseudo"] else []),
         "",
         _table(rows, ["stage", "fold", "state", "score", "seconds"]),
         "",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from base.artifact import read_arrays, read_json, versions, write_arrays, write_csv
 from base.errors import FacecadeError
@@ -17,9 +18,10 @@ from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
 from combiner.features import FoldOutput, Voices, lacking, out_of_fold, read_fold
-from combiner.rules import learn_cuts
+from combiner.rules import SoftVote, learn_cuts
 from faces.decode import DecodeError
 from faces.labels import GENDERS, N_CLASSES
+from faces.pseudo import Pseudo, labels_from
 from faces.store import Entry
 from faces.table import Source, classes, read_source
 from report.metrics import as_json, class_f1, paired_difference, score
@@ -28,16 +30,23 @@ from run import Run, scores_text
 
 if TYPE_CHECKING:
     from recipe import Recipe
+    from report.tracking import Tracker
     from stages.fit import Fit
 
 
 def fit_stage(
-    run: Run, stages: Sequence[str], folds: Sequence[int], machine: Machine, resume: bool
+    run: Run,
+    stages: Sequence[str],
+    folds: Sequence[int],
+    machine: Machine,
+    resume: bool,
+    tracker: Tracker | None = None,
 ) -> list[dict[str, Any]]:
     """Train stages, each fold on the people outside it.
 
     Args:
         resume: leave current fits as they are, and go on from checkpoints.
+        tracker: where each finished fit is written as well.
 
     Returns:
         A record for every fold asked for (stages/fit.py), by stage.
@@ -47,6 +56,7 @@ def fit_stage(
     """
     from stages.fit import Material
     from stages.jobs import fit_all
+    from training.tracking import read_history
 
     store, crop_row = run.faces(machine.workers)
     asked = {
@@ -68,8 +78,13 @@ def fit_stage(
             note(f"{name}: failed: {outcome}")
         else:
             note(f"{name}: {scores_text(outcome['score'])} on held-out people, {outcome['seconds']:.0f} s")
+            if tracker:
+                scores = {**outcome["score"], "seconds": outcome["seconds"]}
+                tags = {"run": str(run.folder), "stage": fit.stage.name, "signature": fit.signature}
+                tracker.keep(name, outcome["recipe"], scores, tags, read_history(fit.folder))
 
-    material = Material(run.table, store.pixels, store.shape, crop_row, run.anchors())
+    pseudo = run.pseudo_rows(store, machine.workers)
+    material = Material(run.table, store.pixels, store.shape, crop_row, run.anchors(), pseudo)
     outcomes = fit_all(todo, material, machine, resume, done)
     failed = [(fit, error) for fit, error in zip(todo, outcomes, strict=True) if isinstance(error, BaseException)]
     if failed:
@@ -94,7 +109,7 @@ def check_parts(recipe: Recipe) -> None:
 
     for name, stage in recipe.stages.items():
         make_stage(name, stage.loss, stage.auxiliary)
-        Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 1)
+        Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
     for transforms in recipe.augment.values():
         build(transforms, recipe.face.size)
 
@@ -114,8 +129,11 @@ def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) ->
     return [key for key in keys if key in todo]
 
 
-def fit_meta(run: Run) -> dict[str, Any]:
+def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     """Stack the stages: align their folds, score every way of combining nested, keep the best.
+
+    Args:
+        tracker: where the scores are written as well.
 
     Returns:
         The record that `combiner/meta.json` holds.
@@ -126,16 +144,12 @@ def fit_meta(run: Run) -> dict[str, Any]:
     started = time.monotonic()
     _require_fits(run)
     recipe, table = run.recipe, run.table
-    outputs = {
-        stage: [read_fold(run.fold_folder(stage, fold)) for fold in range(recipe.folds)] for stage in recipe.stages
-    }
-    columns = {stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in recipe.stages}
+    outputs = _outputs(run)
     fold = table["fold"].to_numpy()
     note("aligning the folds' embeddings")
     aligned = {stage: _align(folds, fold, recipe.combiner.components) for stage, folds in outputs.items()}
     raw = {stage: alignment.unrotated() for stage, alignment in aligned.items()}
-    voices = out_of_fold(outputs, columns, len(table), aligned)
-    unaligned = out_of_fold(outputs, columns, len(table), raw)
+    voices, unaligned = (out_of_fold(outputs, _columns(run), len(table), each) for each in (aligned, raw))
 
     label, person, age = classes(table), table["person"].to_numpy(), table["age"].to_numpy()
     fitted = len({(way.rule, way.embedding) for way in combination.ways_for(voices).values()})
@@ -144,7 +158,7 @@ def fit_meta(run: Run) -> dict[str, Any]:
     best = combination.best_way(results, label)
     years, cuts = voices.age(), learn_cuts(voices, label)
     simplest = next(iter(results))
-    record = {
+    record: dict[str, Any] = {
         "nested": {name: as_json(score(label, result.answer, person, age, years)) for name, result in results.items()},
         "nested_choice": as_json(score(label, chosen, person, age, years)),
         "simplest": simplest,
@@ -156,6 +170,7 @@ def fit_meta(run: Run) -> dict[str, Any]:
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
         "fits": run.fits_digest,
         "folds_hash": run.folds_hash,
+        "pseudo": run.pseudo.text() if run.pseudo else None,
         "seed": recipe.seed,
         "recipe": recipe.combiner.model_dump(),
         "seconds": round(time.monotonic() - started, 1),
@@ -178,6 +193,10 @@ def fit_meta(run: Run) -> dict[str, Any]:
     for name, place in ((simplest, folder / "simplest"), (best, folder)):
         final = combination.finish(name, results[name], voices, label, recipe.combiner, recipe.seed)
         combination.save(place, final, record)
+    if tracker:
+        scores = {name: score["value"] for name, score in record["nested_choice"].items()}
+        ways = {f"nested macro-F1 of {name}": said["macro-F1"]["value"] for name, said in record["nested"].items()}
+        tracker.keep("combiner", record["recipe"], scores | ways, {"run": str(run.folder), "way": best})
     return read_json(folder / "meta.json")
 
 
@@ -214,14 +233,14 @@ def hear(run: Run, data: Path, device: str, workers: int) -> Heard:
     return Heard(source, entries, listen(run, store.crops(), rows, device) if len(rows) else None)
 
 
-def listen(run: Run, crops: np.ndarray, rows: np.ndarray, device: str) -> Voices:
-    """What the run's models say of some crops, averaged over the folds."""
+def listen(run: Run, crops: np.ndarray, rows: np.ndarray, device: str, folds: Sequence[int] = ()) -> Voices:
+    """What the run's models say of some crops, averaged over the folds: all of them, unless some are given."""
     from inference.photographs import listen as ask
     from training.device import torch_device
 
-    fits = {stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages}
-    alignments = {stage: _read_alignment(run, stage) for stage in fits}
-    return ask(fits, alignments, crops, rows, torch_device(device))
+    asked = folds or range(run.recipe.folds)
+    fits = {stage: [wanted_fit(run, stage, fold) for fold in asked] for stage in run.recipe.stages}
+    return ask(fits, _alignments(run), crops, rows, torch_device(device))
 
 
 def answer(run: Run, heard: Heard, output: Path, simplest: bool = False) -> dict[str, Any]:
@@ -236,8 +255,10 @@ def answer(run: Run, heard: Heard, output: Path, simplest: bool = False) -> dict
         probability[seen], answers[seen] = combine(heard.voices)
         years[seen] = np.column_stack([heard.voices.age(), heard.voices.ages()])
 
-    known = set(run.table["content"])
-    flags = [_flag(entry, known, run.recipe.face.detector == "mtcnn") for entry in heard.entries]
+    seen_before = dict.fromkeys(run.table["content"], "trained-on")
+    if run.pseudo:
+        seen_before |= dict.fromkeys(run.pseudo.table["content"], "pseudo-labelled")
+    flags = [_flag(entry, seen_before, run.recipe.face.detector == "mtcnn") for entry in heard.entries]
     predictions = predictions_table(heard.source.image_ids, answers, probability, years, flags)
     write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
     write_csv(output / "predictions.csv", predictions)
@@ -248,6 +269,66 @@ def answer(run: Run, heard: Heard, output: Path, simplest: bool = False) -> dict
         "submission": str(output / "submission.csv"),
         "predictions": str(output / "predictions.csv"),
     }
+
+
+def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: int) -> dict[str, Any]:
+    """Label photographs for other runs to learn from, by soft vote: for each fold by models and a vote that never saw
+    the people it holds out, so that a run on the same folds may be scored on them.
+
+    Args:
+        confidence: least probability of a label that is kept.
+
+    Returns:
+        The record that `pseudo/pseudo.json` holds.
+    """
+    _require_fits(run)
+    _combination_folder(run)
+    source, store = read_source(data), run.store()
+    entries = store.fill([source.root / path for path in source.table["path"]], workers)
+    trained_on = set(run.table["content"])
+    new = {
+        path: entry
+        for path, entry in zip(source.table["path"], entries, strict=True)
+        if isinstance(entry, Entry) and entry.content not in trained_on
+    }
+    if not new:
+        raise FacecadeError(f"{data} holds no readable photograph that the run did not train on", "give others")
+    rows = np.array([entry.row for entry in new.values()])
+    voices = out_of_fold(_outputs(run), _columns(run), len(run.table), _alignments(run))
+    label, fold = classes(run.table), run.table["fold"].to_numpy()
+    parts, own = [], np.zeros((len(label), N_CLASSES))
+    for held_out in range(run.recipe.folds):
+        others = np.flatnonzero(fold != held_out)
+        vote = SoftVote.fit(voices.take(others), label[others])
+        own[fold == held_out] = vote.probability(voices.take(np.flatnonzero(fold == held_out)))
+        heard = listen(run, store.crops(), rows, device, [held_out])
+        said = labels_from(vote.probability(heard), heard.age())
+        parts.append(said.assign(fold=held_out, path=list(new), content=[entry.content for entry in new.values()]))
+    table = pd.concat(parts, ignore_index=True)
+    sure, sure_of_own = table["confidence"] >= confidence, own.max(1) >= confidence
+    if not (sure.any() and sure_of_own.any()):
+        raise FacecadeError(
+            f"no label is as sure as {confidence:g}",
+            f"the surest is {table['confidence'].max():g}, of held-out people {own.max():.4f}: give a lower --confidence",
+        )
+    kept = Pseudo(
+        source.root,
+        table.loc[sure, ["fold", "path", "content", "mask", "gender", "age", "confidence"]].reset_index(drop=True),
+        {
+            "run": str(run.folder),
+            "confidence": confidence,
+            "folds_hash": run.folds_hash,
+            "offered": len(entries),
+            "new": len(new),
+            "labels": [int(count) for count in np.bincount(table["fold"][sure], minlength=run.recipe.folds)],
+            "held_out": {
+                "share": float(sure_of_own.mean()),
+                "accuracy": float((own.argmax(1) == label)[sure_of_own].mean()),
+            },
+        },
+    )
+    kept.save(run.folder / "pseudo")
+    return {**kept.record, "text": kept.text(), "labels_file": str(run.folder / "pseudo/labels.csv")}
 
 
 def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
@@ -298,16 +379,29 @@ def _combination_folder(run: Run, simplest: bool = False) -> Path:
     return run.folder / "combiner" / ("simplest" if simplest else "")
 
 
+def _outputs(run: Run) -> dict[str, list[FoldOutput]]:
+    """What every fold of every stage left."""
+    folds = range(run.recipe.folds)
+    return {stage: [read_fold(run.fold_folder(stage, fold)) for fold in folds] for stage in run.recipe.stages}
+
+
+def _columns(run: Run) -> dict[str, tuple[str, ...]]:
+    """Names of each stage's logits."""
+    return {stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in run.recipe.stages}
+
+
 def _align(folds: list[FoldOutput], fold: np.ndarray, components: int) -> Alignment:
     return fit_alignment([output.anchor_embedding for output in folds], fold[folds[0].anchors], components)
 
 
-def _read_alignment(run: Run, stage: str) -> Alignment:
-    return Alignment(**read_arrays(run.folder / "combiner" / f"alignment-{stage}.npz"))
+def _alignments(run: Run) -> dict[str, Alignment]:
+    """What `fit_meta` learned of each stage's folds."""
+    files = {stage: run.folder / "combiner" / f"alignment-{stage}.npz" for stage in run.recipe.stages}
+    return {stage: Alignment(**read_arrays(path)) for stage, path in files.items()}
 
 
-def _flag(entry: Entry | DecodeError, known: set[str], detects: bool) -> str:
+def _flag(entry: Entry | DecodeError, seen_before: Mapping[str, str], detects: bool) -> str:
     if isinstance(entry, DecodeError):
         return "no-file" if entry.reason == "no such file" else f"unreadable: {entry.reason}"
     flags = ["no-face"] if detects and entry.box is None else []
-    return " ".join(flags + (["trained-on"] if entry.content in known else []))
+    return " ".join([*flags, seen_before.get(entry.content, "")]).strip()

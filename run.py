@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from base.seeding import derive
 from faces.corrections import correct
 from faces.decode import DecodeError
 from faces.labels import BANDS, GENDERS, band_of
+from faces.pseudo import Pseudo, read_pseudo
 from faces.split import assign_folds, folds_hash
 from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_source, require_sound
@@ -33,7 +34,7 @@ class Run:
 
     table: one row a photograph: `path, id, person, mask, gender, age, fold, content`. tables: the
     recipe as written. cap: the age from which the data say only "at least", or None. cache: folder of face
-    crops, which runs may share.
+    crops, which runs may share. pseudo: photographs that another run labelled, to learn from as well.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Run:
     table: pd.DataFrame
     cap: float | None
     cache: Path
+    pseudo: Pseudo | None = None
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -70,6 +72,7 @@ class Run:
                 "cap": self.cap,
                 "labels": self.labels_hash,
                 "folds": self.folds_hash,
+                **({"pseudo": self.pseudo.hash} if self.pseudo else {}),
             }
         )
 
@@ -111,28 +114,24 @@ class Run:
     def faces(self, workers: int) -> tuple[FaceStore, np.ndarray]:
         """The store that holds every row's crop, and each row's place in it, int64 (N,)."""
         store = self.store()
-        entries = store.fill([self.root / path for path in self.table["path"]], workers)
-        wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
-        changed = [
-            path
-            for path, content, entry in zip(self.table["path"], self.table["content"], entries, strict=True)
-            if isinstance(entry, Entry) and entry.content != content
-        ]
-        if wrong or changed:
-            what = wrong[:20] + [f"{path}: other content than when the run began" for path in changed[:20]]
-            raise FacecadeError(
-                f"{len(wrong) + len(changed)} photograph(s) changed or vanished:\n  " + "\n  ".join(what),
-                "give --data again to begin anew with the photographs as they are",
-            )
-        return store, np.array([entry.row for entry in entries if isinstance(entry, Entry)])
+        return store, _places(store, self.root, self.table, workers)
+
+    def pseudo_rows(self, store: FaceStore, workers: int) -> pd.DataFrame | None:
+        """Pseudo-labelled photographs with the place `crop` of each in the store; None where the run has none."""
+        if self.pseudo is None:
+            return None
+        table = self.pseudo.table
+        return table.assign(crop=_places(store, self.pseudo.root, table, workers))
 
     def store(self) -> FaceStore:
         """The cache of face crops."""
         return FaceStore(self.cache, self.recipe.face)
 
     def save(self) -> None:
-        """Write run.json and table.csv."""
+        """Write table.csv, the pseudo-labels, and run.json last."""
         write_csv(self.folder / "table.csv", self.table)
+        if self.pseudo:
+            self.pseudo.save(self.folder / "learned-from")
         write_json(
             self.folder / "run.json",
             {
@@ -143,9 +142,32 @@ class Run:
                 "seed": self.recipe.seed,
                 "folds_hash": self.folds_hash,
                 "labels_hash": self.labels_hash,
+                "pseudo": self.pseudo.hash if self.pseudo else None,
                 "versions": versions(),
             },
         )
+
+
+def _places(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) -> np.ndarray:
+    """Where the store holds the crop of each row, int64 (N,).
+
+    Raises:
+        FacecadeError: photographs that are not what they were when the run began.
+    """
+    entries = store.fill([root / path for path in table["path"]], workers)
+    wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
+    changed = [
+        path
+        for path, content, entry in zip(table["path"], table["content"], entries, strict=True)
+        if isinstance(entry, Entry) and entry.content != content
+    ]
+    if wrong or changed:
+        what = wrong[:20] + [f"{path}: other content than when the run began" for path in changed[:20]]
+        raise FacecadeError(
+            f"{len(wrong) + len(changed)} photograph(s) changed or vanished:\n  " + "\n  ".join(what),
+            "give --data again to begin anew with the photographs as they are",
+        )
+    return np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
 
 def open_run(folder: Path) -> Run:
@@ -163,7 +185,8 @@ def open_run(folder: Path) -> Run:
             f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data"
         ) from None
     cache = Path(said["cache"]) if said["cache"] else folder / "cache"
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache)
+    pseudo = read_pseudo(folder / "learned-from") if said.get("pseudo") else None
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, pseudo)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
@@ -178,7 +201,7 @@ def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run
         raise FacecadeError(
             "folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew"
         )
-    changed = Run(run.folder, run.root, dict(tables), run.table, run.cap, run.cache)
+    changed = replace(run, tables=dict(tables))
     if not dry:
         changed.save()
     return changed
@@ -193,6 +216,7 @@ def begin_run(
     workers: int = 2,
     dry: bool = False,
     cache: Path | None = None,
+    pseudo: Path | None = None,
 ) -> Run:
     """Read the data, find the faces, draw the folds, and record it all.
 
@@ -201,8 +225,10 @@ def begin_run(
         skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
         dry: read and check, but find no faces and write nothing.
         cache: folder of face crops to share with other runs; one of the run's own by default.
+        pseudo: a run that labelled further photographs to learn from (`pipeline.pseudo_label`).
     """
     checked, cache = parse(tables), cache or folder / "cache"
+    further = read_pseudo(pseudo / "pseudo") if pseudo else None
     source = read_source(data)
     if not source.labelled:
         raise FacecadeError(
@@ -221,12 +247,24 @@ def begin_run(
     if not dry:
         table = _with_content(table, source.root, FaceStore(cache, checked.face), skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
-    cap = _cap(table, checked)
-    run = Run(folder, source.root, dict(tables), table, cap, cache)
+    if further:
+        _require_same_folds(further, table)
+    run = Run(folder, source.root, dict(tables), table, _cap(table, checked), cache, further)
     if not dry:
         run.save()
     note(_summary(run))
+    if run.pseudo:
+        note(run.pseudo.text())
     return run
+
+
+def _require_same_folds(pseudo: Pseudo, table: pd.DataFrame) -> None:
+    """Raises FacecadeError for pseudo-labels made on other folds, whose models knew people that this run scores."""
+    if pseudo.record["folds_hash"] != folds_hash(table):
+        raise FacecadeError(
+            f"the pseudo-labels of {pseudo.record['run']} were made on other folds: its models saw people whom this run would be scored on",
+            "give the same data, folds and seed as that run has",
+        )
 
 
 def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int) -> pd.DataFrame:
@@ -305,6 +343,7 @@ def describe(run: Run) -> dict[str, Any]:
         "photographs": len(run.table),
         "people": int(run.table["person"].nunique()),
         "folds_hash": run.folds_hash,
+        "pseudo": run.pseudo.text() if run.pseudo else None,
         "fits": fits,
         "combiner": combiner,
         "next": steps,

@@ -12,7 +12,7 @@ from scipy.special import expit, softmax
 from base.artifact import read_arrays
 from base.errors import FacecadeError
 from combiner.align import Alignment
-from faces.labels import BANDS, GENDERS
+from faces.labels import BANDS, GENDERS, MASKS
 
 AGE_STAGES = tuple(f"age-{gender}" for gender in GENDERS)
 
@@ -77,21 +77,15 @@ class Voices:
     def mask(self) -> np.ndarray:
         """Probability (N, 3) of the mask's states."""
         logits = self.part("mask", "mask")
-        return self._of_classes(0) if logits is None else softmax(logits, axis=1)
+        return _cells("flat", self.logits["flat"]).sum((2, 3)) if logits is None else softmax(logits, axis=1)
 
     def gender(self) -> np.ndarray:
         """Probability (N, 2) of male and female."""
         logits = self.part("gender", "gender")
         if logits is not None:
             return softmax(logits, axis=1)
-        if "gender-age" in self.logits:
-            return softmax(self.logits["gender-age"].astype(float), axis=1).reshape(-1, 2, 3).sum(2)
-        return self._of_classes(1)
-
-    def _of_classes(self, axis: int) -> np.ndarray:
-        """Probability of the mask (axis 0) or the gender (1), summed from 18 classes."""
-        whole = softmax(self.logits["flat"].astype(float), axis=1).reshape(-1, 3, 2, 3)
-        return whole.sum(tuple(place for place in (1, 2, 3) if place != axis + 1))
+        stage = "gender-age" if "gender-age" in self.logits else "flat"
+        return _cells(stage, self.logits[stage]).sum((1, 3))
 
     def years(self) -> np.ndarray | None:
         """Predicted age (N, 2) of a man and of a woman, in years; None where no stage knows years."""
@@ -138,13 +132,20 @@ def _answer(stage: str, logits: np.ndarray, names: tuple[str, ...], question: st
     if stage == question:
         return logits
     if stage in ("flat", "gender-age"):
-        p = softmax(logits.astype(float), axis=1).reshape(len(logits), -1, len(GENDERS), len(BANDS))
+        p = _cells(stage, logits)
         if question in AGE_STAGES:
             return np.log(p[:, :, AGE_STAGES.index(question)].sum(1) + 1e-12)
-        axis = {"mask": (2, 3), "gender": (1, 3)}[question]
-        return np.log(p.sum(axis) + 1e-12) if p.shape[1] > 1 or question == "gender" else logits[:, :0]
+        if question == "mask" and stage != "flat":
+            return logits[:, :0]
+        return np.log(p.sum({"mask": (2, 3), "gender": (1, 3)}[question]) + 1e-12)
     kind = "age." if question in AGE_STAGES else f"{question}."
     return logits[:, [place for place, name in enumerate(names) if name.startswith(kind)]]
+
+
+def _cells(stage: str, logits: np.ndarray) -> np.ndarray:
+    """Probability (N, masks, genders, bands) from the classes of `flat`, or of `gender-age` with one mask for all."""
+    masks = len(MASKS) if stage == "flat" else 1
+    return softmax(logits.astype(float), axis=1).reshape(len(logits), masks, len(GENDERS), len(BANDS))
 
 
 def _from_odds(log_odds: np.ndarray) -> np.ndarray:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from pydantic import Field, ValidationError
 
 from base.errors import FacecadeError
+from faces.labels import BAND_EDGES
 from recipe import Recipe, Section, StageRecipe, read_toml
+from stages import make_stage
+from stages.fit import forward_flops
+from training.sampling import epoch_rows
+
+TRAINING = 3
+"""Operations of a training step over those of a forward pass: the backward pass takes twice as many
+(Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
 
 
 class Budget(Section):
-    """What every recipe gets: the same pixels, photographs and kind of backbone, however it divides them."""
+    """What every recipe gets: the same pixels, operations and kind of backbone, however it divides them."""
 
     pixels: int = Field(16128, ge=256)
-    """Area of every model's input and of the stored crops; a recipe keeps its shape."""
-    photographs: int = Field(80000, ge=1)
-    """Photographs that a fold's models are shown in training, over all stages together."""
+    """Largest area of a model's input and of the stored crops; a recipe keeps its shape."""
+    teraflops: float = Field(20.0, gt=0)
+    """Operations (10^12) that training on one fold takes, over all stages together."""
     lr: float = Field(1e-3, gt=0)
-    """Peak learning rate: published ones belong to other batches and much longer training."""
+    """Peak learning rate of every backbone that was replaced: published ones belong to much longer training."""
     backbones: dict[str, str] = Field(default_factory=dict)
     """For each pattern of backbone names, the backbone used in its place."""
     weights: str = "none"
@@ -46,38 +57,81 @@ class Scaled:
     changes: list[str]
 
 
-def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, photographs: int, people: int) -> Scaled:
+def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.DataFrame) -> Scaled:
     """Fit a recipe into a budget.
 
-    A recipe's stages keep their shares of its training: each stage's epochs are multiplied by the same number, at
-    least one epoch each.
+    A recipe's stages keep their shares of its training: what each shows is multiplied by the same number, in epochs
+    and, where those are few, in photographs of a person.
 
     Args:
         tables: the recipe as written; recipe: the same, parsed.
-        photographs, people: of the data's training part of a fold.
+        table: the sample table that it is trained on.
     """
-    shown = {name: stage.epochs * epoch_length(stage, photographs, people) for name, stage in recipe.stages.items()}
-    factor = budget.photographs / sum(shown.values())
-    changes = [f"face {_text(recipe.face.size)} → {_text(_sized(recipe.face.size, budget.pixels))}"]
-    stages = {}
-    for name, stage in recipe.stages.items():
-        epochs = max(1, round(stage.epochs * factor))
-        size, backbone = _sized(stage.size, budget.pixels), _replacement(stage.backbone, budget.backbones)
-        new: dict[str, Any] = {"size": list(size), "epochs": epochs, "lr": budget.lr}
-        if "num_epochs" in stage.schedule_args or "min_lr" in stage.schedule_args:
-            new["schedule_args"] = _schedule(stage, epochs, budget.lr)
-        if backbone:
-            new |= {"backbone": backbone, "backbone_args": {}}
-            if stage.start is None:
-                new["weights"] = budget.weights
-        stages[name] = {**stage.model_dump(mode="json", exclude_unset=True), **new}
+    face = _sized(recipe.face.size, budget.pixels)
+    changes = [f"face {_text(recipe.face.size)} → {_text(face)}"]
+    stages = {name: _smaller(stage, budget) for name, stage in recipe.stages.items()}
+    wanted = {name: stage.epochs * shown_in_epoch(name, stage, table) for name, stage in recipe.stages.items()}
+    flops = {
+        name: forward_flops(make_stage(name, stage.loss, stage.auxiliary), stage) for name, stage in stages.items()
+    }
+    training = (recipe.folds - 1) / recipe.folds
+    factor = budget.teraflops * 1e12 / sum(TRAINING * flops[name] * wanted[name] * training for name in stages)
+    written = {}
+    for name, old in recipe.stages.items():
+        epochs, per_person = _lengths(name, stages[name], wanted[name] * factor, table)
+        new = stages[name].model_copy(update={"epochs": epochs, "per_person": per_person})
+        if "num_epochs" in old.schedule_args or "min_lr" in old.schedule_args:
+            new = new.model_copy(update={"schedule_args": _schedule(old, epochs, new.lr)})
+        written[name] = new
+        shown = round(epochs * shown_in_epoch(name, new, table) * training)
         changes.append(
-            f"{name}: {stage.backbone} → {backbone or 'the same'}, {_text(stage.size)} → {_text(size)}, "
-            f"{stage.epochs} → {epochs} epochs, lr {stage.lr:g} → {budget.lr:g}"
+            f"{name}: {old.backbone} → {new.backbone if new.backbone != old.backbone else 'the same'}, "
+            f"{_text(old.size)} → {_text(new.size)}, {old.epochs} → {epochs} epochs of "
+            f"{per_person or 'all'} photographs a person, lr {old.lr:g} → {new.lr:g}; "
+            f"{shown} photographs a fold, {TRAINING * flops[name] * shown / 1e12:.1f} teraflops"
         )
-    face = {**tables.get("face", {}), "size": list(_sized(recipe.face.size, budget.pixels))}
     kept = {key: value for key, value in tables.items() if key != "defaults"}
-    return Scaled({**kept, "face": face, "stages": stages}, changes)
+    return Scaled(
+        {
+            **kept,
+            "face": {**tables.get("face", {}), "size": list(face)},
+            "stages": {name: stage.model_dump(mode="json", exclude_unset=True) for name, stage in written.items()},
+        },
+        changes,
+    )
+
+
+def shown_in_epoch(name: str, stage: StageRecipe, table: pd.DataFrame) -> int:
+    """Photographs that an epoch of a stage would show, were nobody held out."""
+    made = make_stage(name, stage.loss, stage.auxiliary)
+    rows = np.flatnonzero(made.weight(table, stage.other_gender) > 0)
+    old = (table["age"] >= BAND_EDGES[-1]).to_numpy()
+    shown = len(epoch_rows(rows, table["person"].to_numpy(), made.stratum(table), old, stage, 0, 0))
+    return round(shown * (1 - stage.stop_share)) if stage.patience else shown
+
+
+def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
+    """A stage with the budget's size, and with its backbone and rate where that replaces the stage's."""
+    update: dict[str, Any] = {"size": _sized(stage.size, budget.pixels)}
+    backbone = next((new for old, new in budget.backbones.items() if fnmatch.fnmatchcase(stage.backbone, old)), None)
+    if backbone:
+        update |= {"backbone": backbone, "backbone_args": {}, "lr": budget.lr}
+        update |= {} if stage.start else {"weights": budget.weights}
+    return stage.model_copy(update=update)
+
+
+def _lengths(name: str, stage: StageRecipe, photographs: float, table: pd.DataFrame) -> tuple[int, int]:
+    """Epochs and photographs of a person that together show nearly so many; as the recipe has the latter, if that is
+    within a tenth."""
+    whole = shown_in_epoch(name, stage, table)
+    epochs = max(1, round(photographs / whole))
+    if abs(epochs * whole / photographs - 1) <= 0.1:
+        return epochs, stage.per_person
+    epochs = math.ceil(photographs / whole)
+    most = stage.per_person or int(table.groupby("person").size().max())
+    ways = {count: stage.model_copy(update={"per_person": count}) for count in range(1, most + 1)}
+    off = {count: abs(epochs * shown_in_epoch(name, way, table) - photographs) for count, way in ways.items()}
+    return epochs, min(off, key=lambda count: off[count])
 
 
 def _schedule(stage: StageRecipe, epochs: int, lr: float) -> dict[str, Any]:
@@ -90,20 +144,11 @@ def _schedule(stage: StageRecipe, epochs: int, lr: float) -> dict[str, Any]:
     return arguments
 
 
-def epoch_length(stage: StageRecipe, photographs: int, people: int) -> int:
-    """Photographs that an epoch of a stage shows, nearly."""
-    return min(photographs, people * stage.per_person) if stage.per_person else photographs
-
-
 def _sized(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     """The same shape with so many pixels, each side a multiple of four; never larger."""
     factor = min(1.0, (pixels / (size[0] * size[1])) ** 0.5)
     height, width = (max(32, 4 * round(side * factor / 4)) for side in size)
     return height, width
-
-
-def _replacement(backbone: str, backbones: Mapping[str, str]) -> str | None:
-    return next((new for pattern, new in backbones.items() if fnmatch.fnmatchcase(backbone, pattern)), None)
 
 
 def _text(size: tuple[int, int]) -> str:

@@ -16,7 +16,8 @@ from base.errors import FacecadeError
 from base.machine import Machine
 from base.progress import note
 from comparison.budget import Budget, Scaled, scale
-from faces.table import read_source
+from faces.store import Entry
+from faces.table import Source, read_source
 from recipe import override, parse, read_toml
 from report.evaluate import evaluate
 from report.metrics import as_json, paired_difference, score
@@ -50,10 +51,11 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
     names = [path.stem for path in recipes]
     if len(set(names)) < len(names):
         raise FacecadeError("two recipes have the same file name", "rename one: results are kept by name")
+    source = read_source(terms.data)
     for path in recipes:
         note(f"--- {path.stem}")
         try:
-            rows += _rows(path, root / path.stem, terms, machine)
+            rows += _rows(path, root / path.stem, source, terms, machine)
         except FacecadeError as error:
             failed[path.stem] = f"{error}" + (f"; {error.hint}" if error.hint else "")
             note(f"{path.stem} failed: {error}")
@@ -75,8 +77,8 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
     return result
 
 
-def _rows(path: Path, folder: Path, terms: Terms, machine: Machine) -> list[dict[str, Any]]:
-    run, changes = _run(path, folder, terms, machine)
+def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machine) -> list[dict[str, Any]]:
+    run, changes = _run(path, folder, source, terms, machine)
     fits = pipeline.fit_stage(run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True)
     combiner = read_json(folder / "combiner/meta.json") if run.combiner_state() == "fitted" else pipeline.fit_meta(run)
     arrays, person = read_arrays(folder / "combiner/nested.npz"), run.table["person"].to_numpy()
@@ -106,19 +108,16 @@ def _rows(path: Path, folder: Path, terms: Terms, machine: Machine) -> list[dict
     ]
 
 
-def _run(path: Path, folder: Path, terms: Terms, machine: Machine) -> tuple[Run, list[str]]:
+def _run(path: Path, folder: Path, source: Source, terms: Terms, machine: Machine) -> tuple[Run, list[str]]:
     """The recipe's run on the comparison's folds: as it was left, if nothing changed."""
     tables = override(read_toml(path), [f"folds={terms.folds}", f"seed={terms.seed}"], [])
     recipe = parse(tables, str(path))
     scaled = Scaled(tables, [])
     if terms.budget:
-        source = read_source(terms.data)
-        share = (terms.folds - 1) / terms.folds
-        photographs, people = len(source.table) * share, source.table["person"].nunique() * share
-        scaled = scale(tables, recipe, terms.budget, round(photographs), round(people))
+        scaled = scale(tables, recipe, terms.budget, source.table)
     if (folder / "run.json").exists():
         run = open_run(folder)
-        if run.tables == scaled.tables and run.root.resolve() == read_source(terms.data).root.resolve():
+        if run.tables == scaled.tables and run.root.resolve() == source.root.resolve():
             return run, scaled.changes
     run = begin_run(folder, terms.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
     return run, scaled.changes
@@ -139,9 +138,10 @@ def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[s
 
 def _speed(run: Run, machine: Machine) -> float:
     """Photographs a second through all models, from crops that are ready."""
-    store, crop_row = run.faces(machine.workers)
-    rows = np.resize(crop_row, SPEED_PHOTOGRAPHS)
+    store = run.store()
+    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_PHOTOGRAPHS]], machine.workers)
+    rows = np.array([entry.row for entry in entries if isinstance(entry, Entry)])
     pipeline.listen(run, store.crops(), rows[:32], machine.device)  # the first call warms up
     started = time.monotonic()
     pipeline.listen(run, store.crops(), rows, machine.device)
-    return round(SPEED_PHOTOGRAPHS / (time.monotonic() - started), 1)
+    return round(len(rows) / (time.monotonic() - started), 1)

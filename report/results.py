@@ -120,7 +120,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
 def limits(artifacts: Path) -> str:
     """Three sentences on what the score lacks, measured on the nested answers."""
     arrays = read_arrays(artifacts / "combiner/nested.npz")
-    person = pd.read_csv(artifacts / "table.csv", usecols=["person"], dtype=str)["person"].to_numpy()
+    people = pd.read_csv(artifacts / "table.csv", usecols=["person", "age"], dtype={"person": str})
     label, answer = arrays["label"], arrays["answer"]
     true, said = decode(label), decode(answer)
     now = float(macro_f1(confusion(label, answer)))
@@ -130,10 +130,10 @@ def limits(artifacts: Path) -> str:
         perfect.append(float(macro_f1(confusion(label, encode(*mixed)))))
     worst = ("mask", "gender", "age band")[int(np.argmax(perfect))]
     by_band = [float(np.nanmean(f1_per_class(confusion(label, answer))[band::3])) for band in range(3)]
-    wrong = pd.Series(true[2] != said[2]).groupby(person)
+    wrong = pd.Series(true[2] != said[2]).groupby(people["person"].to_numpy())
     mostly = (wrong.mean() > 0.5).to_numpy()
     share = float(wrong.sum()[mostly].sum() / max(1, wrong.sum().sum()))
-    error = np.abs(arrays["years"] - pd.read_csv(artifacts / "table.csv", usecols=["age"])["age"].to_numpy())
+    error = np.abs(arrays["years"] - people["age"].to_numpy())
     masked = float(error[true[0] == 0].mean()), float(error[true[0] == 2].mean())
     return (
         f"The {worst} limits it most: nested macro-F1 is {now:.3f}, and would be {perfect[2]:.3f} were the age band always "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
@@ -23,6 +24,10 @@ from training import checkpoint
 from training.backbone import Backbone, load_weights
 from training.loop import Lessons, fit
 from training.predict import predict
+from training.tracking import read_history
+
+NO_FOLD = -1
+"""The fold of photographs that are learned from and never scored."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Material:
 
     table: sample table with `fold`, N rows. pixels: a file of uint8 crops, with its shape (M, h, w, 3).
     crop_row: int64 (N,), where each row's crop lies. anchors: int64 (A,), rows that every fold embeds
-    for alignment, whichever fold they are in.
+    for alignment, whichever fold they are in. pseudo: photographs that models labelled, `fold, path, mask, gender,
+    age, crop`, a row for each fold that learns from them.
     """
 
     table: pd.DataFrame
@@ -67,10 +73,19 @@ class Material:
     shape: tuple[int, ...]
     crop_row: np.ndarray
     anchors: np.ndarray
+    pseudo: pd.DataFrame | None = None
 
     def crops(self) -> np.ndarray:
         """The crops, memory-mapped."""
         return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
+
+    def taught(self, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
+        """The sample table with what further photographs teach a fold below it, in no fold themselves; and `crop_row`."""
+        if self.pseudo is None:
+            return self.table, self.crop_row
+        further = self.pseudo[self.pseudo["fold"] == fold]
+        added = further.assign(fold=NO_FOLD, person="pseudo " + further["path"]).reindex(columns=self.table.columns)
+        return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, further["crop"]]
 
 
 def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int, resume: bool) -> dict[str, Any]:
@@ -83,7 +98,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     Returns:
         The record, as in the folder's meta.json; its presence says that the fit is whole.
     """
-    table, crops, crop_row, anchors = material.table, material.crops(), material.crop_row, material.anchors
+    (table, crop_row), crops, anchors = material.taught(wanted.fold), material.crops(), material.anchors
     stage, recipe, folder = wanted.stage, wanted.recipe, wanted.folder
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / f"checkpoint-{wanted.signature}.safetensors"
@@ -95,7 +110,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     started, began_at = time.monotonic(), _epochs_done(state, folder)
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
-    rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table["person"].to_numpy(), wanted)
+    rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table, wanted)
     lessons = Lessons(
         rows,
         stop_rows,
@@ -111,7 +126,6 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
     load_weights(backbone, recipe.backbone, wanted.weights)
-    history = folder / "history.jsonl"
     title = f"{stage.name} fold {wanted.fold}"
     loss = stage.criterion(wanted.cap, lessons.target[lessons.rows])
     kept = fit(
@@ -153,7 +167,8 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "device": str(device),
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
-        "epochs": len(history.read_text().splitlines()),
+        "pseudo_labelled": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
+        "epochs": len(read_history(folder)),
         "parameters": sum(p.numel() for p in kept.parameters()),
         "score": stage.score(output.logits, table.iloc[answered]),
         "seconds": round(seconds, 1),
@@ -178,14 +193,15 @@ def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:
     return table.assign(age=table["age"].mask(moved, BAND_EDGES[-1]))
 
 
-def _watched(rows: np.ndarray, person: np.ndarray, wanted: Fit) -> tuple[np.ndarray, np.ndarray]:
+def _watched(rows: np.ndarray, table: pd.DataFrame, wanted: Fit) -> tuple[np.ndarray, np.ndarray]:
     """Rows that teach, and rows of the people that early stopping watches instead (none without `patience`).
 
     They are training people: stopping on the fold held out would be a choice made on the people it scores.
     """
     if not wanted.recipe.patience:
         return rows, rows[:0]
-    people = np.unique(person[rows])
+    person, labelled = table["person"].to_numpy(), table["fold"].to_numpy()[rows] != NO_FOLD
+    people = np.unique(person[rows[labelled]])
     random = np.random.default_rng(derive(wanted.seed, "early stopping", wanted.fold))
     watched = random.choice(people, max(1, round(len(people) * wanted.recipe.stop_share)), replace=False)
     aside = np.isin(person[rows], watched)
@@ -201,8 +217,7 @@ def _left_out(table: pd.DataFrame, recipe: StageRecipe) -> np.ndarray:
 
 def _epochs_done(state: Path, folder: Path) -> int:
     """Epochs that an earlier, broken run has behind it: its time is not in this one's."""
-    history = folder / "history.jsonl"
-    return len(history.read_text().splitlines()) if state.exists() and history.exists() else 0
+    return len(read_history(folder)) if state.exists() else 0
 
 
 def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
@@ -220,6 +235,16 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
         recipe.std,
         recipe.dropout_samples,
     )
+
+
+def forward_flops(stage: Stage, recipe: StageRecipe) -> int:
+    """Operations of a stage's model on one photograph, a multiplication and an addition counting as two."""
+    with torch.device("meta"):
+        backbone = new_backbone(stage, recipe, 0).eval()
+        photograph = torch.zeros(1, *recipe.size, 3, dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        backbone(photograph)
+    return int(counter.get_total_flops())
 
 
 def answer(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from comparison.budget import Budget, epoch_length, read_budget, scale
+from comparison.budget import Budget, read_budget, scale, shown_in_epoch
 from recipe import parse, read_toml
+from stages import make_stage
+from stages.fit import forward_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = """
@@ -68,30 +71,75 @@ def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn:
     assert result.exit_code == 1 and "did you mean focal" in result.stdout and "| 1 | first |" in result.stdout
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes/published").glob("*.toml")), ids=lambda path: path.stem)
+def table_of(people: int) -> pd.DataFrame:
+    """A sample table of so many people, seven photographs each, every sixth of them old."""
+    rows = []
+    for person in range(people):
+        gender, age = ("male", "female")[person % 2], (25.0, 45.0, 65.0)[person // 2 % 3]
+        rows += [
+            (f"{person}/{mask}", str(person), mask, gender, age) for mask in ["wear"] * 5 + ["incorrect", "normal"]
+        ]
+    return pd.DataFrame(rows, columns=["path", "person", "mask", "gender", "age"])
+
+
+def flops(tables: dict[str, Any], table: pd.DataFrame) -> float:
+    """Training operations of a fold, counted by hand from a recipe: three forward passes for each photograph shown."""
+    recipe = parse(tables)
+    return sum(
+        3 * stage.epochs * shown_in_epoch(name, stage, table) * (recipe.folds - 1) / recipe.folds
+        * forward_flops(make_stage(name, stage.loss, stage.auxiliary), stage)
+        for name, stage in recipe.stages.items()
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "recipes/cpu.toml", *sorted((ROOT / "recipes/published").glob("*.toml"))],
+    ids=lambda path: path.stem,
+)
 def test_a_budget_gives_every_recipe_the_same(path: Path) -> None:
-    budget = read_budget(ROOT / "recipes/budgets/cpu.toml").model_copy(update={"photographs": 200_000})
+    budget, table = read_budget(ROOT / "recipes/budgets/cpu.toml"), table_of(1200)
     tables = read_toml(path)
     before = parse(tables)
-    scaled = scale(tables, before, budget, 8400, 1200)
+    scaled = scale(tables, before, budget, table)
     after = parse(scaled.tables)
-    shown = sum(stage.epochs * epoch_length(stage, 8400, 1200) for stage in after.stages.values())
-    assert shown == pytest.approx(200_000, rel=0.25)
+    assert flops(scaled.tables, table) == pytest.approx(budget.teraflops * 1e12, rel=0.15)
     for name, stage in after.stages.items():
-        assert stage.size[0] * stage.size[1] == pytest.approx(budget.pixels, rel=0.05)
-        assert stage.size[0] / stage.size[1] == pytest.approx(
-            before.stages[name].size[0] / before.stages[name].size[1], rel=0.05
-        )
-        assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package" and stage.lr == budget.lr
-        assert any(change.startswith(f"{name}: {before.stages[name].backbone} → ") for change in scaled.changes)
-        assert stage.loss == before.stages[name].loss and stage.augment == before.stages[name].augment
+        old = before.stages[name]
+        assert stage.size[0] * stage.size[1] <= budget.pixels * 1.05
+        assert stage.size[0] / stage.size[1] == pytest.approx(old.size[0] / old.size[1], rel=0.05)
+        assert stage.loss == old.loss and stage.augment == old.augment
+        if path.parent.name == "published":
+            assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package" and stage.lr == budget.lr
+        assert any(change.startswith(f"{name}: {old.backbone} → ") for change in scaled.changes)
     assert {name: after.augment[name] for name in before.augment} == before.augment
 
 
 def test_a_budget_never_enlarges_and_keeps_schedules_in_proportion() -> None:
     tables = {"stages": {"mask": {"backbone": "resnet18", "size": [64, 48], "epochs": 20, "lr": 1e-4,
                                   "schedule_args": {"num_epochs": 10, "min_lr": 1e-6}}}}  # fmt: skip
-    scaled = scale(tables, parse(tables), Budget(photographs=1000, pixels=16128, lr=1e-3), 100, 20)
-    stage = parse(scaled.tables).stages["mask"]
-    assert stage.size == (64, 48) and stage.epochs == 10 and stage.backbone == "resnet18"
-    assert stage.schedule_args == {"num_epochs": 5, "min_lr": pytest.approx(1e-5)}
+    half = flops(tables, table_of(24)) / 2 / 1e12
+    budget = Budget(teraflops=half, pixels=16128, lr=1e-3, backbones={"resnet18": "resnet10t"})
+    kept = parse(scale(tables, parse(tables), budget.model_copy(update={"backbones": {}}), table_of(24)).tables)
+    assert kept.stages["mask"].size == (64, 48) and kept.stages["mask"].epochs == 10
+    assert kept.stages["mask"].backbone == "resnet18" and kept.stages["mask"].lr == 1e-4
+    stage = parse(scale(tables, parse(tables), budget, table_of(24)).tables).stages["mask"]
+    assert stage.backbone == "resnet10t" and stage.lr == 1e-3
+    assert stage.schedule_args == {"num_epochs": round(stage.epochs / 2), "min_lr": pytest.approx(1e-5)}
+
+
+def test_a_small_budget_takes_fewer_photographs_of_a_person() -> None:
+    tables = {"stages": {"mask": {"backbone": "resnet10t", "size": [32, 32], "epochs": 2}}}
+    table = table_of(24)
+    tiny = Budget(teraflops=flops(tables, table) / 7 / 1e12)
+    stage = parse(scale(tables, parse(tables), tiny, table).tables).stages["mask"]
+    assert (stage.epochs, stage.per_person) == (1, 2)  # a seventh of two epochs of seven
+
+
+def test_an_epoch_counts_what_is_shown() -> None:
+    table = table_of(24)
+    recipe = parse({"stages": {"age-male": {"backbone": "resnet10t", "per_person": 2}}}).stages["age-male"]
+    assert shown_in_epoch("age-male", recipe, table) == 24
+    assert shown_in_epoch("age-male", recipe.model_copy(update={"other_gender": 0.5}), table) == 48
+    assert shown_in_epoch("age-male", recipe.model_copy(update={"patience": 2, "stop_share": 0.25}), table) == 18
+    assert shown_in_epoch("age-male", recipe.model_copy(update={"copies_of_old": 1}), table) == 32

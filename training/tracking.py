@@ -10,6 +10,12 @@ from pathlib import Path
 from base.artifact import write_text
 
 
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """A mapping for each epoch of a fit; none where it has not begun."""
+    path = folder / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def keep_history(folder: Path, lines: Sequence[Mapping[str, float]]) -> None:
     """Write what is known of every epoch so far: `history.jsonl`, and `events/` for TensorBoard.
 
