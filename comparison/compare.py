@@ -19,7 +19,7 @@ from comparison.budget import Budget, Scaled, scale
 from faces.store import Entry
 from faces.table import Source, read_source
 from recipe import override, parse, read_toml
-from report.evaluate import evaluate
+from report.evaluate import Scored, evaluate, match
 from report.metrics import as_json, paired_difference, score
 from run import Run, begin_run, open_run
 
@@ -63,14 +63,13 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
         raise FacecadeError("the runs are on different folds", f"remove {root} and compare again")
     rows.sort(key=lambda row: -row["nested"]["macro-F1"]["value"])
     for row in rows:
-        best, mine = rows[0]["arrays"], row["arrays"]
-        behind = paired_difference(best["label"], mine["answer"], best["answer"], best["person"])
-        row["to_best"] = behind.json()
+        row["to_best"] = _behind(row["answers"], rows[0]["answers"])
+        row["eval_to_best"] = _behind(row["eval_answers"], rows[0]["eval_answers"]) if row["eval_answers"] else None
     result = {
         "folds": terms.folds,
         "seed": terms.seed,
         "budget": terms.budget.model_dump() if terms.budget else None,
-        "entries": [{key: value for key, value in row.items() if key != "arrays"} for row in rows],
+        "entries": [{key: value for key, value in row.items() if not key.endswith("answers")} for row in rows],
         "failed": failed,
     }
     write_json(root / "comparison.json", result)
@@ -101,8 +100,9 @@ def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machi
             "kind": kind,
             "way": way,
             "nested": as_json(score(arrays["label"], answer, person, age, arrays["years"])),
-            "eval": evaluated[kind] if evaluated else None,
-            "arrays": {"label": arrays["label"], "answer": answer, "person": person},
+            "answers": Scored(arrays["label"], answer, person, None, None),
+            "eval": evaluated[kind][0] if evaluated else None,
+            "eval_answers": evaluated[kind][1] if evaluated else None,
         }
         for kind, (way, answer) in answers.items()
     ]
@@ -123,8 +123,13 @@ def _run(path: Path, folder: Path, source: Source, terms: Terms, machine: Machin
     return run, scaled.changes
 
 
-def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[str, Any]:
-    """Scores on people whom nothing was fitted or chosen on, by both ways."""
+def _behind(mine: Scored, best: Scored) -> dict[str, float]:
+    """Macro-F1 of some answers minus that of the best's, paired by person."""
+    return paired_difference(best.label, mine.answer, best.answer, best.person).json()
+
+
+def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[str, tuple[dict[str, Any], Scored]]:
+    """Scores on people whom nothing was fitted or chosen on, and the answers scored, by both ways."""
     assert terms.evaluation
     data, labels = terms.evaluation
     places = {"as published": folder / "eval/as-published", "combined": folder / "eval/combined"}
@@ -132,7 +137,8 @@ def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[s
     scores = {}
     for kind, place in places.items():
         answered = pipeline.answer(run, heard, place, simplest=kind == "as published")
-        scores[kind] = evaluate(Path(answered["submission"]), labels, place)["score"]
+        submission = Path(answered["submission"])
+        scores[kind] = evaluate(submission, labels, place)["score"], match(submission, labels)
     return scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ from faces.labels import N_CLASSES
 from report.metrics import as_json, class_f1, confusion, score
 
 
-def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
-    """Score answers against labels, with intervals over people where the labels name them.
+@dataclass(frozen=True)
+class Scored:
+    """Photographs with a label and an answer (N,), who each shows, and where both are known true and estimated ages."""
+
+    label: np.ndarray
+    answer: np.ndarray
+    person: np.ndarray
+    age: np.ndarray | None
+    years: np.ndarray | None
+
+
+def match(predictions: Path, labels: Path) -> Scored:
+    """Answers beside their labels, in the labels' order.
 
     Raises:
         FacecadeError: rows do not match, labels are not labels, or photographs were trained on.
@@ -45,21 +57,29 @@ def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
     else:
         note("labels name no person: intervals are over photographs, and narrower than they should be")
         person = truth.index.to_numpy()
-    ages = (
-        (truth["age"].to_numpy(float), said["age"].to_numpy(float))
-        if "age" in truth and "age" in said
-        else (None, None)
-    )
-    if ages[1] is not None and np.isnan(ages[1]).any():
-        note("age MAE left out: some photographs could not be seen")
-        ages = (None, None)
+    if "age" not in truth or "age" not in said:
+        return Scored(label, answer, person, None, None)
+    age, years = truth["age"].to_numpy(float), said["age"].to_numpy(float)
+    if np.isnan(years).any():
+        note("age MAE left out: some photographs could not be seen, or no stage knows years")
+        return Scored(label, answer, person, None, None)
+    return Scored(label, answer, person, age, years)
+
+
+def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
+    """Score answers against labels, with intervals over people where the labels name them; raises what `match` raises.
+
+    Returns:
+        What `output/evaluation.json` holds.
+    """
+    both = match(predictions, labels)
     result = {
-        "photographs": len(label),
-        "people": len(np.unique(person)),
-        "score": as_json(score(label, answer, person, *ages)),
-        "per_class_f1": class_f1(label, answer),
-        "per_class_count": np.bincount(label, minlength=N_CLASSES),
-        "confusion": confusion(label, answer),
+        "photographs": len(both.label),
+        "people": len(np.unique(both.person)),
+        "score": as_json(score(both.label, both.answer, both.person, both.age, both.years)),
+        "per_class_f1": class_f1(both.label, both.answer),
+        "per_class_count": np.bincount(both.label, minlength=N_CLASSES),
+        "confusion": confusion(both.label, both.answer),
     }
     write_json(output / "evaluation.json", result)
     return read_json(output / "evaluation.json")

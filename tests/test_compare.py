@@ -12,6 +12,7 @@ from conftest import call, succeed
 
 from comparison.budget import Budget, read_budget, scale, shown_in_epoch
 from recipe import parse, read_toml
+from report.leaderboard import page
 from stages import make_stage
 from stages.fit import forward_flops
 
@@ -54,10 +55,19 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     assert values == sorted(values, reverse=True) and result["entries"][0]["to_best"]["value"] == 0
     for row in result["entries"]:
         assert row["to_best"]["value"] == pytest.approx(row["nested"]["macro-F1"]["value"] - values[0], abs=1e-5)
+        gap = row["eval"]["macro-F1"]["value"] - result["entries"][0]["eval"]["macro-F1"]["value"]
+        assert row["eval_to_best"]["value"] == pytest.approx(gap, abs=1e-5)
         assert row["eval"]["accuracy"]["value"] > 0 and row["parameters"] > 0 and row["photographs_per_second"] > 0
     assert len({row["folds_hash"] for row in result["entries"]}) == 1
     assert len(pd.read_csv(tmp_path / "o/leaderboard.csv")) == 4
     assert "| 1 | " in (tmp_path / "o/leaderboard.md").read_text()
+    result["budget"] = {"teraflops": 20, "pixels": 16128}
+    text = page(result, "first", "python cli.py compare", [{"commit": "abc", "machine": "m"}] * 2)
+    rival = next(row for row in result["entries"] if row["recipe"] == "second" and row["kind"] == "combined")
+    assert (
+        "Commit: abc." in text
+        and f"combined is `second` with a nested macro-F1 of {rival['nested']['macro-F1']['value']:.3f}" in text
+    )
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("weights.safetensors")}
     again = call("compare", *two, "--data", drawn / "train", *where)
     assert again.exit_code == 0 and again.stderr.count("fitted already") == 6
@@ -138,7 +148,9 @@ def test_a_small_budget_takes_fewer_photographs_of_a_person() -> None:
 
 def test_an_epoch_counts_what_is_shown() -> None:
     table = table_of(24)
-    recipe = parse({"stages": {"age-male": {"backbone": "resnet10t", "per_person": 2}}}).stages["age-male"]
+    recipe = parse({"stages": {"age-male": {"backbone": "resnet10t", "loss": "dldl", "per_person": 2}}}).stages[
+        "age-male"
+    ]
     assert shown_in_epoch("age-male", recipe, table) == 24
     assert shown_in_epoch("age-male", recipe.model_copy(update={"other_gender": 0.5}), table) == 48
     assert shown_in_epoch("age-male", recipe.model_copy(update={"patience": 2, "stop_share": 0.25}), table) == 18

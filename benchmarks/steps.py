@@ -1,0 +1,73 @@
+"""A benchmark's commands, run as a user would type them: timed, with their peak memory, the commit and the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
+    """Run a command of cli.py; its wall time and peak memory. Raises where it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started, peak = time.monotonic(), 0
+    with open(log, "ab") as file:
+        process = psutil.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
+        while process.poll() is None:
+            peak = max(peak, _memory(process))
+            # Reading the memory of processes holds them up, so a long step is sampled less often than a short one.
+            time.sleep(min(5.0, 0.2 + (time.monotonic() - started) / 20))
+    if process.returncode:
+        raise click.ClickException(f"{name} failed; see {log}")
+    return {
+        "step": name,
+        "command": "python cli.py " + " ".join(arguments),
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_mib": round(peak / 2**20),
+        "commit": commit(),
+        "machine": machine(),
+    }
+
+
+def _memory(process: psutil.Process) -> int:
+    """Bytes that a process and its children hold now; what they share counts once (PSS)."""
+    held = 0
+    with contextlib.suppress(psutil.Error):
+        for each in [process, *process.children(recursive=True)]:
+            held += each.memory_full_info().pss
+    return held
+
+
+def commit() -> str:
+    """The commit that runs, with a mark where the tree differs from it."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return said.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """The processor, cores, memory and Python that ran."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def into_readme(name: str, text: str) -> None:
+    """Put a text between the README's markers of this name."""
+    readme = ROOT / "README.md"
+    opening, closing = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
+    before, rest = readme.read_text().split(opening)
+    _, after = rest.split(closing)
+    readme.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
