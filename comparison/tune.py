@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from base.machine import Machine
 from base.progress import note
 from base.seeding import derive
 from recipe import StageRecipe, override, parse, read_toml
-from run import begin_run
+from run import Run, begin_run
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,11 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
         best trial as a recipe, `best.toml`. The best score was chosen on the people it is measured on: it is a
         little too good, and no promise.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a trial that fails it would print the traceback
+    first = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
+    starts = _starts(first, search.stage)
+    if starts:
+        pipeline.fit_stage(first, starts, search.folds, machine, resume=True)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(root / "study.log"))),
         study_name=f"{search.stage} {search.measure}",
@@ -74,9 +78,7 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
     if left > 0:
         # A study that goes on must not draw again what it drew first.
         study.sampler = optuna.samplers.TPESampler(seed=derive(parse(tables).seed, "tune", len(study.trials)) % 2**32)
-        study.optimize(
-            lambda trial: _score(trial, data, tables, root, search, machine), n_trials=left, catch=(FacecadeError,)
-        )
+        study.optimize(lambda trial: _score(trial, first, root, search, machine), n_trials=left, catch=(FacecadeError,))
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
         raise FacecadeError("no trial came to its end", "look above for why they failed")
@@ -103,21 +105,29 @@ def measure_of(stage: str) -> str:
     return {"joint": "age mae"}.get(stage, "mae" if stage.startswith("age-") else "accuracy")
 
 
-def _score(
-    trial: optuna.Trial, data: Path, tables: Mapping[str, Any], root: Path, search: Search, machine: Machine
-) -> float:
-    """Fit the trial's settings fold by fold; the mean of their scores on held-out people."""
+def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, machine: Machine) -> float:
+    """Fit the trial's settings fold by fold; the mean of their scores on held-out people.
+
+    Args:
+        first: a run with the settings that are not searched; all trials share its data, folds and starting weights.
+    """
     chosen = {key: _suggest(trial, key, choice) for key, choice in search.space.items()}
     said = ", ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
     )
     note(f"--- trial {trial.number}: {said}")
     folder = root / f"trial{trial.number:04d}"
-    settled = override(tables, _settings(search.stage, chosen), [])
-    run = begin_run(folder, data, settled, workers=machine.workers, cache=root / "cache")
+    run = replace(first, folder=folder, tables=override(first.tables, _settings(search.stage, chosen), []))
+    run.save()
     scores: list[float] = []
     for step, fold in enumerate(search.folds):
-        record = pipeline.fit_stage(run, [search.stage], [fold], machine, resume=True)[0]
+        for start in _starts(first, search.stage):
+            shutil.copytree(first.fold_folder(start, fold), run.fold_folder(start, fold), dirs_exist_ok=True)
+        try:
+            record = pipeline.fit_stage(run, [search.stage], [fold], machine, resume=True)[0]
+        except FacecadeError as error:
+            note(f"trial {trial.number} failed: {error}")
+            raise
         scores.append(record["score"][search.measure])
         for large in folder.glob("stages/*/*/*.safetensors"):
             large.unlink()  # a trial is kept for its score
@@ -126,6 +136,12 @@ def _score(
             note(f"trial {trial.number}: given up after {step + 1} fold(s), {search.measure} {scores[-1]:.4f}")
             raise optuna.TrialPruned
     return float(np.mean(scores))
+
+
+def _starts(run: Run, stage: str) -> list[str]:
+    """The stages that a stage starts from, the last one first; the same for all trials, and so fitted once."""
+    start = run.recipe.stages[stage].start
+    return [start, *_starts(run, start)] if start else []
 
 
 def _suggest(trial: optuna.Trial, key: str, choice: Mapping[str, Any]) -> Any:

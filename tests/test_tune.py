@@ -50,6 +50,37 @@ def test_a_study_killed_goes_on_and_writes_its_best_as_a_recipe(space: Path, dra
     assert "Best: trial" in again and "too good" in again
 
 
+def test_what_a_stage_starts_from_is_fitted_once(space: Path, drawn: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        """folds = 3
+[face]
+detector = "centre"
+size = [32, 32]
+[defaults]
+backbone = "test_efficientnet"
+size = [32, 32]
+epochs = 1
+per_person = 1
+[stages.joint]
+loss = "dldl"
+[stages.gender]
+weights = "stage:joint"
+"""
+    )
+    where = ["--data", drawn / "train", "--recipe", recipe, "--space", space, "--artifacts", tmp_path / "a"]
+    result = call("tune", "gender", *where, "--fold", 0, "--trials", 2)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("joint fold 0: ") - result.stderr.count("joint fold 0: fitted already") == 1
+    assert result.stderr.count("gender fold 0: accuracy") == 2
+
+
+def test_data_that_are_none_end_it_before_a_trial(space: Path, tmp_path: Path) -> None:
+    result = call("tune", "mask", "--data", tmp_path, "--space", space, "--artifacts", tmp_path / "a")
+    assert result.exit_code == 1 and "holds no photographs" in result.stderr and "trial" not in result.stderr
+    assert not list(tmp_path.rglob("study.log"))
+
+
 def test_spaces_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     for text, said in (
