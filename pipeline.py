@@ -99,16 +99,19 @@ def check_parts(recipe: Recipe) -> None:
     """Make everything that a recipe names, so that a wrong name fails before anything is written or trained.
 
     Raises:
-        FacecadeError: a loss, augmentation, optimizer or schedule that there is not, or that does not take its arguments.
+        FacecadeError: a backbone, loss, augmentation, optimizer or schedule that there is not, or that does not take its
+            arguments.
     """
     import torch
 
     from stages import make_stage
     from training.augment import build
+    from training.backbone import require_model
     from training.optimizers import Schedule, make_optimizer
 
     for name, stage in recipe.stages.items():
         make_stage(name, stage.loss, stage.auxiliary)
+        require_model(stage.backbone)
         Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
     for transforms in recipe.augment.values():
         build(transforms, recipe.face.size)

@@ -9,20 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError
 
 from base.errors import FacecadeError
-from faces.labels import BAND_EDGES
 from recipe import Recipe, Section, StageRecipe, read_toml
 from stages import make_stage
-from stages.fit import forward_flops
-from training.sampling import epoch_rows
-
-TRAINING = 3
-"""Operations of a training step over those of a forward pass: the backward pass takes twice as many
-(Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
+from stages.cost import TRAINING, forward_flops, shown_in_epoch, training_flops
+from stages.stage import Stage
 
 
 class Budget(Section):
@@ -70,25 +64,24 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     face = _sized(recipe.face.size, budget.pixels)
     changes = [f"face {_text(recipe.face.size)} → {_text(face)}"]
     stages = {name: _smaller(stage, budget) for name, stage in recipe.stages.items()}
-    wanted = {name: stage.epochs * shown_in_epoch(name, stage, table) for name, stage in recipe.stages.items()}
-    flops = {
-        name: forward_flops(make_stage(name, stage.loss, stage.auxiliary), stage) for name, stage in stages.items()
-    }
-    training = (recipe.folds - 1) / recipe.folds
-    factor = budget.teraflops * 1e12 / sum(TRAINING * flops[name] * wanted[name] * training for name in stages)
+    made = {name: make_stage(name, stage.loss, stage.auxiliary) for name, stage in stages.items()}
+    share = (recipe.folds - 1) / recipe.folds  # of the people, in training on a fold
+    total = sum(training_flops(made[name], stage, table) for name, stage in stages.items())
+    factor = budget.teraflops * 1e12 / (total * share)
     written = {}
     for name, old in recipe.stages.items():
-        epochs, per_person = _lengths(name, stages[name], wanted[name] * factor, table)
+        wanted = old.epochs * shown_in_epoch(made[name], old, table) * factor
+        epochs, per_person = _lengths(made[name], stages[name], wanted, table)
         new = stages[name].model_copy(update={"epochs": epochs, "per_person": per_person})
         if "num_epochs" in old.schedule_args or "min_lr" in old.schedule_args:
             new = new.model_copy(update={"schedule_args": _schedule(old, epochs, new.lr)})
         written[name] = new
-        shown = round(epochs * shown_in_epoch(name, new, table) * training)
+        shown = round(epochs * shown_in_epoch(made[name], new, table) * share)
         changes.append(
             f"{name}: {old.backbone} → {new.backbone if new.backbone != old.backbone else 'the same'}, "
             f"{_text(old.size)} → {_text(new.size)}, {old.epochs} → {epochs} epochs of "
             f"{per_person or 'all'} photographs a person, lr {old.lr:g} → {new.lr:g}; "
-            f"{shown} photographs a fold, {TRAINING * flops[name] * shown / 1e12:.1f} teraflops"
+            f"{shown} photographs a fold, {TRAINING * forward_flops(made[name], new) * shown / 1e12:.1f} teraflops"
         )
     kept = {key: value for key, value in tables.items() if key != "defaults"}
     return Scaled(
@@ -101,15 +94,6 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     )
 
 
-def shown_in_epoch(name: str, stage: StageRecipe, table: pd.DataFrame) -> int:
-    """Photographs that an epoch of a stage would show, were nobody held out."""
-    made = make_stage(name, stage.loss, stage.auxiliary)
-    rows = np.flatnonzero(made.weight(table, stage.other_gender) > 0)
-    old = (table["age"] >= BAND_EDGES[-1]).to_numpy()
-    shown = len(epoch_rows(rows, table["person"].to_numpy(), made.stratum(table), old, stage, 0, 0))
-    return round(shown * (1 - stage.stop_share)) if stage.patience else shown
-
-
 def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
     """A stage with the budget's size, and with its backbone and rate where that replaces the stage's."""
     update: dict[str, Any] = {"size": _sized(stage.size, budget.pixels)}
@@ -120,17 +104,17 @@ def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
     return stage.model_copy(update=update)
 
 
-def _lengths(name: str, stage: StageRecipe, photographs: float, table: pd.DataFrame) -> tuple[int, int]:
+def _lengths(made: Stage, stage: StageRecipe, photographs: float, table: pd.DataFrame) -> tuple[int, int]:
     """Epochs and photographs of a person that together show nearly so many; as the recipe has the latter, if that is
     within a tenth."""
-    whole = shown_in_epoch(name, stage, table)
+    whole = shown_in_epoch(made, stage, table)
     epochs = max(1, round(photographs / whole))
     if abs(epochs * whole / photographs - 1) <= 0.1:
         return epochs, stage.per_person
     epochs = math.ceil(photographs / whole)
     most = stage.per_person or int(table.groupby("person").size().max())
     ways = {count: stage.model_copy(update={"per_person": count}) for count in range(1, most + 1)}
-    off = {count: abs(epochs * shown_in_epoch(name, way, table) - photographs) for count, way in ways.items()}
+    off = {count: abs(epochs * shown_in_epoch(made, way, table) - photographs) for count, way in ways.items()}
     return epochs, min(off, key=lambda count: off[count])
 
 

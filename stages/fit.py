@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
@@ -235,16 +234,6 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
         recipe.std,
         recipe.dropout_samples,
     )
-
-
-def forward_flops(stage: Stage, recipe: StageRecipe) -> int:
-    """Operations of a stage's model on one photograph, a multiplication and an addition counting as two."""
-    with torch.device("meta"):
-        backbone = new_backbone(stage, recipe, 0).eval()
-        photograph = torch.zeros(1, *recipe.size, 3, dtype=torch.uint8)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        backbone(photograph)
-    return int(counter.get_total_flops())
 
 
 def answer(

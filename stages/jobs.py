@@ -20,6 +20,7 @@ from typing import Any
 from base.errors import FacecadeError
 from base.machine import Machine, cores
 from base.progress import Bar, Listener, Message, tell
+from stages.cost import training_flops
 from stages.fit import Fit, Material, fit_fold
 
 Outcome = dict[str, Any] | BaseException
@@ -92,22 +93,24 @@ def _fit_side_by_side(
     waiting = list(fits)
     running: dict[Future[Outcome], Fit] = {}
     pool = ProcessPoolExecutor(jobs, context, _begin_worker, (messages, material, machine, resume))
-    with _workers_killed_on_error(), pool, Bar("all", len(fits), "fits") as bar:
+    cost = {fit.key: round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1 for fit in fits}
+    with _workers_killed_on_error(), pool, Bar("all", sum(cost.values()), "gigaflops") as bar:
         while waiting or running:
             unsettled = {fit.key for fit in [*waiting, *running.values()]}
             for fit in [fit for fit in waiting if fit.start_key not in unsettled]:
                 waiting.remove(fit)
                 if skipped := _skipped(fit, outcomes):
                     settle(fit, skipped)
-                    bar.advance()
+                    bar.advance(cost[fit.key], f"{len(outcomes)} of {len(fits)} fits")
                 else:
                     running[pool.submit(_work, fit)] = fit
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not messages.empty():
                 listener.hear(*messages.get())
             for future in finished:
-                settle(running.pop(future), _outcome(future))
-                bar.advance()
+                fit = running.pop(future)
+                settle(fit, _outcome(future))
+                bar.advance(cost[fit.key], f"{len(outcomes)} of {len(fits)} fits")
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:

@@ -141,9 +141,13 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 
 
-def test_a_loss_that_there_is_not_stops_before_anything_is_fitted(fitted: Path) -> None:
-    result = call("fit-stage", "gender", "--artifacts", fitted, "--set", "loss=0.3*ce + 0.7*focl")
-    assert result.exit_code == 1 and "did you mean focal" in result.stderr
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("loss=0.3*ce + 0.7*focl", "did you mean focal"), ("backbone=resnet_18", "did you mean resnet18")],
+)
+def test_a_name_that_there_is_not_stops_before_anything_is_fitted(fitted: Path, setting: str, said: str) -> None:
+    result = call("fit-stage", "mask", "--artifacts", fitted, "--set", setting)
+    assert result.exit_code == 1 and said in result.stderr
     assert json.loads(succeed("ls", "--artifacts", fitted, "--json"))["combiner"]["state"] == "fitted", (
         "nothing changed"
     )

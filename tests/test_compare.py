@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from comparison.budget import Budget, read_budget, scale, shown_in_epoch
+from comparison.budget import Budget, read_budget, scale
 from recipe import parse, read_toml
 from report.leaderboard import page
 from stages import make_stage
-from stages.fit import forward_flops
+from stages.cost import training_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = """
@@ -93,13 +93,11 @@ def table_of(people: int) -> pd.DataFrame:
 
 
 def flops(tables: dict[str, Any], table: pd.DataFrame) -> float:
-    """Training operations of a fold, counted by hand from a recipe: three forward passes for each photograph shown."""
+    """Operations of training a recipe on a fold."""
     recipe = parse(tables)
-    return sum(
-        3 * stage.epochs * shown_in_epoch(name, stage, table) * (recipe.folds - 1) / recipe.folds
-        * forward_flops(make_stage(name, stage.loss, stage.auxiliary), stage)
-        for name, stage in recipe.stages.items()
-    )  # fmt: skip
+    made = {name: make_stage(name, stage.loss, stage.auxiliary) for name, stage in recipe.stages.items()}
+    total = sum(training_flops(made[name], stage, table) for name, stage in recipe.stages.items())
+    return total * (recipe.folds - 1) / recipe.folds
 
 
 @pytest.mark.parametrize(
@@ -144,14 +142,3 @@ def test_a_small_budget_takes_fewer_photographs_of_a_person() -> None:
     tiny = Budget(teraflops=flops(tables, table) / 7 / 1e12)
     stage = parse(scale(tables, parse(tables), tiny, table).tables).stages["mask"]
     assert (stage.epochs, stage.per_person) == (1, 2)  # a seventh of two epochs of seven
-
-
-def test_an_epoch_counts_what_is_shown() -> None:
-    table = table_of(24)
-    recipe = parse({"stages": {"age-male": {"backbone": "resnet10t", "loss": "dldl", "per_person": 2}}}).stages[
-        "age-male"
-    ]
-    assert shown_in_epoch("age-male", recipe, table) == 24
-    assert shown_in_epoch("age-male", recipe.model_copy(update={"other_gender": 0.5}), table) == 48
-    assert shown_in_epoch("age-male", recipe.model_copy(update={"patience": 2, "stop_share": 0.25}), table) == 18
-    assert shown_in_epoch("age-male", recipe.model_copy(update={"copies_of_old": 1}), table) == 32

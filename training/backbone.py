@@ -51,8 +51,7 @@ class Backbone(nn.Module):
         super().__init__()
         import timm
 
-        if not timm.is_model(name):
-            raise unknown_name("backbone", name, timm.list_models())
+        require_model(name)
         config = timm.get_pretrained_cfg(name)
         fixed: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
         rates: dict[str, Any] = {"drop_rate": dropout, "drop_path_rate": drop_path or None}
@@ -80,6 +79,14 @@ class Backbone(nn.Module):
         embeddings = [self.model.forward_head(features, pre_logits=True) for _ in range(times)]
         logits = torch.stack([self.model.get_classifier()(embedding) for embedding in embeddings])
         return embeddings[0], logits.mean(0)
+
+
+def require_model(name: str) -> None:
+    """Raises FacecadeError for a backbone that timm has not, naming the nearest."""
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown_name("backbone", name, timm.list_models())
 
 
 def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:

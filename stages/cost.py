@@ -1,0 +1,40 @@
+"""What a stage's training costs, counted before it begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from faces.labels import BAND_EDGES
+from recipe import StageRecipe
+from stages.fit import new_backbone
+from stages.stage import Stage
+from training.sampling import epoch_rows
+
+TRAINING = 3
+"""Operations of a training step over those of a forward pass: the backward pass takes twice as many
+(Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
+
+
+def training_flops(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> float:
+    """Operations of training a stage on everybody in a sample table; early stopping may save some."""
+    return TRAINING * forward_flops(stage, recipe) * recipe.epochs * shown_in_epoch(stage, recipe, table)
+
+
+def forward_flops(stage: Stage, recipe: StageRecipe) -> int:
+    """Operations of a stage's model on one photograph, a multiplication and an addition counting as two."""
+    backbone = new_backbone(stage, recipe, 0).eval().to("meta")  # shapes without numbers: nothing is computed
+    photograph = torch.zeros(1, *recipe.size, 3, dtype=torch.uint8, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        backbone(photograph)
+    return int(counter.get_total_flops())
+
+
+def shown_in_epoch(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> int:
+    """Photographs that an epoch of a stage shows, were nobody held out."""
+    rows = np.flatnonzero(stage.weight(table, recipe.other_gender) > 0)
+    old = (table["age"] >= BAND_EDGES[-1]).to_numpy()
+    shown = len(epoch_rows(rows, table["person"].to_numpy(), stage.stratum(table), old, recipe, 0, 0))
+    return round(shown * (1 - recipe.stop_share)) if recipe.patience else shown

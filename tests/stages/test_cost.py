@@ -1,0 +1,51 @@
+"""What training costs, counted before it begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from recipe import StageRecipe
+from stages import make_stage
+from stages.cost import forward_flops, shown_in_epoch, training_flops
+
+
+@pytest.fixture()
+def table() -> pd.DataFrame:
+    """24 people with seven photographs each: every second a woman, a third of them old."""
+    rows = []
+    for person in range(24):
+        gender, age = ("male", "female")[person % 2], (25.0, 45.0, 65.0)[person // 2 % 3]
+        rows += [(str(person), mask, gender, age) for mask in ["wear"] * 5 + ["incorrect", "normal"]]
+    return pd.DataFrame(rows, columns=["person", "mask", "gender", "age"])
+
+
+def recipe(**settings: Any) -> StageRecipe:
+    return StageRecipe.model_validate({"backbone": "resnet18", "size": [64, 64], "loss": "dldl", **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, 84),
+        ({"per_person": 2}, 24),
+        ({"per_person": 2, "other_gender": 0.5}, 48),
+        ({"per_person": 2, "patience": 2, "stop_share": 0.25}, 18),
+        ({"per_person": 2, "copies_of_old": 1}, 32),
+    ],
+)
+def test_an_epoch_counts_what_is_shown(settings: dict[str, Any], shown: int, table: pd.DataFrame) -> None:
+    assert shown_in_epoch(make_stage("age-male", "dldl"), recipe(**settings), table) == shown
+
+
+def test_operations_are_those_that_the_paper_counts() -> None:
+    """ResNet-18 has 1.8 billion multiply-adds at 224 × 224 (arXiv:1512.03385, table 1)."""
+    stage = make_stage("mask", "ce")
+    assert forward_flops(stage, recipe(size=[224, 224], loss="ce")) == pytest.approx(2 * 1.8e9, rel=0.02)
+
+
+def test_training_takes_three_times_as_many_for_each_photograph_shown(table: pd.DataFrame) -> None:
+    stage, settings = make_stage("age-male", "dldl"), recipe(epochs=5)
+    assert training_flops(stage, settings, table) == 3 * forward_flops(stage, settings) * 5 * 84
