@@ -24,6 +24,7 @@ from faces.labels import GENDERS, N_CLASSES
 from faces.pseudo import Pseudo, labels_from
 from faces.store import Entry
 from faces.table import Source, classes, read_source
+from recipe import kind_of
 from report.metrics import as_json, class_f1, paired_difference, score
 from report.predictions import predictions_table
 from run import Run, scores_text
@@ -109,8 +110,14 @@ def check_parts(recipe: Recipe) -> None:
     from training.backbone import require_model
     from training.optimizers import Schedule, make_optimizer
 
+    answers: dict[str, tuple[str, ...]] = {}
     for name, stage in recipe.stages.items():
-        make_stage(name, stage.loss, stage.auxiliary)
+        made = make_stage(name, stage.loss, stage.auxiliary)
+        if answers.setdefault(kind_of(name), made.columns) != made.columns:
+            raise FacecadeError(
+                f"{name} answers something else than the other {kind_of(name)} stage",
+                "give both a loss of the same kind: their answers are averaged",
+            )
         require_model(stage.backbone)
         Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
     for transforms in recipe.augment.values():
@@ -340,12 +347,18 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
     from stages.fit import Fit
 
     recipe = run.recipe.stages[stage]
-    start = str(run.fold_folder(recipe.start, fold) / "weights.safetensors") if recipe.start else recipe.weights
+    made, weights, head_rows = make_stage(stage, recipe.loss, recipe.auxiliary), recipe.weights, []
+    if recipe.start:
+        weights = str(run.fold_folder(recipe.start, fold) / "weights.safetensors")
+        first = run.recipe.stages[recipe.start]
+        known = make_stage(recipe.start, first.loss, first.auxiliary).outputs
+        head_rows = [known.index(output) if output in known else -1 for output in made.outputs]
     return Fit(
-        make_stage(stage, recipe.loss, recipe.auxiliary),
+        made,
         fold,
         recipe,
-        start,
+        weights,
+        head_rows,
         run.recipe.augment.get(recipe.augment, []),
         run.cap,
         run.recipe.seed,

@@ -170,6 +170,12 @@ class Recipe(Section):
         return value
 
 
+def kind_of(stage: str) -> str:
+    """What a stage is, whatever its number: `joint-2` is a joint stage."""
+    kind, _, number = stage.rpartition("-")
+    return kind if number.isdigit() else stage
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises FacecadeError naming the line of a syntax error."""
     try:

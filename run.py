@@ -24,6 +24,9 @@ from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_source, require_sound
 from recipe import Recipe, parse
 
+LEARNING = 2
+"""Raise when the same settings come to train other weights, so that fits of before are known as stale."""
+
 RECIPES = Path(__file__).resolve().parent / "recipes"
 TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 
@@ -62,6 +65,7 @@ class Run:
         settings = self.recipe.stages[stage]
         return digest(
             {
+                "learning": LEARNING,
                 "stage": stage,
                 "settings": settings.model_dump(),
                 "start": self.signature(settings.start) if settings.start else None,

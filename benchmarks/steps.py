@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import subprocess
@@ -15,20 +16,26 @@ import click
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from base.artifact import write_json  # noqa: E402
 
 
 def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
-    """Run a command of cli.py; its wall time and peak memory. Raises where it fails."""
+    """Run a command of cli.py; its wall time and peak memory, calls of it that were cut included. Raises where it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    started, peak = time.monotonic(), 0
+    cut = log.with_name(f"{name}.cut.json")  # what a call has taken so far, should it not come to its end
+    before, peak = json.loads(cut.read_text()) if cut.exists() else (0.0, 0)
+    started = time.monotonic() - before
     with open(log, "ab") as file:
         process = psutil.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
         while process.poll() is None:
             peak = max(peak, _memory(process))
+            write_json(cut, [time.monotonic() - started, peak])
             # Reading the memory of processes holds them up, so a long step is sampled less often than a short one.
             time.sleep(min(5.0, 0.2 + (time.monotonic() - started) / 20))
     if process.returncode:
         raise click.ClickException(f"{name} failed; see {log}")
+    cut.unlink(missing_ok=True)
     return {
         "step": name,
         "command": "python cli.py " + " ".join(arguments),

@@ -13,6 +13,7 @@ from base.artifact import read_arrays
 from base.errors import FacecadeError
 from combiner.align import Alignment
 from faces.labels import BANDS, GENDERS, MASKS
+from recipe import kind_of
 
 AGE_STAGES = tuple(f"age-{gender}" for gender in GENDERS)
 
@@ -66,31 +67,45 @@ class Voices:
         columns = [_answer(stage, values, self.columns[stage], question) for stage, values in self.logits.items()]
         return np.column_stack([values for values in columns if values.size]).astype(float)
 
-    def part(self, stage: str, prefix: str) -> np.ndarray | None:
-        """A stage's logits, or else the joint stage's columns that begin with `prefix.`; (N, C), or None."""
-        if stage in self.logits:
-            return self.logits[stage].astype(float)
-        names = self.columns.get("joint", ())
-        chosen = [place for place, name in enumerate(names) if name.startswith(f"{prefix}.")]
-        return self.logits["joint"][:, chosen].astype(float) if chosen else None
+    def of(self, kind: str) -> np.ndarray | None:
+        """Logits (N, C) of the stages of a kind, averaged where there are several; None where there is none."""
+        found = [values for stage, values in self.logits.items() if kind_of(stage) == kind]
+        return np.mean(found, axis=0, dtype=float) if found else None
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Names of a kind's logits; none where there is no such stage."""
+        return next((names for stage, names in self.columns.items() if kind_of(stage) == kind), ())
+
+    def part(self, kind: str, prefix: str) -> np.ndarray | None:
+        """A kind's logits, or else the joint stages' columns that begin with `prefix.`; (N, C), or None."""
+        own, joint = self.of(kind), self.of("joint")
+        if own is not None or joint is None:
+            return own
+        return joint[:, [place for place, name in enumerate(self.names("joint")) if name.startswith(f"{prefix}.")]]
 
     def mask(self) -> np.ndarray:
         """Probability (N, 3) of the mask's states."""
         logits = self.part("mask", "mask")
-        return _cells("flat", self.logits["flat"]).sum((2, 3)) if logits is None else softmax(logits, axis=1)
+        return self.cells("flat").sum((2, 3)) if logits is None else softmax(logits, axis=1)
 
     def gender(self) -> np.ndarray:
         """Probability (N, 2) of male and female."""
         logits = self.part("gender", "gender")
         if logits is not None:
             return softmax(logits, axis=1)
-        stage = "gender-age" if "gender-age" in self.logits else "flat"
-        return _cells(stage, self.logits[stage]).sum((1, 3))
+        return self.cells("gender-age" if self.names("gender-age") else "flat").sum((1, 3))
+
+    def cells(self, kind: str) -> np.ndarray:
+        """Probability (N, masks, genders, bands) that `flat` or `gender-age` stages say; the latter know one mask."""
+        logits = self.of(kind)
+        assert logits is not None
+        return _cells(kind, logits)
 
     def years(self) -> np.ndarray | None:
         """Predicted age (N, 2) of a man and of a woman, in years; None where no stage knows years."""
-        if set(AGE_STAGES) <= set(self.logits):
-            return np.column_stack([self.logits[stage][:, 0] for stage in AGE_STAGES]).astype(float)
+        own = [self.of(stage) for stage in AGE_STAGES]
+        if all(values is not None for values in own):
+            return np.column_stack([values[:, 0] for values in own if values is not None])
         further = self._further_years()
         return further[0] if further else None
 
@@ -106,8 +121,8 @@ class Voices:
         """Probability (N, 2, 3) of the age bands of a man and of a woman, where stages say it without cuts; or None."""
         said = []
         for stage in AGE_STAGES:
-            names = self.columns.get(stage) or tuple(
-                name.removeprefix("age.") for name in self.columns.get("joint", ()) if name.startswith("age.")
+            names = self.names(stage) or tuple(
+                name.removeprefix("age.") for name in self.names("joint") if name.startswith("age.")
             )
             values = self.part(stage, "age")
             odds = [place for place, name in enumerate(names) if name.startswith("log_odds_")]
@@ -118,7 +133,7 @@ class Voices:
 
     def ages(self) -> np.ndarray:
         """Age estimate (N, 2) for a man and for a woman: the mean of all voices on it; NaN where there is none."""
-        own = [self.years()] if set(AGE_STAGES) <= set(self.logits) else []
+        own = [self.years()] if all(self.names(stage) for stage in AGE_STAGES) else []
         estimates = [values for values in [*own, *self._further_years()] if values is not None]
         return np.mean(estimates, axis=0) if estimates else np.full((len(self), 2), np.nan)
 
@@ -129,22 +144,23 @@ class Voices:
 
 def _answer(stage: str, logits: np.ndarray, names: tuple[str, ...], question: str) -> np.ndarray:
     """What one stage says of a question, (N, C); C = 0 where it says nothing."""
-    if stage == question:
+    kind = kind_of(stage)
+    if kind == question:
         return logits
-    if stage in ("flat", "gender-age"):
-        p = _cells(stage, logits)
+    if kind in ("flat", "gender-age"):
+        p = _cells(kind, logits)
         if question in AGE_STAGES:
             return np.log(p[:, :, AGE_STAGES.index(question)].sum(1) + 1e-12)
-        if question == "mask" and stage != "flat":
+        if question == "mask" and kind != "flat":
             return logits[:, :0]
         return np.log(p.sum({"mask": (2, 3), "gender": (1, 3)}[question]) + 1e-12)
-    kind = "age." if question in AGE_STAGES else f"{question}."
-    return logits[:, [place for place, name in enumerate(names) if name.startswith(kind)]]
+    prefix = "age." if question in AGE_STAGES else f"{question}."
+    return logits[:, [place for place, name in enumerate(names) if name.startswith(prefix)]]
 
 
-def _cells(stage: str, logits: np.ndarray) -> np.ndarray:
+def _cells(kind: str, logits: np.ndarray) -> np.ndarray:
     """Probability (N, masks, genders, bands) from the classes of `flat`, or of `gender-age` with one mask for all."""
-    masks = len(MASKS) if stage == "flat" else 1
+    masks = len(MASKS) if kind == "flat" else 1
     return softmax(logits.astype(float), axis=1).reshape(len(logits), masks, len(GENDERS), len(BANDS))
 
 
@@ -157,7 +173,7 @@ def _from_odds(log_odds: np.ndarray) -> np.ndarray:
 
 def lacking(stages: Iterable[str]) -> list[str]:
     """What no stage of a recipe answers: of `mask`, `gender`, `age`."""
-    known = set(stages)
+    known = {kind_of(stage) for stage in stages}
     if known & {"flat", "joint"}:
         return []
     gender = {"gender", "gender-age"} & known

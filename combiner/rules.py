@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -68,7 +67,7 @@ class AsTrained:
 
     @classmethod
     def knows(cls, voices: Voices) -> bool:
-        return "flat" in voices.logits or cls._pair(voices) is not None
+        return bool(voices.names("flat")) or cls._pair(voices) is not None
 
     @classmethod
     def fit(cls, voices: Voices, label: np.ndarray) -> AsTrained:
@@ -76,8 +75,8 @@ class AsTrained:
 
     def probability(self, voices: Voices) -> np.ndarray:
         """(N, 18)."""
-        if "flat" in voices.logits:
-            return softmax(voices.logits["flat"].astype(float), axis=1)
+        if voices.names("flat"):
+            return voices.cells("flat").reshape(len(voices), N_CLASSES)
         pair = self._pair(voices)
         assert pair is not None
         return (voices.mask()[:, :, None] * pair[:, None]).reshape(len(voices), N_CLASSES)
@@ -85,8 +84,8 @@ class AsTrained:
     @staticmethod
     def _pair(voices: Voices) -> np.ndarray | None:
         """Probability (N, 6) of gender × band, where the stages say it without cuts."""
-        if "gender-age" in voices.logits:
-            return softmax(voices.logits["gender-age"].astype(float), axis=1)
+        if voices.names("gender-age"):
+            return voices.cells("gender-age").reshape(len(voices), -1)
         bands = voices.bands()
         return None if bands is None else (voices.gender()[:, :, None] * bands).reshape(len(voices), -1)
 

@@ -21,7 +21,7 @@ from base.errors import FacecadeError, unknown_name
 from base.machine import Machine
 from base.progress import note
 from base.seeding import derive
-from recipe import StageRecipe, override, parse, read_toml
+from recipe import StageRecipe, kind_of, override, parse, read_toml
 from run import Run, begin_run
 
 
@@ -102,7 +102,7 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
 
 def measure_of(stage: str) -> str:
     """The score that a stage's settings are searched for."""
-    return {"joint": "age mae"}.get(stage, "mae" if stage.startswith("age-") else "accuracy")
+    return {"joint": "age mae"}.get(kind_of(stage), "mae" if stage.startswith("age-") else "accuracy")
 
 
 def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, machine: Machine) -> float:

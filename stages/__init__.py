@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from base.errors import FacecadeError, unknown_name
+from recipe import kind_of
 from stages import classifiers
 from stages.age import AgeRegressor
 from stages.joint import Aided, Joint
@@ -27,15 +28,19 @@ def make_stage(name: str, loss: str, auxiliary: float = 0.0) -> Stage:
     """A stage of the registry.
 
     Args:
+        name: a kind, as `joint`; with a number, as `joint-2`, another model of the same kind.
         loss: as a recipe writes it.
         auxiliary: share of the other tasks' losses that it learns beside its own.
 
     Raises:
         FacecadeError: an unknown stage or loss, naming the nearest.
     """
-    if name not in STAGES:
+    kind = kind_of(name)
+    if kind not in STAGES:
         raise unknown_name("stage", name, [*STAGES, "all"])
-    stage = STAGES[name](loss)
-    if auxiliary and stage.name not in ("mask", "gender", "age-male", "age-female"):
-        raise FacecadeError(f"stages.{name}.auxiliary: {name} learns every task already", "leave the key out")
-    return Aided(stage, auxiliary) if auxiliary else stage
+    stage = STAGES[kind](loss)
+    if auxiliary and kind not in ("mask", "gender", "age-male", "age-female"):
+        raise FacecadeError(f"stages.{name}.auxiliary: {kind} learns every task already", "leave the key out")
+    made = Aided(stage, auxiliary) if auxiliary else stage
+    made.name = name
+    return made

@@ -22,7 +22,7 @@ class AgeRegressor(Stage):
     def __init__(self, name: str, gender: str | None, loss: str) -> None:
         self.name, self.gender, self.loss = name, gender, loss
         self.head = age_loss(loss).head
-        self.width = self.head.width
+        self.outputs = tuple(f"age {type(self.head).__name__} {place}" for place in range(self.head.width))
         odds = tuple(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)
         self.columns = ("years", *odds) if self.head.knows_odds else ("years",)
 

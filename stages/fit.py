@@ -33,13 +33,15 @@ NO_FOLD = -1
 class Fit:
     """One fold's fit, asked for: what to learn from, with what, and where it is kept.
 
-    weights: where training starts, as `training.backbone.load_weights` takes it.
+    weights: where training starts, and head_rows: which of its outputs each of the head's takes over, as
+    `training.backbone.load_weights` takes them.
     """
 
     stage: Stage
     fold: int
     recipe: StageRecipe
     weights: str
+    head_rows: Sequence[int]
     transforms: Sequence[Mapping[str, Any]]
     cap: float | None
     seed: int
@@ -124,7 +126,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     if not len(lessons.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
-    load_weights(backbone, recipe.backbone, wanted.weights)
+    load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
     title = f"{stage.name} fold {wanted.fold}"
     loss = stage.criterion(wanted.cap, lessons.target[lessons.rows])
     kept = fit(

@@ -51,7 +51,7 @@ class ManyTasks(Stage):
     def __init__(self, name: str, parts: Sequence[Part]) -> None:
         self.name, self.parts = name, tuple(parts)
         self.widths = [part.stage.width for part in self.parts]
-        self.width = sum(self.widths)
+        self.outputs = tuple(output for part in self.parts for output in part.stage.outputs)
         self.learns_years = any(part.stage.learns_years for part in self.parts)
 
     def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:

@@ -31,14 +31,20 @@ class Stage(ABC):
     The table is a sample table (`faces.table`) of N rows. A stage knows nothing of backbones,
     folds or files.
 
-    name: the stage's. width: of the model's head. columns: names of the C logits that it answers.
+    name: the stage's. outputs: what each output of the model's head stands for; a stage that starts from another
+    takes over the outputs of the same name. columns: names of the C logits that it answers.
     """
 
     name: str
-    width: int
+    outputs: tuple[str, ...]
     columns: tuple[str, ...]
     learns_years = False
     """Whether an age in years is among its targets."""
+
+    @property
+    def width(self) -> int:
+        """Outputs of the model's head."""
+        return len(self.outputs)
 
     @abstractmethod
     def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
@@ -80,7 +86,8 @@ class Classifier(Stage):
         self, name: str, values: Sequence[str], label: Callable[[pd.DataFrame], np.ndarray], loss: str
     ) -> None:
         class_loss(loss, torch.ones(len(values)))  # a wrong name fails here, not after an hour
-        self.name, self.columns, self.width = name, tuple(values), len(values)
+        self.name, self.columns = name, tuple(values)
+        self.outputs = tuple(f"{name} {value}" for value in values)
         self.label, self.loss = label, loss
 
     def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:

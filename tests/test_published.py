@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import succeed
+from conftest import call, succeed
 
 from faces.table import read_source
 from recipe import parse, read_toml
@@ -38,3 +38,50 @@ def test_a_published_recipe_runs(path: Path, few: Path, drawn: Path, tmp_path: P
     succeed("infer", drawn / "eval", *run, "--output", tmp_path)
     answers = pd.read_csv(tmp_path / "submission.csv")
     assert len(answers) == 84 and answers["ans"].between(0, 17).all()
+
+
+TWICE = """
+folds = 3
+[face]
+detector = "centre"
+size = [32, 32]
+fallback = 1.0
+[defaults]
+backbone = "test_efficientnet"
+size = [32, 32]
+epochs = 1
+per_person = 2
+views = ["plain"]
+[stages.flat]
+[stages.flat-2]
+backbone = "test_resnet"
+[stages.joint]
+loss = "dldl"
+[stages.joint-2]
+loss = "dldl"
+[combiner]
+anchors = 50
+rounds = 2
+components = 4
+"""
+
+
+def test_several_models_of_a_kind_vote(drawn: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "twice.toml"
+    recipe.write_text(TWICE)
+    where = ["--artifacts", tmp_path / "a"]
+    succeed("fit-stage", "all", "--data", drawn / "train", "--recipe", recipe, *where, "--jobs", 1)
+    weights = [
+        (tmp_path / f"a/stages/{stage}/fold0/weights.safetensors").read_bytes() for stage in ("joint", "joint-2")
+    ]
+    assert weights[0] != weights[1], "each has a seed of its own"
+    succeed("fit-meta", *where)
+    succeed("infer", drawn / "eval", *where, "--output", tmp_path / "o")
+    assert len(pd.read_csv(tmp_path / "o/submission.csv")) == len(pd.read_csv(drawn / "eval/info.csv"))
+
+
+def test_models_of_a_kind_that_answer_different_things_are_refused(drawn: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "twice.toml"
+    recipe.write_text(TWICE.replace('[stages.joint-2]\nloss = "dldl"', '[stages.joint-2]\nloss = "l1"'))
+    result = call("fit-stage", "all", "--data", drawn / "train", "--recipe", recipe, "--artifacts", tmp_path / "a")
+    assert result.exit_code == 1 and "joint-2 answers something else" in result.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,13 @@ def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
 
 
-def load_weights(backbone: Backbone, name: str, weights: str) -> None:
+def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequence[int] = ()) -> None:
     """Start `backbone` from `none`, `hub`, `package`, or the path of a weights file, timm's or a fitted stage's.
 
     A head of another width keeps its fresh initialisation; any other mismatch is an error.
+
+    Args:
+        head_rows: for each output of the head, the output of the weights' head that it takes over; -1 for none.
 
     Raises:
         FacecadeError: weights that are not to be had, with the ways out.
@@ -122,6 +125,11 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
             "give weights of this very model, or --weights none",
         )
     fitting = {key: value for key, value in found.items() if key in own and value.shape == own[key].shape}
+    if head_rows:
+        there = [place for place, row in enumerate(head_rows) if row >= 0]
+        for key in head:
+            fitting[key] = own[key].clone()
+            fitting[key][there] = found[key][[head_rows[place] for place in there]].to(own[key])
     backbone.model.load_state_dict(fitting, strict=False)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from base.errors import FacecadeError
+from pipeline import wanted_fit
+from run import open_run
 from stages import make_stage
 from training.losses import age_loss, class_loss
 
@@ -102,3 +106,13 @@ def test_flat_stages_name_the_competitions_classes() -> None:
     np.testing.assert_array_equal(pair.target(TABLE), [0, np.nan, np.nan, 5])
     assert flat.weight(TABLE, 0.0).tolist() == [1, 0, 0, 1]
     assert flat.columns[11] == "incorrect female >=60" and pair.columns[5] == "female >=60"
+
+
+def test_a_stage_takes_over_what_the_joint_head_knows_of_its_tasks(fitted: Path) -> None:
+    run = open_run(fitted)
+    names = make_stage("joint", run.recipe.stages["joint"].loss).outputs
+    assert [names[row] for row in wanted_fit(run, "gender", 0).head_rows] == ["gender male", "gender female"]
+    assert not wanted_fit(run, "joint", 0).head_rows
+    joint, aided = make_stage("joint", "dldl"), make_stage("age-male", "dldl", 0.2)
+    assert sorted(aided.outputs) == sorted(joint.outputs) and aided.outputs[0] == "age Distribution 0"
+    assert not set(make_stage("age-male", "corn").outputs) & set(joint.outputs), "another head means another thing"

@@ -53,6 +53,17 @@ def test_a_file_of_another_head_keeps_the_fresh_head(tmp_path: Path) -> None:
     assert torch.equal(own.model.conv_stem.weight, source.model.conv_stem.weight)
 
 
+def test_outputs_are_taken_over_from_another_head(tmp_path: Path) -> None:
+    source, own, fresh = tiny(5), tiny(3), tiny(3)
+    own.load_state_dict(fresh.state_dict())
+    save_file(source.model.state_dict(), tmp_path / "w.safetensors")
+    load_weights(own, "test_efficientnet", str(tmp_path / "w.safetensors"), [4, -1, 2])
+    images = photographs()
+    answers, first = own(images)[1], source(images)[1]
+    assert torch.allclose(answers[:, [0, 2]], first[:, [4, 2]], atol=1e-6)
+    assert torch.equal(own.model.get_classifier().weight[1], fresh.model.get_classifier().weight[1])
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     other = Backbone("test_resnet", 3, SIZE)
     save_file(other.model.state_dict(), tmp_path / "w.safetensors")
