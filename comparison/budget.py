@@ -98,7 +98,7 @@ def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
     """A stage with the budget's size, and with its backbone and rate where that replaces the stage's."""
     update: dict[str, Any] = {"size": _sized(stage.size, budget.pixels)}
     backbone = next((new for old, new in budget.backbones.items() if fnmatch.fnmatchcase(stage.backbone, old)), None)
-    if backbone:
+    if backbone and backbone != stage.backbone:
         update |= {"backbone": backbone, "backbone_args": {}, "lr": budget.lr}
         update |= {} if stage.start else {"weights": budget.weights}
     return stage.model_copy(update=update)
