@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from combiner.decision import decide, fit_weights
 from combiner.features import Voices, features, lacking
 from combiner.fit import WAYS, best_way, compare, finish, load, save, ways_for
+from combiner.nested import cross_decide
 from combiner.rules import AsTrained, HardCascade, Logistic, SoftVote
 from faces.labels import decode, encode
 from recipe import Combiner
@@ -186,3 +188,15 @@ def test_features_are_named_and_know_both_regressors() -> None:
     assert column["age-female.above_lower"] == pytest.approx(years[:, 1] - 31, abs=1e-4)
     assert column["age.weighted"] == pytest.approx((years * gender).sum(1), abs=1e-3)
     assert "mask.embedding2" in names
+
+
+def test_weights_are_chosen_by_answers_they_did_not_see() -> None:
+    """On noise, weights score on the rows they were learned from, and not on others."""
+    rng = np.random.default_rng(0)
+    label, fold = rng.integers(0, 18, 1200), np.arange(1200) % 4
+    probability = rng.dirichlet(np.ones(18), 1200)
+    own = decide(probability, fit_weights(probability, label))
+    unseen = cross_decide(probability, label, fold)
+    plain = probability.argmax(1)
+    scores = [float(macro_f1(confusion(label, answer))) for answer in (own, unseen, plain)]
+    assert scores[0] > scores[2] + 0.005 and scores[0] > scores[1] + 0.005 and (unseen >= 0).all()
