@@ -103,11 +103,15 @@ class Voices:
 
     def years(self) -> np.ndarray | None:
         """Predicted age (N, 2) of a man and of a woman, in years; None where no stage knows years."""
-        own = [self.of(stage) for stage in AGE_STAGES]
-        if all(values is not None for values in own):
-            return np.column_stack([values[:, 0] for values in own if values is not None])
-        further = self._further_years()
-        return further[0] if further else None
+        own, further = self._own_years(), self._further_years()
+        if own is not None:
+            return own
+        return np.mean(further, axis=0) if further else None
+
+    def _own_years(self) -> np.ndarray | None:
+        """Years (N, 2) by the age stages, each for its gender; None where one is missing."""
+        male, female = (self.of(stage) for stage in AGE_STAGES)
+        return None if male is None or female is None else np.column_stack([male[:, 0], female[:, 0]])
 
     def _further_years(self) -> list[np.ndarray]:
         """Years (N, 2) by stages that answer for both genders at once."""
@@ -133,8 +137,7 @@ class Voices:
 
     def ages(self) -> np.ndarray:
         """Age estimate (N, 2) for a man and for a woman: the mean of all voices on it; NaN where there is none."""
-        own = [self.years()] if all(self.names(stage) for stage in AGE_STAGES) else []
-        estimates = [values for values in [*own, *self._further_years()] if values is not None]
+        estimates = [values for values in [self._own_years(), *self._further_years()] if values is not None]
         return np.mean(estimates, axis=0) if estimates else np.full((len(self), 2), np.nan)
 
     def age(self) -> np.ndarray:

@@ -44,7 +44,7 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
     A recipe that fails is named, and the others are compared. What is fitted already is kept.
 
     Returns:
-        `entries`, a row for each recipe and way of combining (`as published` and `kept`), best first; `failed`.
+        `entries`, a row for each recipe and way of combining (`as published` and `combined`), best first; `failed`.
     """
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}

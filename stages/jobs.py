@@ -93,15 +93,18 @@ def _fit_side_by_side(
     waiting = list(fits)
     running: dict[Future[Outcome], Fit] = {}
     pool = ProcessPoolExecutor(jobs, context, _begin_worker, (messages, material, machine, resume))
-    cost = {fit.key: round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1 for fit in fits}
-    with _workers_killed_on_error(), pool, Bar("all", sum(cost.values()), "gigaflops") as bar:
+    stages = {fit.stage.name: fit for fit in fits}  # the folds of a stage cost the same, and counting builds its model
+    cost = {
+        name: round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1 for name, fit in stages.items()
+    }
+    with _workers_killed_on_error(), pool, Bar("all", sum(cost[fit.stage.name] for fit in fits), "gigaflops") as bar:
         while waiting or running:
             unsettled = {fit.key for fit in [*waiting, *running.values()]}
             for fit in [fit for fit in waiting if fit.start_key not in unsettled]:
                 waiting.remove(fit)
                 if skipped := _skipped(fit, outcomes):
                     settle(fit, skipped)
-                    bar.advance(cost[fit.key], f"{len(outcomes)} of {len(fits)} fits")
+                    bar.advance(cost[fit.stage.name], f"{len(outcomes)} of {len(fits)} fits")
                 else:
                     running[pool.submit(_work, fit)] = fit
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -110,7 +113,7 @@ def _fit_side_by_side(
             for future in finished:
                 fit = running.pop(future)
                 settle(fit, _outcome(future))
-                bar.advance(cost[fit.key], f"{len(outcomes)} of {len(fits)} fits")
+                bar.advance(cost[fit.stage.name], f"{len(outcomes)} of {len(fits)} fits")
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:

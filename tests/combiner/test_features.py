@@ -32,6 +32,7 @@ def test_models_of_one_kind_are_averaged_where_a_rule_asks_for_one_answer(rng: n
     mean = np.mean([both.logits["joint"], both.logits["joint-2"]], axis=0)
     np.testing.assert_allclose(both.mask(), softmax(mean[:, :3], axis=1), rtol=1e-5)
     np.testing.assert_allclose(both.gender(), softmax(mean[:, 3:5], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(both.years(), np.column_stack([mean[:, 5], mean[:, 5]]), rtol=1e-5)
     np.testing.assert_allclose(both.ages(), np.column_stack([mean[:, 5], mean[:, 5]]), rtol=1e-5)
     assert both.about("gender").shape == (60, 4), "a vote that is fitted hears each of them"
     _, names = features(both, None)
