@@ -345,8 +345,9 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
       python cli.py evaluate output/submission.csv eval/eval_labels.csv
     """
     from report.evaluate import evaluate as score
+    from report.evaluate import match
 
-    result = score(predictions, labels, output)
+    result = score(match(predictions, labels), output)
     click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
 
 

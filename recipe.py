@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from base.errors import FacecadeError, unknown_name
 
@@ -203,8 +204,7 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(tables)
     except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors()]
-        raise FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines)) from None
+        raise problems(source, [explain(problem, _section(problem["loc"])) for problem in error.errors()]) from None
     lines = [
         f"stages.{name}.augment: no list '{stage.augment}' in [augment]"
         for name, stage in recipe.stages.items()
@@ -219,7 +219,7 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         elif _architecture(stage) != _architecture(recipe.stages[stage.start]):
             lines.append(f"stages.{name}.weights: '{stage.start}' has another backbone")
     if lines:
-        raise FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines))
+        raise problems(source, lines)
     return recipe
 
 
@@ -227,17 +227,23 @@ def _architecture(stage: StageRecipe) -> tuple[str, dict[str, Any]]:
     return stage.backbone, stage.backbone_args
 
 
-def _explain(problem: Mapping[str, Any]) -> str:
-    """One validation problem in words, with the nearest key for an unknown one."""
+def problems(source: str, lines: Sequence[str]) -> FacecadeError:
+    """Everything wrong with a file, in one error."""
+    return FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines))
+
+
+def explain(problem: ErrorDetails, section: type[Section] | None) -> str:
+    """One validation problem in words, with the nearest of the section's keys for an unknown one."""
     where = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        section = _section(where[:-1])
         hint = unknown_name("key", where[-1], section.model_fields).hint if section else ""
         return f"{'.'.join(where)}: no such key; {hint}"
     return f"{'.'.join(where)}: {problem['msg'].lower()}, not {problem.get('input')!r}"
 
 
-def _section(path: Sequence[str]) -> type[Section] | None:
+def _section(where: Sequence[str | int]) -> type[Section] | None:
+    """The section of a recipe that a key stands in."""
+    path = [str(part) for part in where[:-1]]
     if not path:
         return Recipe
     sections: dict[str, type[Section]] = {"face": Face, "stages": StageRecipe, "combiner": Combiner}

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from base.errors import FacecadeError
-from recipe import Recipe, Section, StageRecipe, read_toml
+from recipe import Recipe, Section, StageRecipe, explain, problems, read_toml
 from stages import make_stage
 from stages.cost import TRAINING, forward_flops, shown_in_epoch, training_flops
 from stages.stage import Stage
@@ -39,8 +38,7 @@ def read_budget(path: Path) -> Budget:
     try:
         return Budget.model_validate(read_toml(path))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors()]
-        raise FacecadeError(f"{path} has {len(lines)} problem(s):\n  " + "\n  ".join(lines)) from None
+        raise problems(str(path), [explain(problem, Budget) for problem in error.errors()]) from None
 
 
 @dataclass(frozen=True)

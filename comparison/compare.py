@@ -137,8 +137,8 @@ def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[s
     scores = {}
     for kind, place in places.items():
         answered = pipeline.answer(run, heard, place, simplest=kind == "as published")
-        submission = Path(answered["submission"])
-        scores[kind] = evaluate(submission, labels, place)["score"], match(submission, labels)
+        both = match(Path(answered["submission"]), labels)
+        scores[kind] = evaluate(both, place)["score"], both
     return scores
 
 

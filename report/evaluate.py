@@ -66,13 +66,12 @@ def match(predictions: Path, labels: Path) -> Scored:
     return Scored(label, answer, person, age, years)
 
 
-def evaluate(predictions: Path, labels: Path, output: Path) -> dict[str, Any]:
-    """Score answers against labels, with intervals over people where the labels name them; raises what `match` raises.
+def evaluate(both: Scored, output: Path) -> dict[str, Any]:
+    """Score answers against labels, with intervals over people where the labels name them.
 
     Returns:
         What `output/evaluation.json` holds.
     """
-    both = match(predictions, labels)
     result = {
         "photographs": len(both.label),
         "people": len(np.unique(both.person)),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
+from base.errors import FacecadeError
 from comparison.budget import Budget, read_budget, scale
 from recipe import parse, read_toml
 from report.leaderboard import page
@@ -123,6 +124,13 @@ def test_a_budget_gives_every_recipe_the_same(path: Path) -> None:
             assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package" and stage.lr == budget.lr
         assert any(change.startswith(f"{name}: {old.backbone} → ") for change in scaled.changes)
     assert {name: after.augment[name] for name in before.augment} == before.augment
+
+
+def test_an_unknown_key_of_a_budget_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text("terraflops = 2\npixels = 3\n")
+    with pytest.raises(FacecadeError, match=r"2 problem(?s:.)*did you mean teraflops") as error:
+        read_budget(tmp_path / "small.toml")
+    assert "pixels: input should be greater than or equal to 256, not 3" in str(error.value)
 
 
 def test_a_budget_never_enlarges_and_keeps_schedules_in_proportion() -> None:
