@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from conftest import succeed
 
-from report.results import interval, render, summary
+from base.artifact import write_arrays
+from faces.labels import encode
+from report.results import interval, render, summary, swapped
 
 STEPS = [
     {"step": "fit-stage mask", "command": "python cli.py fit-stage mask", "seconds": 90.0, "peak_mib": 900, "commit": "abc", "machine": "a machine"},
@@ -30,3 +34,18 @@ def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: 
     assert "Fitting (stages and combiner): **1.5 min**; all steps: **2.0 min**" in page
     said = summary(fitted, tmp_path, STEPS)
     assert interval(scored["macro-F1"], 3) in said and "168 photographs of 24" in said
+
+
+def test_people_whose_files_were_swapped_are_counted_apart(tmp_path: Path) -> None:
+    """Ten people, four photographs each; one pair answered crosswise, one photograph alone wrong."""
+    mask = np.tile([0, 0, 1, 2], 10)
+    said = mask.copy()
+    said[[2, 3]] = said[[3, 2]]
+    said[6] = 2
+    person = pd.Series(np.repeat([f"p{number}" for number in range(10)], 4), name="person")
+    person.to_csv(tmp_path / "table.csv", index=False)
+    write_arrays(tmp_path / "combiner/nested.npz", {"label": encode(mask, 0, 0), "answer": encode(said, 0, 0)})
+    text = " ".join(swapped(tmp_path))
+    assert "Of 1 people both" in text and f"accuracy is {35 / 36:.4f} [" in text
+    write_arrays(tmp_path / "combiner/nested.npz", {"label": encode(mask, 0, 0), "answer": encode(mask, 0, 0)})
+    assert swapped(tmp_path) == []
