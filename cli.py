@@ -117,7 +117,7 @@ def main(debug: bool) -> None:
 @JSON
 @WORKERS
 def check(data: Path, as_json: bool, workers: int) -> None:
-    """Say what is in DATA: counts by class and person, and every bad row or file with its reason.
+    """Count what DATA holds; name every bad row and file, and why.
 
     DATA is a folder with train.csv or info.csv and images/, a manifest CSV, a folder of photographs
     or one photograph. Exits with 1 where anything is bad.
@@ -180,7 +180,9 @@ def fit_stage(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Train STAGE (mask, gender, age-male, age-female, joint, or all), fold by fold.
+    """Train stages, fold by fold.
+
+    STAGE is mask, gender, age-male, age-female, joint, flat or gender-age, as the recipe has them, or all.
 
     The first call names the data and draws the folds; later calls use the same.
 
@@ -249,7 +251,9 @@ def fit_stage(
 def fit_meta(
     settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, artifacts: Path, as_json: bool
 ) -> None:
-    """Stack the fitted stages into 18 labels; print every way of combining, nested-scored.
+    """Stack the fitted stages into 18 labels.
+
+    Prints every way of combining them, nested-scored, and keeps the best.
 
     \b
     Example:
@@ -276,8 +280,9 @@ def fit_meta(
 @WORKERS
 @JSON
 def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, as_json: bool) -> None:
-    """Label DATA: a folder with info.csv and images/, a folder of photographs, or one photograph.
+    """Label a data folder, a folder of photographs, or one file.
 
+    DATA is a folder with info.csv and images/, a folder of photographs, a manifest CSV, or a photograph.
     Writes submission.csv (ImageID,ans) and predictions.csv (answers, ages, probabilities, flags).
 
     \b
@@ -292,7 +297,13 @@ def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, 
         click.echo(json.dumps(summary, indent=2))
         return
     flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
-    click.echo(f"{summary['photographs']} photographs in {summary['seconds']:.0f} s; flagged: {flags}")
+    if said := summary.get("answer"):
+        years = "" if said["age"] is None else f", {said['age']:.0f} years"
+        click.echo(
+            f"{said['ImageID']}: {said['mask']}, {said['gender']}, {said['band']}{years}; "
+            f"class {said['ans']}, confidence {said['confidence']:.2f}"
+        )
+    click.echo(f"photographs: {summary['photographs']}; flagged: {flags}; {summary['seconds']:.0f} s")
     click.echo(f"{summary['submission']}\n{summary['predictions']}")
 
 
@@ -310,8 +321,9 @@ def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, 
 @WORKERS
 @JSON
 def pseudo_label(data: Path, confidence: float, artifacts: Path, device: str, workers: int, as_json: bool) -> None:
-    """Label the photographs of DATA for another run to learn from, and say how often such labels are right.
+    """Label photographs for another run to learn from.
 
+    Says how often such labels are right.
     Each fold of the other run gets the labels of models that never saw the people it is scored on; it must have the
     same data, folds and seed.
 
@@ -338,7 +350,9 @@ def pseudo_label(data: Path, confidence: float, artifacts: Path, device: str, wo
 @OUTPUT
 @JSON
 def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> None:
-    """Score PREDICTIONS (submission.csv or predictions.csv) against LABELS (ImageID,ans[,age,person]).
+    """Score predictions against labels, with 95 % intervals.
+
+    PREDICTIONS is a submission.csv or predictions.csv, LABELS a CSV with ImageID,ans and, if known, age and person.
 
     \b
     Example:
@@ -382,8 +396,9 @@ def compare(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Train each RECIPE on the same people and folds, and rank them; called again, it goes on where it was.
+    """Train recipes on the same people and folds, and rank them.
 
+    Called again, it goes on where it was.
     Writes leaderboard.md, leaderboard.csv and leaderboard.json.
 
     \b
@@ -440,8 +455,9 @@ def tune(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Search for the settings of STAGE that score best on held-out training people; called again, it goes on.
+    """Search for the settings of a stage that score best.
 
+    Scores are on held-out training people. Called again, it goes on where it was.
     Writes tuning.json, and the best trial as a recipe, best.toml.
 
     \b
@@ -474,7 +490,7 @@ def tune(
 @ARTIFACTS
 @JSON
 def list_run(artifacts: Path, as_json: bool) -> None:
-    """List the run: stages, folds, their state and scores, and what is stale.
+    """List the run: stages, folds, scores, and what is stale.
 
     \b
     Example:
@@ -497,7 +513,9 @@ def list_run(artifacts: Path, as_json: bool) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 def draw(folder: Path, people: int, seed: int) -> None:
-    """Draw faces with known labels into FOLDER/train and FOLDER/eval, in the competition's layout.
+    """Draw faces with known labels, in the competition's layout.
+
+    They go to FOLDER/train and FOLDER/eval.
 
     \b
     Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -275,6 +276,7 @@ def answer(run: Run, heard: Heard, output: Path, simplest: bool = False) -> dict
     flagged = predictions.loc[predictions["flags"] != "", "flags"].str.split(":").str[0].value_counts()
     return {
         "photographs": count,
+        **({"answer": json.loads(predictions.iloc[0].to_json())} if count == 1 else {}),  # NaN becomes null
         "flags": {str(name): int(number) for name, number in flagged.items()},
         "submission": str(output / "submission.csv"),
         "predictions": str(output / "predictions.csv"),

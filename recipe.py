@@ -182,9 +182,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = sorted(str(p) for p in Path("recipes").glob("**/*.toml"))
-        hint = f"there are: {', '.join(known)}" if known else "give the path of a .toml file"
-        raise FacecadeError(f"no recipe at {path}", hint) from None
+        known = [str(there) for there in Path("recipes").glob("**/*.toml")]
+        hint = unknown_name("recipe", str(path), known).hint if known else "give the path of a .toml file"
+        raise FacecadeError(f"{path} does not exist", hint) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FacecadeError(f"{path} is not TOML: {error}") from None
 
@@ -217,7 +217,9 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         if stage.start not in names[:place]:
             lines.append(f"stages.{name}.weights: no stage '{stage.start}' before it in the recipe")
         elif _architecture(stage) != _architecture(recipe.stages[stage.start]):
-            lines.append(f"stages.{name}.weights: '{stage.start}' has another backbone")
+            lines.append(
+                f"stages.{name}.weights: stage '{stage.start}' has backbone {recipe.stages[stage.start].backbone}, not {stage.backbone}; give both the same, or start from other weights"
+            )
     if lines:
         raise problems(source, lines)
     return recipe

@@ -82,7 +82,8 @@ def test_the_same_seed_gives_the_same_bytes(fitted: Path, answered: Path, drawn:
 def test_answers_do_not_depend_on_what_else_is_asked(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
     table = pd.read_csv(answered / "predictions.csv", keep_default_na=False).set_index("ImageID")
     one = table.index[5]
-    succeed("infer", drawn / "eval/images" / one, "--artifacts", fitted, "--output", tmp_path)
+    said = succeed("infer", drawn / "eval/images" / one, "--artifacts", fitted, "--output", tmp_path)
+    assert f"{one}: {table.loc[one, 'mask']}, {table.loc[one, 'gender']}, {table.loc[one, 'band']}, " in said
     alone = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False).set_index("ImageID")
     assert alone.loc[one].equals(table.loc[one])
 
@@ -201,8 +202,9 @@ def test_what_cannot_be_seen_is_answered_and_flagged(fitted: Path, answered: Pat
 
 def test_all_of_it_unreadable_still_answers(fitted: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
-    succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path)
+    said = json.loads(succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path, "--json"))
     assert len(pd.read_csv(tmp_path / "submission.csv")) == 1
+    assert said["answer"]["age"] is None and said["answer"]["flags"] == "unreadable: empty file"
 
 
 def test_photographs_that_were_trained_on_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
