@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import pipeline
-from base.artifact import read_arrays, read_json, write_json
+from base.artifact import digest, read_arrays, read_json, write_json
 from base.errors import FacecadeError
 from base.machine import Machine
 from base.progress import note
@@ -22,6 +22,9 @@ from recipe import override, parse, read_toml
 from report.evaluate import Scored, evaluate, match
 from report.metrics import as_json, paired_difference, score
 from run import Run, begin_run, open_run
+
+KINDS = ("as published", "combined")
+"""What is scored of a recipe: the answer that its stages give by themselves, and the best that stacking them gives."""
 
 SPEED_PHOTOGRAPHS = 256
 """Photographs that inference is timed on."""
@@ -81,7 +84,7 @@ def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machi
     fits = pipeline.fit_stage(run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True)
     combiner = read_json(folder / "combiner/meta.json") if run.combiner_state() == "fitted" else pipeline.fit_meta(run)
     arrays, person = read_arrays(folder / "combiner/nested.npz"), run.table["person"].to_numpy()
-    evaluated = _evaluated(run, folder, terms, machine) if terms.evaluation else None
+    inferred, evaluated = _inferred(run, folder, terms, machine)
     common = {
         "recipe": path.stem,
         "changes": changes,
@@ -89,11 +92,11 @@ def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machi
         "training_seconds": round(sum(fit["seconds"] for fit in fits), 1),
         "parameters": sum(fit["parameters"] for fit in fits),
         "models": len(fits),
-        "photographs_per_second": _speed(run, machine),
+        "photographs_per_second": inferred["photographs_per_second"],
     }
     simplest = arrays["answers"][list(arrays["ways"]).index(combiner["simplest"])]
     age = run.table["age"].to_numpy()
-    answers = {"as published": (combiner["simplest"], simplest), "combined": (combiner["way"], arrays["answer"])}
+    answers = dict(zip(KINDS, [(combiner["simplest"], simplest), (combiner["way"], arrays["answer"])], strict=True))
     return [
         {
             **common,
@@ -101,8 +104,8 @@ def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machi
             "way": way,
             "nested": as_json(score(arrays["label"], answer, person, age, arrays["years"])),
             "answers": Scored(arrays["label"], answer, person, None, None),
-            "eval": evaluated[kind][0] if evaluated else None,
-            "eval_answers": evaluated[kind][1] if evaluated else None,
+            "eval": evaluate(evaluated[kind], _place(folder, kind))["score"] if evaluated else None,
+            "eval_answers": evaluated.get(kind),
         }
         for kind, (way, answer) in answers.items()
     ]
@@ -128,18 +131,30 @@ def _behind(mine: Scored, best: Scored) -> dict[str, float]:
     return paired_difference(best.label, mine.answer, best.answer, best.person).json()
 
 
-def _evaluated(run: Run, folder: Path, terms: Terms, machine: Machine) -> dict[str, tuple[dict[str, Any], Scored]]:
-    """Scores on people whom nothing was fitted or chosen on, and the answers scored, by both ways."""
-    assert terms.evaluation
-    data, labels = terms.evaluation
-    places = {"as published": folder / "eval/as-published", "combined": folder / "eval/combined"}
-    heard = pipeline.hear(run, data, machine.device, machine.workers)
-    scores = {}
-    for kind, place in places.items():
-        answered = pipeline.answer(run, heard, place, simplest=kind == "as published")
-        both = match(Path(answered["submission"]), labels)
-        scores[kind] = evaluate(both, place)["score"], both
-    return scores
+def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[dict[str, Any], dict[str, Scored]]:
+    """How fast the models infer, and their answers, by both ways, for people whom nothing was fitted or chosen on.
+
+    What an earlier call inferred with the same models is kept: labelling a few thousand photographs takes minutes.
+    """
+    record = folder / "eval/inferred.json"
+    asked = {"fits": run.fits_digest, "combiner": digest(read_json(folder / "combiner/meta.json"))}
+    asked["evaluation"] = str(terms.evaluation[0].resolve()) if terms.evaluation else ""
+    kept = read_json(record) if record.exists() else {}
+    if kept.get("asked") != asked:
+        if terms.evaluation:
+            heard = pipeline.hear(run, terms.evaluation[0], machine.device, machine.workers)
+            for kind in KINDS:
+                pipeline.answer(run, heard, _place(folder, kind), simplest=kind == KINDS[0])
+        kept = {"asked": asked, "photographs_per_second": _speed(run, machine)}
+        write_json(record, kept)
+    if not terms.evaluation:
+        return kept, {}
+    return kept, {kind: match(_place(folder, kind) / "submission.csv", terms.evaluation[1]) for kind in KINDS}
+
+
+def _place(folder: Path, kind: str) -> Path:
+    """Where a recipe's answers of a kind lie."""
+    return folder / "eval" / kind.replace(" ", "-")
 
 
 def _speed(run: Run, machine: Machine) -> float:

@@ -69,10 +69,12 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
         "Commit: abc." in text
         and f"combined is `second` with a nested macro-F1 of {rival['nested']['macro-F1']['value']:.3f}" in text
     )
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("weights.safetensors")}
-    again = call("compare", *two, "--data", drawn / "train", *where)
+    made = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
+    before = {path: path.stat().st_mtime_ns for path in made}
+    again = call("compare", *two, "--data", drawn / "train", *where, *scored, "--json")
     assert again.exit_code == 0 and again.stderr.count("fitted already") == 6
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("weights.safetensors")}
+    assert before == {path: path.stat().st_mtime_ns for path in made} and len(made) == 10
+    assert json.loads(again.stdout)["entries"] == result["entries"]
 
 
 def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn: Path, tmp_path: Path) -> None:
