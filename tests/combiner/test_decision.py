@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from combiner.decision import NO_WEIGHTS, decide, fit_weights
+from combiner.decision import NO_WEIGHTS, STEPS, _confusions, decide, fit_weights
 from report.metrics import confusion, macro_f1
 
 
@@ -30,3 +30,13 @@ def test_weights_raise_macro_f1_on_data_they_did_not_see() -> None:
 def test_where_nothing_is_to_be_gained_weights_stay_at_zero() -> None:
     label = np.arange(3600) % 18
     assert (fit_weights(np.eye(18)[label] * 0.9 + 0.1 / 18, label) == 0).all()
+
+
+def test_every_step_of_a_weight_is_counted_as_it_would_decide() -> None:
+    generator = np.random.default_rng(3)
+    probability, label = generator.dirichlet(np.ones(18), 500), generator.integers(18, size=500)
+    weights = generator.normal(0, 0.3, 6)
+    counts = _confusions(np.log(probability + 1e-12), label, weights, group=2)
+    for step, counted in zip(STEPS, counts, strict=True):
+        weights[2] = step
+        assert (counted == confusion(label, decide(probability, weights))).all()
