@@ -10,7 +10,9 @@ import pytest
 from conftest import TINY, succeed
 
 from cli import main
-from recipe import parse, read_toml
+from recipe import StageRecipe, parse, read_toml
+from training.losses.age import AGE_LOSSES
+from training.losses.classes import CLASS_LOSSES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,6 +48,13 @@ def test_the_readme_lists_every_command_and_recipe() -> None:
     assert {path.name for path in (ROOT / "recipes").glob("*.toml")} == set(
         re.findall(r"`recipes/(\w+\.toml)` \|", README)
     )
+
+
+def test_the_readme_names_the_keys_and_losses_that_there_are() -> None:
+    rows = dict(re.findall(r"^\| (`[a-z_`, ]+`) \| (.*) \|$", README.partition("| key |")[2], re.MULTILINE))
+    keys = {key for cell in rows for key in re.findall(r"`(\w+)`", cell)}
+    assert "backbone" in keys and keys <= set(StageRecipe.model_fields)
+    assert set(re.findall(r"`(\w+)`", rows["`loss`"])) == {*CLASS_LOSSES, *AGE_LOSSES}
 
 
 @pytest.mark.parametrize(
