@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION = "0.1.0"
-Command = TypeVar("Command", bound="Callable[..., Any]")
+Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
-def artifacts_option(default: str, text: str, envvar: str | None = None) -> Callable[[Command], Command]:
+def artifacts_option(default: str, text: str, envvar: str | None = None) -> Callable[[Function], Function]:
     """`--artifacts`: the folder that a command works in."""
     return click.option(
         "--artifacts",
@@ -70,8 +71,22 @@ WORKERS = click.option(
 )
 
 
-class Group(click.Group):
+class ExampleLast:
+    """Help that ends in its example: what follows "Example:" in the docstring comes after the options."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        text, marker, example = inspect.cleandoc(settings.get("help") or "").partition("\b\nExample:")
+        super().__init__(*arguments, **{**settings, "help": text, "epilog": marker + example})
+
+
+class Command(ExampleLast, click.Command):
+    """A command."""
+
+
+class Group(ExampleLast, click.Group):
     """Commands whose errors are for people: what, where, what next; no traceback without --debug."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         from base.errors import FacecadeError
@@ -193,6 +208,7 @@ def fit_stage(
     import pipeline
     from base.errors import FacecadeError, unknown_name
     from base.machine import Machine
+    from base.progress import note
     from recipe import override, parse, read_toml
     from report.tracking import Tracker
     from run import RECIPES, begin_run, change_recipe, open_run
@@ -203,7 +219,7 @@ def fit_stage(
     begun = (artifacts / "run.json").exists()
     if not data and not begun:
         raise FacecadeError(f"{artifacts} holds no run yet", "name the training data: --data DATA")
-    old = None if data else open_run(artifacts)
+    old = open_run(artifacts) if begun and not (data and recipe) else None
     tables = read_toml(recipe) if recipe else old.tables if old else read_toml(RECIPES / "cpu.toml")
     known = parse(tables, str(recipe or "the recipe")).stages
     for stage in stages:
@@ -213,8 +229,10 @@ def fit_stage(
     if weights:
         settings = (*settings, f"weights={json.dumps(weights)}")
     tables = override(tables, settings, chosen)
-    pipeline.check_parts(parse(tables, str(recipe or "the recipe")))
+    pipeline.check_parts(parse(tables, str(recipe or "the recipe")), chosen)
     if data:
+        if old and not recipe:
+            note(f"with the recipe of the run in {artifacts}; name another with --recipe")
         run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run, pseudo=pseudo)
     elif old and tables != old.tables:
         run = change_recipe(old, tables, dry_run)

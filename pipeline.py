@@ -97,18 +97,21 @@ def fit_stage(
     return [read_json(fit.folder / "meta.json") for fit in asked.values()]
 
 
-def check_parts(recipe: Recipe) -> None:
+def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
     """Make everything that a recipe names, so that a wrong name fails before anything is written or trained.
+
+    Args:
+        stages: those to be fitted, whose weights must be there.
 
     Raises:
         FacecadeError: a backbone, loss, augmentation, optimizer or schedule that there is not, or that does not take its
-            arguments.
+            arguments; weights that are not installed.
     """
     import torch
 
     from stages import make_stage
     from training.augment import build
-    from training.backbone import require_model
+    from training.backbone import require_model, require_weights
     from training.optimizers import Schedule, make_optimizer
 
     answers: dict[str, tuple[str, ...]] = {}
@@ -123,6 +126,11 @@ def check_parts(recipe: Recipe) -> None:
         Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
     for transforms in recipe.augment.values():
         build(transforms, recipe.face.size)
+    for name in stages:
+        stage = recipe.stages[name]
+        while stage.start:
+            stage = recipe.stages[stage.start]
+        require_weights(stage.backbone, stage.weights)
 
 
 def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[tuple[str, int]]:
@@ -235,6 +243,9 @@ class Heard:
 def hear(run: Run, data: Path, device: str, workers: int) -> Heard:
     """Ask every stage and fold about the photographs of `data`."""
     source = read_source(data)
+    if source.table.empty:
+        lines = "".join(f"\n  {problem}" for problem in source.problems)
+        raise FacecadeError(f"{data} names no photograph that can be labelled{lines}")
     if source.labelled:
         for problem in source.problems:
             note(f"left out: {problem}")
@@ -365,6 +376,7 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
         run.cap,
         run.recipe.seed,
         run.signature(stage),
+        run.folds_hash,
         run.fold_folder(stage, fold),
     )
 

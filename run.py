@@ -95,10 +95,16 @@ class Run:
             return "fitted" if current else "stale"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
 
-    @cached_property
+    @property
     def fits_digest(self) -> str:
-        """A fingerprint of the fits that a combiner stacks."""
-        return digest([self.signature(stage) for stage in self.recipe.stages])
+        """A fingerprint of what the fits that a combiner stacks have answered; it changes where one is fitted anew."""
+        metas = [
+            self.fold_folder(stage, fold) / "meta.json"
+            for stage in self.recipe.stages
+            for fold in range(self.recipe.folds)
+        ]
+        said = [read_json(meta).get("outputs") if meta.exists() else None for meta in metas]
+        return digest([[self.signature(stage) for stage in self.recipe.stages], said])
 
     def combiner_state(self) -> str:
         """`fitted`, `stale` or `missing`."""
@@ -186,7 +192,7 @@ def open_run(folder: Path) -> Run:
         table = pd.read_csv(folder / "table.csv", dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
     except (OSError, ValueError) as error:
         raise FacecadeError(
-            f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data"
+            f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data and --recipe"
         ) from None
     cache = Path(said["cache"]) if said["cache"] else folder / "cache"
     pseudo = read_pseudo(folder / "learned-from") if said.get("pseudo") else None
@@ -234,16 +240,16 @@ def begin_run(
     checked, cache = parse(tables), cache or folder / "cache"
     further = read_pseudo(pseudo / "pseudo") if pseudo else None
     source = read_source(data)
+    table = source.table
+    if skip_bad:
+        for problem in source.problems:
+            note(f"skipped: {problem}")
+    elif source.layout in ("competition", "manifest"):
+        table = require_sound(source)
     if not source.labelled:
         raise FacecadeError(
             f"{data} holds no labels to learn from", "training needs train.csv with images/, or a manifest CSV"
         )
-    if skip_bad:
-        for problem in source.problems:
-            note(f"skipped: {problem}")
-        table = source.table
-    else:
-        table = require_sound(source)
     if corrections:
         table, said = correct(table, corrections)
         for line in said:

@@ -30,7 +30,8 @@ from report.results import render, summary
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output"), show_default=True)
 @click.option("--again", multiple=True, metavar="STEP", help="Run this step again though it is done, as 'fit-meta'.")
 def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[str, ...]) -> None:
-    """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md."""
+    """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md, or for another recipe than
+    cpu.toml a page of its own."""
     where = ["--artifacts", str(artifacts)]
     first = ["--data", str(data / "train"), "--recipe", str(recipe)]
     plan = [
@@ -54,9 +55,11 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
         write_json(record, done)
     steps = [done[name] for name, _ in plan]
 
-    target = ROOT / "benchmarks/RESULTS.md"
+    own = recipe.stem == "cpu"
+    target = ROOT / ("benchmarks/RESULTS.md" if own else f"benchmarks/RESULTS-{recipe.stem}.md")
     target.write_text(render(artifacts, output, steps, recipe))
-    into_readme("results", summary(artifacts, output, steps))
+    if own:
+        into_readme("results", summary(artifacts, output, steps, recipe))
     click.echo(target)
 
 

@@ -110,6 +110,11 @@ class Logistic:
     def fit(cls, values: np.ndarray, label: np.ndarray, classes: int, strength: float = 1.0) -> Logistic:
         """Classes that do not occur get no probability. strength: inverse of the L2 penalty."""
         scaler = StandardScaler().fit(values)
+        only = np.unique(label)
+        if len(only) == 1:  # nothing to learn: that class, whatever is seen
+            bias = np.full(classes, -30.0)
+            bias[only] = 0.0
+            return cls(scaler.mean_, scaler.scale_, np.zeros((classes, values.shape[1])), bias)
         model = LogisticRegression(C=strength, max_iter=2000, tol=1e-5).fit(scaler.transform(values), label)
         weight, bias = np.zeros((classes, values.shape[1])), np.full(classes, -30.0)
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes

@@ -12,7 +12,7 @@ import pandas as pd
 
 from base.errors import FacecadeError
 from faces.labels import GENDERS, MASKS
-from faces.table import _read_csv
+from faces.sheet import read_sheet
 
 
 def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -29,9 +29,10 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
     table = table.copy()
     said: list[str] = []
     wrong: list[str] = []
-    for number, row in enumerate(_read_csv(sheet, ["id", "field", "value"]).to_dict("records"), start=2):
-        name, field, value = row["id"], row["field"].lower(), row["value"].lower()
-        where = f"{sheet.name} row {number}"
+    for row in read_sheet(sheet, ["id", "field", "value"]):
+        name, field, value = row.cells["id"], row.cells["field"].lower(), row.cells["value"].lower()
+        where = f"{sheet.name} row {row.number}"
+        wrong += [f"{where}: {what}" for what in row.wrong]
         hit = (table["person"] == name) | (table["path"] == name)
         if not hit.any():
             hit = table["id"] == name

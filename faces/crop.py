@@ -41,12 +41,12 @@ def make_detector(face: Face) -> Detector:
     mtcnn = MTCNN(min_face_size=face.min_face, thresholds=list(face.thresholds), keep_all=True, device="cpu").eval()
 
     def detect(photograph: np.ndarray) -> Box | None:
-        if min(photograph.shape[:2]) < face.min_face:
-            return None
         scale = max(1.0, max(photograph.shape[:2]) / 1024)  # a camera's 24 megapixels would cost seconds
         if scale > 1:
             size = (round(photograph.shape[1] / scale), round(photograph.shape[0] / scale))
             photograph = np.asarray(Image.fromarray(photograph).resize(size, Image.Resampling.BILINEAR))
+        if min(photograph.shape[:2]) < face.min_face:  # MTCNN would have no scale to look at
+            return None
         with torch.no_grad():
             boxes, probabilities = mtcnn.detect(photograph)
         if boxes is None or not len(boxes):

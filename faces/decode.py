@@ -56,7 +56,7 @@ def decode(path: Path) -> np.ndarray:
         raise DecodeError(path, f"enormous: over {MAX_PIXELS:,} pixels") from None
     except DecodeError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # each format's reader fails in ways of its own: struct.error, KeyError, zlib.error
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise DecodeError(path, reason) from None
 

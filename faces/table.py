@@ -7,6 +7,7 @@ unknown), `age` (years, NaN where unknown). `fold` is added by `faces.split`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from base.errors import FacecadeError
 from faces.labels import GENDERS, MASKS, band_of, encode
+from faces.sheet import Row, read_sheet
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
@@ -137,25 +139,10 @@ def _plain_rows(paths: list[str]) -> pd.DataFrame:
     return table.assign(person="", mask="", gender="", age=np.nan)[COLUMNS]
 
 
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV as text, blanks as empty strings; raises FacecadeError where columns are missing."""
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, ValueError, UnicodeError) as error:
-        raise FacecadeError(f"{path} cannot be read as CSV: {error}") from None
-    rows.columns = [str(column).strip() for column in rows.columns]
-    missing = [column for column in columns if column not in rows.columns]
-    if missing:
-        raise FacecadeError(
-            f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(map(str, rows.columns))}"
-        )
-    return rows.apply(lambda column: column.str.strip())
-
-
-def _gender_and_age(row: pd.Series) -> tuple[str, float, list[str]]:
+def _gender_and_age(row: Mapping[str, str]) -> tuple[str, float, list[str]]:
     """A row's gender and age, with what is wrong with them."""
     wrong = []
-    gender = str(row["gender"]).lower()
+    gender = row["gender"].lower()
     if gender not in GENDERS:
         wrong.append(f"gender is '{row['gender']}', expected male or female")
     try:
@@ -170,17 +157,17 @@ def _gender_and_age(row: pd.Series) -> tuple[str, float, list[str]]:
 def _read_competition(root: Path) -> Source:
     """`train.csv` (id,gender,race,age,path) with seven files a person below `images/<path>/`."""
     sheet = root / "train.csv"
-    rows = _read_csv(sheet, ["id", "gender", "age", "path"])
     table: list[tuple[str, str, str, str, str, float]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows.to_dict("records"), start=2):  # row 1 is the header
-        where = f"{sheet.name} row {number}"
-        gender, age, wrong = _gender_and_age(pd.Series(row))
-        person = str(row["path"])
+    for line in read_sheet(sheet, ["id", "gender", "age", "path"]):
+        row, where = line.cells, f"{sheet.name} row {line.number}"
+        gender, age, wrong = _gender_and_age(row)
+        wrong = [*line.wrong, *wrong]
+        person = row["path"]
         if person in seen:
             wrong.append(f"path '{person}' stands already in row {seen[person]}")
-        seen.setdefault(person, number)
+        seen.setdefault(person, line.number)
         folder = root / "images" / person
         if not person or ".." in PurePosixPath(person).parts or not folder.is_dir():
             wrong.append(f"no folder images/{person}")
@@ -202,41 +189,47 @@ def _read_competition(root: Path) -> Source:
         missing = [state for state in FILE_MASKS if state not in files]
         if missing:
             problems.append(Problem(where, f"images/{person} lacks {', '.join(missing)}"))
-        table += [
-            (path, str(row["id"]), person, FILE_MASKS[state], gender, age) for state, path in sorted(files.items())
-        ]
+        table += [(path, row["id"], person, FILE_MASKS[state], gender, age) for state, path in sorted(files.items())]
     frame = pd.DataFrame(table, columns=COLUMNS)
     return Source(root, "competition", frame, problems)
 
 
 def _read_info(root: Path) -> Source:
     """`info.csv` (ImageID,ans) with `images/`: one row each, in the file's order, found or not."""
-    rows = _read_csv(root / "info.csv", ["ImageID"])
-    table = _plain_rows([f"images/{name}" for name in rows["ImageID"]])
-    table["id"] = rows["ImageID"]
+    rows = read_sheet(root / "info.csv", ["ImageID"])
+    names = [row.cells["ImageID"] for row in rows]
+    table = _plain_rows([f"images/{name}" for name in names]).assign(id=names)
     problems = []
     first: dict[str, int] = {}
-    for number, name in enumerate(rows["ImageID"], start=2):
-        where = f"info.csv row {number}"
+    for row, name in zip(rows, names, strict=True):
+        where = f"info.csv row {row.number}"
+        problems += [Problem(where, what) for what in row.wrong]
         if not name:
             problems.append(Problem(where, "no ImageID"))
         elif name in first:
             problems.append(Problem(where, f"ImageID '{name}' stands already in row {first[name]}"))
         elif not (root / "images" / name).is_file():
             problems.append(Problem(where, f"no file images/{name}"))
-        first.setdefault(name, number)
+        first.setdefault(name, row.number)
     return Source(root, "evaluation", table, problems)
 
 
 def _read_manifest(sheet: Path) -> Source:
-    """A CSV with `path,person,mask,gender,age`; paths are below the CSV's folder, or absolute."""
-    rows = _read_csv(sheet, ["path", "person", "mask", "gender", "age"])
+    """A CSV with `path,person,mask,gender,age`; paths are below the CSV's folder, or absolute.
+
+    Where no row has a label, they are photographs to be labelled, and all of them are kept.
+    """
+    rows = read_sheet(sheet, ["path", "person", "mask", "gender", "age"])
+    if rows and not any(row.cells[name] for row in rows for name in ("mask", "gender", "age")):
+        return _unlabelled(sheet, rows)
     table: list[tuple[str, str, str, str, str, float]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows.to_dict("records"), start=2):
-        gender, age, wrong = _gender_and_age(pd.Series(row))
-        mask = str(row["mask"]).lower()
+    for line in rows:
+        row = line.cells
+        gender, age, wrong = _gender_and_age(row)
+        wrong = [*line.wrong, *wrong]
+        mask = row["mask"].lower()
         if mask not in MASKS:
             wrong.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
         if not row["person"]:
@@ -245,8 +238,18 @@ def _read_manifest(sheet: Path) -> Source:
             wrong.append(f"no file '{row['path']}'")
         if row["path"] in seen:
             wrong.append(f"path '{row['path']}' stands already in row {seen[row['path']]}")
-        seen.setdefault(row["path"], number)
-        problems += [Problem(f"{sheet.name} row {number}", what) for what in wrong]
+        seen.setdefault(row["path"], line.number)
+        problems += [Problem(f"{sheet.name} row {line.number}", what) for what in wrong]
         if not wrong:
             table.append((row["path"], row["path"], row["person"], mask, gender, age))
     return Source(sheet.parent, "manifest", pd.DataFrame(table, columns=COLUMNS), problems)
+
+
+def _unlabelled(sheet: Path, rows: Sequence[Row]) -> Source:
+    """A manifest without labels: one row each, in the file's order, found or not."""
+    problems = [Problem(f"{sheet.name} row {row.number}", what) for row in rows for what in row.wrong]
+    for row in rows:
+        if not row.cells["path"] or not (sheet.parent / row.cells["path"]).is_file():
+            problems.append(Problem(f"{sheet.name} row {row.number}", f"no file '{row.cells['path']}'"))
+    table = _plain_rows([row.cells["path"] for row in rows]).assign(person=[row.cells["person"] for row in rows])
+    return Source(sheet.parent, "manifest", table, problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from base.artifact import read_json, write_json
 from base.errors import FacecadeError
 from base.progress import note
 from faces.labels import N_CLASSES
+from faces.sheet import read_sheet
 from report.metrics import as_json, class_f1, confusion, score
 
 
@@ -86,47 +88,60 @@ def evaluate(both: Scored, output: Path) -> dict[str, Any]:
 
 def _read_answers(path: Path) -> pd.DataFrame:
     """A submission or predictions CSV, by ImageID."""
-    table = _read_table(path, ["ImageID", "ans"])
-    _require_classes(path, table)
-    return table.set_index("ImageID")
+    return _read_table(path, {"age": None})
 
 
 def _read_labels(path: Path) -> pd.DataFrame:
-    table = _read_table(path, ["ImageID", "ans"])
-    _require_classes(path, table)
+    """A labels CSV, by ImageID."""
+    table = _read_table(path, {"age": "write years", "person": "name one"})
     if len(table) > 1 and (table["ans"] == 0).all():
         raise FacecadeError(
             f"{path} says 0 for every photograph: a form to fill in, not labels", "give the file with the true classes"
         )
-    return table.set_index("ImageID")
-
-
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype={"ImageID": str, "person": str, "flags": str}, keep_default_na=True)
-    except FileNotFoundError:
-        raise FacecadeError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise FacecadeError(f"{path} cannot be read as CSV: {error}") from None
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise FacecadeError(
-            f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(map(str, table.columns))}"
-        )
     return table
 
 
-def _require_classes(path: Path, table: pd.DataFrame) -> None:
-    """Every answer a class, every photograph once; every bad row named."""
-    number = pd.to_numeric(table["ans"], errors="coerce")
-    bad = ~(number.isin(range(N_CLASSES)))
-    lines = [f"row {row + 2}: ans is '{table['ans'][row]}', expected 0 to 17" for row in np.flatnonzero(bad)]
-    lines += [
-        f"row {row + 2}: ImageID '{table['ImageID'][row]}' stands twice"
-        for row in np.flatnonzero(table["ImageID"].duplicated())
-    ]
-    lines += [f"row {row + 2}: no ImageID" for row in np.flatnonzero(table["ImageID"].isna())]
+def _read_table(path: Path, complete: Mapping[str, str | None]) -> pd.DataFrame:
+    """A CSV with `ImageID,ans`, each photograph once and its answer a class; every bad row named.
+
+    Args:
+        complete: further columns that matter, where they are there; with what is wrong with a blank one, if anything is.
+    """
+    rows = read_sheet(path, ["ImageID", "ans"])
+    if not rows:
+        raise FacecadeError(f"{path} has no rows")
+    lines: list[str] = []
+    first: dict[str, int] = {}
+    for row in rows:
+        name, answer = row.cells["ImageID"], row.cells["ans"]
+        wrong = list(row.wrong)
+        if not name:
+            wrong.append("no ImageID")
+        elif name in first:
+            wrong.append(f"ImageID '{name}' stands twice")
+        if _number(answer) not in range(N_CLASSES):
+            wrong.append(f"ans is '{answer}', expected 0 to {N_CLASSES - 1}")
+        for column, what in complete.items():
+            value = row.cells.get(column)
+            if what and value == "":
+                wrong.append(f"{column} is blank; {what}, or leave the column out")
+            elif column == "age" and value and not np.isfinite(_number(value)):
+                wrong.append(f"age is '{value}', expected years")
+        first.setdefault(name, row.number)
+        lines += [f"row {row.number}: {what}" for what in wrong]
     if lines:
         shown = lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])
         raise FacecadeError(f"{path} has {len(lines)} problem(s):\n  " + "\n  ".join(shown))
-    table["ans"] = number.astype(np.int64)
+    table = pd.DataFrame([row.cells for row in rows]).set_index("ImageID")
+    table["ans"] = table["ans"].map(_number).astype(np.int64)
+    if "age" in table:
+        table["age"] = table["age"].map(_number)
+    return table
+
+
+def _number(text: str) -> float:
+    """A cell as a number; NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

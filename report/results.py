@@ -171,7 +171,7 @@ def limits(artifacts: Path) -> str:
     )
 
 
-def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]]) -> str:
+def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:
     """A few lines for a README."""
     combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
     nested, scored = combiner["nested_choice"], evaluation["score"]
@@ -188,7 +188,7 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]]) -> s
     photographs, people = combiner["photographs"], combiner["people"]
     return "\n".join(
         [
-            f"`recipes/cpu.toml` on {photographs:,} photographs of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
+            f"`{recipe}` on {photographs:,} photographs of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
             f"evaluated on {evaluation['photographs']} photographs of {evaluation['people']} other people. 95 % intervals over people.",
             "",
             table(["score", "promised (nested out-of-fold)", "kept (eval)"], rows),

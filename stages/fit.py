@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Fit:
     cap: float | None
     seed: int
     signature: str
+    folds_hash: str
     folder: Path
 
     @property
@@ -162,6 +164,8 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "stage": stage.name,
         "fold": wanted.fold,
         "signature": wanted.signature,
+        "folds_hash": wanted.folds_hash,
+        "outputs": hashlib.blake2b((folder / "outputs.npz").read_bytes(), digest_size=8).hexdigest(),
         "seed": wanted.seed,
         "recipe": recipe.model_dump(),
         "columns": stage.columns,

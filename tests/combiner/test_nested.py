@@ -172,6 +172,12 @@ def test_soft_vote_multiplies_its_parts() -> None:
     assert parts.sum((1, 3)) == pytest.approx(rule.gender.probability(voices.logits["gender"]), abs=1e-9)
 
 
+def test_logistic_of_one_class_says_that_class() -> None:
+    """As where everybody wears the mask alike."""
+    values = np.random.default_rng(0).normal(0, 1, (30, 2))
+    assert (Logistic.fit(values, np.full(30, 2), 3).probability(values)[:, 2] > 0.999).all()
+
+
 def test_logistic_gives_absent_classes_nothing() -> None:
     generator = np.random.default_rng(0)
     values, label = generator.normal(0, 1, (90, 2)), np.arange(90) % 2 * 2

@@ -84,3 +84,9 @@ def test_mtcnn_finds_the_faces_of_real_photographs() -> None:
     large = np.asarray(Image.fromarray(photographs[0]).resize((192 * 6, 256 * 6), Image.Resampling.BICUBIC))
     small_box, large_box = detect(photographs[0]), detect(large)
     assert small_box and large_box and large_box.left / 6 == pytest.approx(small_box.left, abs=8)
+
+
+def test_a_strip_has_no_face_and_does_no_harm() -> None:
+    """Made smaller for MTCNN, it is narrower than the smallest face."""
+    detector = make_detector(Face(detector="mtcnn", min_face=60))
+    assert detector(np.full((4000, 200, 3), 128, np.uint8)) is None

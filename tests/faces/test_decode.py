@@ -115,3 +115,10 @@ def test_enormous_files_are_refused_before_they_are_decoded(tmp_path: Path, monk
     half_and_half().save(tmp_path / "a.png")
     monkeypatch.setattr(module, "MAX_PIXELS", 799)
     assert reason(tmp_path / "a.png").startswith("enormous: 40×20")
+
+
+def test_a_damaged_exif_block_is_named(tmp_path: Path) -> None:
+    half_and_half().save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
+    with pytest.raises(DecodeError, match="damaged") as caught:
+        decode(tmp_path / "a.png")
+    assert str(tmp_path / "a.png") in str(caught.value)

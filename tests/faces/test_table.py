@@ -133,3 +133,25 @@ def test_censored_ages_are_seen_and_real_ones_left_alone() -> None:
     assert age_cap(real) is None
     assert age_cap(np.minimum(real, 60)) == 60
     assert age_cap(np.array([])) is None
+
+
+def test_ragged_and_blank_lines_are_counted_and_named(tmp_path: Path) -> None:
+    photograph(tmp_path / "images/a.jpg")
+    photograph(tmp_path / "images/b.jpg")
+    (tmp_path / "info.csv").write_text("ImageID,ans\na.jpg,0,\n\nb.jpg,0\ngone.jpg\n")
+    source = read_source(tmp_path)
+    assert source.table["id"].tolist() == ["a.jpg", "b.jpg", "gone.jpg"], "every row is answered all the same"
+    assert [str(problem) for problem in source.problems] == [
+        "info.csv row 2: 3 cells, where the head has 2",
+        "info.csv row 5: 1 cells, where the head has 2",
+        "info.csv row 5: no file images/gone.jpg",
+    ]
+
+
+def test_a_manifest_without_labels_keeps_every_row(tmp_path: Path) -> None:
+    photograph(tmp_path / "1.jpg")
+    sheet = tmp_path / "mine.csv"
+    sheet.write_text("path,person,mask,gender,age\ngone.jpg,,,,\n1.jpg,ann,,,\n")
+    source = read_source(sheet)
+    assert source.image_ids == ["gone.jpg", "1.jpg"] and not source.labelled
+    assert [str(problem) for problem in source.problems] == ["mine.csv row 2: no file 'gone.jpg'"]

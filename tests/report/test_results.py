@@ -32,8 +32,12 @@ def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: 
     assert interval(scored["macro-F1"]) in page and interval(combiner["nested_choice"]["accuracy"]) in page
     assert page.count("| fold |") == 1 and page.count("test_efficientnet") == 12
     assert "Fitting (stages and combiner): **1.5 min**; all steps: **2.0 min**" in page
-    said = summary(fitted, tmp_path, STEPS)
-    assert interval(scored["macro-F1"], 3) in said and "168 photographs of 24" in said
+    said = summary(fitted, tmp_path, STEPS, Path("recipes/demo.toml"))
+    assert (
+        interval(scored["macro-F1"], 3) in said
+        and "168 photographs of 24" in said
+        and said.startswith("`recipes/demo.toml`")
+    )
 
 
 def test_people_whose_files_were_swapped_are_counted_apart(tmp_path: Path) -> None:
