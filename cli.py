@@ -209,7 +209,7 @@ def fit_stage(
     from base.errors import FacecadeError, unknown_name
     from base.machine import Machine
     from base.progress import note
-    from recipe import override, parse, read_toml
+    from recipe import override, parse, read_toml, require_folds
     from report.tracking import Tracker
     from run import RECIPES, begin_run, change_recipe, open_run
 
@@ -239,8 +239,7 @@ def fit_stage(
     else:
         run = open_run(artifacts)
     wanted = list(folds) or list(range(run.recipe.folds))
-    if max(wanted) >= run.recipe.folds:
-        raise FacecadeError(f"there is no fold {max(wanted)}", f"this run has folds 0 to {run.recipe.folds - 1}")
+    require_folds(wanted, run.recipe.folds)
     if dry_run:
         keys = pipeline.plan(run, chosen, wanted, resume)
         plan = [{"stage": stage, "fold": fold, "state": run.state(stage, fold)} for stage, fold in keys]
@@ -484,7 +483,7 @@ def tune(
     """
     from base.errors import unknown_name
     from base.machine import Machine
-    from comparison.tune import Search, measure_of, read_space
+    from comparison.tune import Search, read_space
     from comparison.tune import tune as search
     from recipe import override, parse, read_toml
     from run import RECIPES
@@ -495,7 +494,7 @@ def tune(
         raise unknown_name("stage", stage, known.stages)
     asked = Search(
         stage,
-        measure or measure_of(stage),
+        measure,
         read_space(space or RECIPES / "spaces/default.toml"),
         trials,
         folds or (0, 1),

@@ -110,6 +110,7 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
     import torch
 
     from stages import make_stage
+    from stages.stage import Classifier
     from training.augment import build
     from training.backbone import require_model, require_weights
     from training.optimizers import Schedule, make_optimizer
@@ -121,6 +122,11 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
             raise FacecadeError(
                 f"{name} answers something else than the other {kind_of(name)} stage",
                 "give both a loss of the same kind: their answers are averaged",
+            )
+        if stage.vote == "hard" and not isinstance(made, Classifier):
+            raise FacecadeError(
+                f"stages.{name}.vote = 'hard' counts votes for classes, and {name} answers more or other than one class",
+                "vote = 'soft' averages its views",
             )
         require_model(stage.backbone)
         Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
@@ -209,7 +215,8 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
             "answers": np.stack([result.answer for result in results.values()]),
         },
     )
-    for name, place in ((simplest, folder / "simplest"), (best, folder)):
+    unstacked = [(name, folder / place) for name, place in combination.UNSTACKED.items() if name in results]
+    for name, place in [*unstacked, (best, folder)]:
         final = combination.finish(name, results[name], voices, label, recipe.combiner, recipe.seed)
         combination.save(place, final, record)
     if tracker:
@@ -265,9 +272,14 @@ def listen(run: Run, crops: np.ndarray, rows: np.ndarray, device: str, folds: Se
     return ask(fits, _alignments(run), crops, rows, torch_device(device))
 
 
-def answer(run: Run, heard: Heard, output: Path, simplest: bool = False) -> dict[str, Any]:
-    """Write what a run answers for photographs that were heard; by its kept way of combining, or the simplest."""
-    combine, record = combination.load(_combination_folder(run, simplest))
+def answer(run: Run, heard: Heard, output: Path, way: str | None = None) -> dict[str, Any]:
+    """Write what a run answers for photographs that were heard.
+
+    Args:
+        way: one of `combiner.fit.UNSTACKED`, by name; None = the way of combining that is kept.
+    """
+    folder = _combination_folder(run)
+    combine, record = combination.load(folder / combination.UNSTACKED[way] if way else folder)
     count = len(heard.entries)
     probability = np.tile(np.array(record["prior"], float), (count, 1))
     answers = np.full(count, int(np.argmax(record["prior"])))
@@ -401,12 +413,12 @@ def _require_fits(run: Run) -> None:
         raise FacecadeError("not every fold is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
 
 
-def _combination_folder(run: Run, simplest: bool = False) -> Path:
+def _combination_folder(run: Run) -> Path:
     """Where the run's combination is kept; raises FacecadeError where it is missing or stale."""
     state = run.combiner_state()
     if state != "fitted":
         raise FacecadeError(f"the combiner is {state}", run.command("fit-meta"))
-    return run.folder / "combiner" / ("simplest" if simplest else "")
+    return run.folder / "combiner"
 
 
 def _outputs(run: Run) -> dict[str, list[FoldOutput]]:

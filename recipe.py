@@ -210,6 +210,11 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         for name, stage in recipe.stages.items()
         if stage.augment != "none" and stage.augment not in recipe.augment
     ]
+    lines += [
+        f"stages.{name}.swa averages the last epochs, and patience stops before them: give one of the two"
+        for name, stage in recipe.stages.items()
+        if stage.swa and stage.patience
+    ]
     names = list(recipe.stages)
     for place, (name, stage) in enumerate(recipe.stages.items()):
         if stage.start is None:
@@ -250,6 +255,12 @@ def _section(where: Sequence[str | int]) -> type[Section] | None:
         return Recipe
     sections: dict[str, type[Section]] = {"face": Face, "stages": StageRecipe, "combiner": Combiner}
     return sections.get(path[0])
+
+
+def require_folds(wanted: Sequence[int], folds: int) -> None:
+    """Raises FacecadeError for folds that a run of so many has not."""
+    if max(wanted) >= folds:
+        raise FacecadeError(f"there is no fold {max(wanted)}", f"this run has folds 0 to {folds - 1}")
 
 
 def override(tables: Mapping[str, Any], settings: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:

@@ -54,6 +54,9 @@ WAYS = {
 }
 """Everything compared, of what the stages allow. Raw embeddings are here to be measured, and are never chosen."""
 
+UNSTACKED = {"as trained": "as-trained", "hard cascade": "hard-cascade"}
+"""Ways that stack nothing, with the folder where each is kept beside the best: what a comparison sets against it."""
+
 
 def ways_for(voices: Voices) -> dict[str, Way]:
     """The ways that these voices allow: without years there is no cascade, without classes nothing to take as it is."""

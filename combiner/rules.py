@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from combiner.features import AGE_STAGES, Voices, features
 from combiner.thresholds import cut, fit_cuts
-from faces.labels import N_CLASSES, decode, encode
+from faces.labels import GENDERS, N_CLASSES, decode, encode
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,7 +63,10 @@ class HardCascade:
 
 @dataclass(frozen=True)
 class AsTrained:
-    """What the stages say, as it is: the 18 classes, or the product of mask and gender × band. Nothing is learned."""
+    """What the stages say, as it is: the 18 classes, or the product of mask and gender × band. Nothing is learned.
+
+    Where each gender has an age stage of its own, the more likely gender decides which of the two is heard.
+    """
 
     @classmethod
     def knows(cls, voices: Voices) -> bool:
@@ -86,8 +89,12 @@ class AsTrained:
         """Probability (N, 6) of gender × band, where the stages say it without cuts."""
         if voices.names("gender-age"):
             return voices.cells("gender-age").reshape(len(voices), -1)
-        bands = voices.bands()
-        return None if bands is None else (voices.gender()[:, :, None] * bands).reshape(len(voices), -1)
+        bands, gender = voices.bands(), voices.gender()
+        if bands is None:
+            return None
+        if voices.names(AGE_STAGES[0]):
+            gender = np.eye(len(GENDERS))[gender.argmax(1)]
+        return (gender[:, :, None] * bands).reshape(len(voices), -1)
 
     def arrays(self) -> Arrays:
         return {}

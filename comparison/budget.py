@@ -53,7 +53,7 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     """Fit a recipe into a budget.
 
     A recipe's stages keep their shares of its training: what each shows is multiplied by the same number, in epochs
-    and, where those are few, in photographs of a person.
+    and, where those are few, in photographs of a person. The longest stage makes up for how the others were rounded.
 
     Args:
         tables: the recipe as written; recipe: the same, parsed.
@@ -64,12 +64,18 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     stages = {name: _smaller(stage, budget) for name, stage in recipe.stages.items()}
     made = {name: make_stage(name, stage.loss, stage.auxiliary) for name, stage in stages.items()}
     share = (recipe.folds - 1) / recipe.folds  # of the people, in training on a fold
-    total = sum(training_flops(made[name], stage, table) for name, stage in stages.items())
-    factor = budget.teraflops * 1e12 / (total * share)
+    cost = {name: training_flops(made[name], stage, table) * share for name, stage in stages.items()}
+    left, unsettled = budget.teraflops * 1e12, sum(cost.values())
+    lengths = {}
+    for name in sorted(stages, key=lambda name: cost[name]):
+        old = recipe.stages[name]
+        wanted = old.epochs * shown_in_epoch(made[name], old, table) * max(left, 0) / unsettled
+        epochs, per_person = lengths[name] = _lengths(made[name], stages[name], wanted, table)
+        settled = stages[name].model_copy(update={"epochs": epochs, "per_person": per_person})
+        left, unsettled = left - training_flops(made[name], settled, table) * share, unsettled - cost[name]
     written = {}
     for name, old in recipe.stages.items():
-        wanted = old.epochs * shown_in_epoch(made[name], old, table) * factor
-        epochs, per_person = _lengths(made[name], stages[name], wanted, table)
+        epochs, per_person = lengths[name]
         new = stages[name].model_copy(update={"epochs": epochs, "per_person": per_person})
         if "num_epochs" in old.schedule_args or "min_lr" in old.schedule_args:
             new = new.model_copy(update={"schedule_args": _schedule(old, epochs, new.lr)})
@@ -107,9 +113,9 @@ def _lengths(made: Stage, stage: StageRecipe, photographs: float, table: pd.Data
     within a tenth."""
     whole = shown_in_epoch(made, stage, table)
     epochs = max(1, round(photographs / whole))
-    if abs(epochs * whole / photographs - 1) <= 0.1:
+    if abs(epochs * whole - photographs) <= 0.1 * photographs:
         return epochs, stage.per_person
-    epochs = math.ceil(photographs / whole)
+    epochs = max(1, math.ceil(photographs / whole))
     most = stage.per_person or int(table.groupby("person").size().max())
     ways = {count: stage.model_copy(update={"per_person": count}) for count in range(1, most + 1)}
     off = {count: abs(epochs * shown_in_epoch(made, way, table) - photographs) for count, way in ways.items()}

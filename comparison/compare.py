@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,6 @@ from recipe import override, parse, read_toml
 from report.evaluate import Scored, evaluate, match
 from report.metrics import as_json, paired_difference, score
 from run import Run, begin_run, open_run
-
-KINDS = ("as published", "combined")
-"""What is scored of a recipe: the answer that its stages give by themselves, and the best that stacking them gives."""
 
 SPEED_PHOTOGRAPHS = 256
 """Photographs that inference is timed on."""
@@ -47,7 +44,8 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
     A recipe that fails is named, and the others are compared. What is fitted already is kept.
 
     Returns:
-        `entries`, a row for each recipe and way of combining (`as published` and `combined`), best first; `failed`.
+        `entries`, best first: for each recipe what its stages answer by themselves (`as published`), with cuts where
+        they know years (`hard cascade`), and stacked (`combined`); `failed`.
     """
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
@@ -59,9 +57,11 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
         note(f"--- {path.stem}")
         try:
             rows += _rows(path, root / path.stem, source, terms, machine)
-        except FacecadeError as error:
-            failed[path.stem] = f"{error}" + (f"; {error.hint}" if error.hint else "")
-            note(f"{path.stem} failed: {error}")
+        except Exception as error:  # the others are compared all the same
+            said = str(error) if isinstance(error, FacecadeError) else f"{type(error).__name__}: {error}"
+            hint = getattr(error, "hint", "")
+            failed[path.stem] = said + (f"; {hint}" if hint else "")
+            note(f"{path.stem} failed: {said}")
     if len({row["folds_hash"] for row in rows}) > 1:
         raise FacecadeError("the runs are on different folds", f"remove {root} and compare again")
     rows.sort(key=lambda row: -row["nested"]["macro-F1"]["value"])
@@ -94,9 +94,9 @@ def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machi
         "models": len(fits),
         "photographs_per_second": inferred["photographs_per_second"],
     }
-    simplest = arrays["answers"][list(arrays["ways"]).index(combiner["simplest"])]
-    age = run.table["age"].to_numpy()
-    answers = dict(zip(KINDS, [(combiner["simplest"], simplest), (combiner["way"], arrays["answer"])], strict=True))
+    age, ways = run.table["age"].to_numpy(), list(arrays["ways"])
+    answers = {kind: (way, arrays["answers"][ways.index(way)]) for kind, way in _unstacked(combiner).items()}
+    answers["combined"] = combiner["way"], arrays["answer"]
     return [
         {
             **common,
@@ -122,6 +122,7 @@ def _run(path: Path, folder: Path, source: Source, terms: Terms, machine: Machin
         run = open_run(folder)
         if run.tables == scaled.tables and run.root.resolve() == source.root.resolve():
             return run, scaled.changes
+    pipeline.check_parts(parse(scaled.tables), list(recipe.stages))
     run = begin_run(folder, terms.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
     return run, scaled.changes
 
@@ -131,25 +132,34 @@ def _behind(mine: Scored, best: Scored) -> dict[str, float]:
     return paired_difference(best.label, mine.answer, best.answer, best.person).json()
 
 
+def _unstacked(combiner: Mapping[str, Any]) -> dict[str, str]:
+    """Kind of answer → way, of those that stack nothing."""
+    kinds = {"as published": combiner["simplest"]}
+    if "hard cascade" in combiner["nested"] and combiner["simplest"] != "hard cascade":
+        kinds["hard cascade"] = "hard cascade"
+    return kinds
+
+
 def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[dict[str, Any], dict[str, Scored]]:
-    """How fast the models infer, and their answers, by both ways, for people whom nothing was fitted or chosen on.
+    """How fast the models infer, and their answers of each kind for people whom nothing was fitted or chosen on.
 
     What an earlier call inferred with the same models is kept: labelling a few thousand photographs takes minutes.
     """
-    record = folder / "eval/inferred.json"
-    asked = {"fits": run.fits_digest, "combiner": digest(read_json(folder / "combiner/meta.json"))}
+    record, combiner = folder / "eval/inferred.json", read_json(folder / "combiner/meta.json")
+    asked = {"fits": run.fits_digest, "combiner": digest(combiner)}
     asked["evaluation"] = str(terms.evaluation[0].resolve()) if terms.evaluation else ""
     kept = read_json(record) if record.exists() else {}
+    kinds: dict[str, str | None] = {**_unstacked(combiner), "combined": None}
     if kept.get("asked") != asked:
         if terms.evaluation:
             heard = pipeline.hear(run, terms.evaluation[0], machine.device, machine.workers)
-            for kind in KINDS:
-                pipeline.answer(run, heard, _place(folder, kind), simplest=kind == KINDS[0])
+            for kind, way in kinds.items():
+                pipeline.answer(run, heard, _place(folder, kind), way)
         kept = {"asked": asked, "photographs_per_second": _speed(run, machine)}
         write_json(record, kept)
     if not terms.evaluation:
         return kept, {}
-    return kept, {kind: match(_place(folder, kind) / "submission.csv", terms.evaluation[1]) for kind in KINDS}
+    return kept, {kind: match(_place(folder, kind) / "submission.csv", terms.evaluation[1]) for kind in kinds}
 
 
 def _place(folder: Path, kind: str) -> Path:

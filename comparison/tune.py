@@ -16,22 +16,24 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import pipeline
-from base.artifact import write_json, write_text
+from base.artifact import digest, write_json, write_text
 from base.errors import FacecadeError, unknown_name
 from base.machine import Machine
 from base.progress import note
 from base.seeding import derive
-from recipe import StageRecipe, kind_of, override, parse, read_toml
+from recipe import StageRecipe, override, parse, read_toml, require_folds
 from run import Run, begin_run
+from stages import make_stage
 
 
 @dataclass(frozen=True)
 class Search:
     """What is searched. space: key of the stage's recipe → `{low, high, log}` or `{choices}`. folds: which are fitted
-    for a trial, one after another, so that a hopeless one ends early. measure: which of the stage's scores."""
+    for a trial, one after another, so that a hopeless one ends early. measure: which of the stage's scores; None = its
+    last."""
 
     stage: str
-    measure: str
+    measure: str | None
     space: Mapping[str, Mapping[str, Any]]
     trials: int
     folds: Sequence[int]
@@ -51,6 +53,12 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
             raise FacecadeError(
                 f"{path}: {key} has no range", "write { low = …, high = …, log = true } or { choices = […] }"
             )
+        if "choices" in choice:
+            continue
+        low, high, log = choice["low"], choice["high"], choice.get("log", False)
+        if not all(isinstance(end, int | float) for end in (low, high)) or low > high or (log and low <= 0):
+            what = "from above 0 to more" if log else "from less to more"
+            raise FacecadeError(f"{path}: {key} goes from {low} to {high}", f"write numbers, {what}")
     return space
 
 
@@ -61,7 +69,18 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
         `best` (score, settings, trial), `importance` of each key, `trials`; also kept in `tuning.json`, beside the
         best trial as a recipe, `best.toml`. The best score was chosen on the people it is measured on: it is a
         little too good, and no promise.
+
+    Raises:
+        FacecadeError: a measure or fold that the stage or recipe has not; no trial that came to its end.
     """
+    recipe = parse(tables)
+    settings = recipe.stages[search.stage]
+    measures = make_stage(search.stage, settings.loss, settings.auxiliary).measures
+    measure = search.measure or measures[-1]
+    if measure not in measures:
+        raise unknown_name(f"measure of {search.stage}", measure, measures)
+    require_folds(search.folds, recipe.folds)
+    pipeline.check_parts(recipe, [search.stage])
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a trial that fails it would print the traceback
     first = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
     starts = _starts(first, search.stage)
@@ -69,22 +88,26 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
         pipeline.fit_stage(first, starts, search.folds, machine, resume=True)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(root / "study.log"))),
-        study_name=f"{search.stage} {search.measure}",
-        direction="minimize" if search.measure.endswith("mae") else "maximize",
+        # Trials of other data, settings, folds or spaces have scores that do not compare.
+        study_name=f"{search.stage} {measure} {digest([first.signature(search.stage), search.folds, search.space])}",
+        direction="minimize" if measure.endswith("mae") else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
-    left = search.trials - len([trial for trial in study.trials if trial.state.is_finished()])
+    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)  # one that failed is tried again
+    left = search.trials - len(study.get_trials(states=done))
     if left > 0:
         # A study that goes on must not draw again what it drew first.
-        study.sampler = optuna.samplers.TPESampler(seed=derive(parse(tables).seed, "tune", len(study.trials)) % 2**32)
-        study.optimize(lambda trial: _score(trial, first, root, search, machine), n_trials=left, catch=(FacecadeError,))
+        study.sampler = optuna.samplers.TPESampler(seed=derive(recipe.seed, "tune", len(study.trials)) % 2**32)
+        study.optimize(
+            lambda trial: _score(trial, first, root, search, measure, machine), n_trials=left, catch=(FacecadeError,)
+        )
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
         raise FacecadeError("no trial came to its end", "look above for why they failed")
     result = {
         "stage": search.stage,
-        "measure": search.measure,
+        "measure": measure,
         "folds": list(search.folds),
         "direction": study.direction.name.lower(),
         "best": {"trial": study.best_trial.number, "score": study.best_value, "settings": study.best_params},
@@ -100,12 +123,7 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
     return result
 
 
-def measure_of(stage: str) -> str:
-    """The score that a stage's settings are searched for."""
-    return {"joint": "age mae"}.get(kind_of(stage), "mae" if stage.startswith("age-") else "accuracy")
-
-
-def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, machine: Machine) -> float:
+def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, measure: str, machine: Machine) -> float:
     """Fit the trial's settings fold by fold; the mean of their scores on held-out people.
 
     Args:
@@ -128,12 +146,12 @@ def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, machine:
         except FacecadeError as error:
             note(f"trial {trial.number} failed: {error}")
             raise
-        scores.append(record["score"][search.measure])
+        scores.append(record["score"][measure])
         for large in folder.glob("stages/*/*/*.safetensors"):
             large.unlink()  # a trial is kept for its score
         trial.report(float(np.mean(scores)), step)
         if step + 1 < len(search.folds) and trial.should_prune():
-            note(f"trial {trial.number}: given up after {step + 1} fold(s), {search.measure} {scores[-1]:.4f}")
+            note(f"trial {trial.number}: given up after {step + 1} fold(s), {measure} {scores[-1]:.4f}")
             raise optuna.TrialPruned
     return float(np.mean(scores))
 

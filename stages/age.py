@@ -18,6 +18,7 @@ class AgeRegressor(Stage):
     """
 
     learns_years = True
+    measures = ("mae",)
 
     def __init__(self, name: str, gender: str | None, loss: str) -> None:
         self.name, self.gender, self.loss = name, gender, loss

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.queues import Queue
 from typing import Any
@@ -41,16 +41,20 @@ def fit_all(
     """
     outcomes: dict[tuple[str, int], Outcome] = {}
     jobs = min(machine.jobs or _jobs(machine), len(fits))
+    cost = _costs(fits, material) if len(fits) > 1 else {}
+    with Bar("all", sum(cost[fit.stage.name] for fit in fits), "gigaflops") if cost else nullcontext() as bar:
 
-    def settle(fit: Fit, outcome: Outcome) -> None:
-        outcomes[fit.key] = outcome
-        done(fit, outcome)
+        def settle(fit: Fit, outcome: Outcome) -> None:
+            outcomes[fit.key] = outcome
+            done(fit, outcome)
+            if bar:
+                bar.advance(cost[fit.stage.name], f"{len(outcomes)} of {len(fits)} fits")
 
-    if jobs <= 1:
-        for fit in fits:
-            settle(fit, _skipped(fit, outcomes) or _attempt(fit, material, machine, resume))
-    else:
-        _fit_side_by_side(fits, material, machine, jobs, resume, outcomes, settle)
+        if jobs <= 1:
+            for fit in fits:
+                settle(fit, _skipped(fit, outcomes) or _attempt(fit, material, machine, resume))
+        else:
+            _fit_side_by_side(fits, material, machine, jobs, resume, outcomes, settle)
     return [outcomes[fit.key] for fit in fits]
 
 
@@ -58,6 +62,17 @@ def _jobs(machine: Machine) -> int:
     from training.device import torch_device
 
     return 1 if torch_device(machine.device).type == "cuda" else max(1, cores() // machine.threads)
+
+
+def _costs(fits: Sequence[Fit], material: Material) -> dict[str, int]:
+    """Gigaflops of a fit of each stage; 1 where its model cannot even be run, which its fit will say."""
+    costs = {}
+    for fit in {fit.stage.name: fit for fit in fits}.values():  # folds cost the same, and counting builds the model
+        try:
+            costs[fit.stage.name] = round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1
+        except Exception:
+            costs[fit.stage.name] = 1
+    return costs
 
 
 def _skipped(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | None:
@@ -91,29 +106,33 @@ def _fit_side_by_side(
     messages: Queue[tuple[int, Message]] = context.Queue()
     listener = Listener()
     waiting = list(fits)
-    running: dict[Future[Outcome], Fit] = {}
-    pool = ProcessPoolExecutor(jobs, context, _begin_worker, (messages, material, machine, resume))
-    stages = {fit.stage.name: fit for fit in fits}  # the folds of a stage cost the same, and counting builds its model
-    cost = {
-        name: round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1 for name, fit in stages.items()
-    }
-    with _workers_killed_on_error(), pool, Bar("all", sum(cost[fit.stage.name] for fit in fits), "gigaflops") as bar:
+    running: dict[Future[Outcome], tuple[Fit, ProcessPoolExecutor]] = {}
+    with _workers_killed_on_error(), ExitStack() as pools:
+
+        def process() -> ProcessPoolExecutor:
+            """One process, by itself: a pool of several would lose all its fits where one process is killed."""
+            task = (messages, material, machine, resume)
+            return pools.enter_context(ProcessPoolExecutor(1, context, _begin_worker, task))
+
+        idle = [process() for _ in range(jobs)]
         while waiting or running:
-            unsettled = {fit.key for fit in [*waiting, *running.values()]}
+            unsettled = {fit.key for fit in [*waiting, *(fit for fit, _ in running.values())]}
             for fit in [fit for fit in waiting if fit.start_key not in unsettled]:
-                waiting.remove(fit)
                 if skipped := _skipped(fit, outcomes):
+                    waiting.remove(fit)
                     settle(fit, skipped)
-                    bar.advance(cost[fit.stage.name], f"{len(outcomes)} of {len(fits)} fits")
-                else:
-                    running[pool.submit(_work, fit)] = fit
+                elif idle:
+                    waiting.remove(fit)
+                    worker = idle.pop()
+                    running[worker.submit(_work, fit)] = fit, worker
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not messages.empty():
                 listener.hear(*messages.get())
             for future in finished:
-                fit = running.pop(future)
+                fit, worker = running.pop(future)
+                killed = isinstance(future.exception(), BrokenExecutor)
+                idle.append(process() if killed else worker)
                 settle(fit, _outcome(future))
-                bar.advance(cost[fit.stage.name], f"{len(outcomes)} of {len(fits)} fits")
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:

@@ -89,6 +89,7 @@ class Joint(ManyTasks):
         losses = said if len(said) > 1 else ["ce", "ce", said[0]]
         super().__init__("joint", [part(name, text) for name, text in zip(SHARES, losses, strict=True)])
         self.columns = tuple(f"{part.name}.{column}" for part in self.parts for column in part.stage.columns)
+        self.measures = tuple(f"{part.name} {measure}" for part in self.parts for measure in part.stage.measures)
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         return np.max([part.stage.weight(table, other_gender) for part in self.parts], axis=0).astype(np.float32)
@@ -114,7 +115,7 @@ class Aided(ManyTasks):
         losses = {"mask": "ce", "gender": "ce", "age": "dldl"}
         others = [part(name, loss, share) for name, loss in losses.items() if name != own]
         super().__init__(stage.name, [Part(own, stage, 1.0), *others])
-        self.own, self.columns = stage, stage.columns
+        self.own, self.columns, self.measures = stage, stage.columns, stage.measures
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         return self.own.weight(table, other_gender)

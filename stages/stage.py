@@ -32,12 +32,14 @@ class Stage(ABC):
     folds or files.
 
     name: the stage's. outputs: what each output of the model's head stands for; a stage that starts from another
-    takes over the outputs of the same name. columns: names of the C logits that it answers.
+    takes over the outputs of the same name. columns: names of the C logits that it answers. measures: names of its
+    scores, the one that its settings are searched for last.
     """
 
     name: str
     outputs: tuple[str, ...]
     columns: tuple[str, ...]
+    measures: tuple[str, ...] = ("accuracy",)
     learns_years = False
     """Whether an age in years is among its targets."""
 

@@ -144,9 +144,28 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 
 
+def test_a_killed_process_takes_one_fit_with_it(drawn: Path, tmp_path: Path) -> None:
+    """As where memory runs out: that fit is named, and the others are fitted."""
+    artifacts = tmp_path / "jobs"
+    command = [sys.executable, "cli.py", "fit-stage", "mask", "joint", "--data", drawn / "train", "--jobs", 2]
+    command += ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2], "--set", "stages.mask.epochs=4"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(artifacts / "stages/joint/fold0/meta.json", process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    fitting = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(fitting[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 1 and "1 of 6 fits failed" in said and "its process was killed" in said, said
+    assert len(list(artifacts.rglob("weights.safetensors"))) == 5
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
-    [("loss=0.3*ce + 0.7*focl", "did you mean focal"), ("backbone=resnet_18", "did you mean resnet18")],
+    [
+        ("loss=0.3*ce + 0.7*focl", "did you mean focal"),
+        ("backbone=resnet_18", "did you mean resnet18"),
+        ("stages.joint.vote=hard", "stages.joint.vote = 'hard' counts votes for classes"),
+    ],
 )
 def test_a_name_that_there_is_not_stops_before_anything_is_fitted(fitted: Path, setting: str, said: str) -> None:
     result = call("fit-stage", "mask", "--artifacts", fitted, "--set", setting)

@@ -87,9 +87,23 @@ def test_spaces_that_are_none_are_refused(tmp_path: Path) -> None:
         ("lrr = { low = 1, high = 2 }", "did you mean lr"),
         ("lr = 3", "{ low"),
         ("lr = { low = 1 }", "{ low"),
+        ("lr = { low = 2, high = 1 }", "lr goes from 2 to 1"),
+        ("lr = { low = 0.0, high = 1, log = true }", "from above 0 to more"),
     ):
         path.write_text(text)
         result = call("tune", "mask", "--data", tmp_path, "--space", path)
         assert result.exit_code == 1 and said in result.stderr
     assert set(read_space(ROOT / "recipes/spaces/default.toml")) >= {"lr", "dropout"}
     assert "did you mean mask" in call("tune", "maks", "--data", tmp_path).stderr
+    assert "did you mean age mae" in call("tune", "joint", "--data", tmp_path, "--measure", "age mea").stderr
+    assert "there is no fold 9" in call("tune", "joint", "--data", tmp_path, "--fold", 9).stderr
+
+
+def test_trials_of_other_settings_are_another_study(space: Path, drawn: Path, tmp_path: Path) -> None:
+    settings = [word for word in TINY if word not in ("--jobs", "1")]
+    words = ["tune", "mask", "--data", drawn / "train", "--recipe", "recipes/demo.toml", "--space", space, "--fold", 0]
+    words += ["--artifacts", tmp_path / "a", "--trials", 1, "--json", *settings]
+    first = json.loads(succeed(*words))
+    other = json.loads(succeed(*words, "--set", "stages.mask.batch_size=4"))
+    assert [len(said["trials"]) for said in (first, other)] == [1, 1]
+    assert len(json.loads(succeed(*words))["trials"]) == 1

@@ -43,7 +43,7 @@ class Backbone(nn.Module):
         Args:
             outputs: width of the head, C.
             size: height and width of the photographs, for models that are built for one size.
-            dropout, drop_path: rates; passed only to models that know them.
+            dropout, drop_path: rates; a model that knows no drop_path takes 0 alone.
             arguments: further arguments of `timm.create_model`.
             mean, std: of the channels, 0..1; by default those of the weights that timm knows.
             dropout_samples: dropouts that training averages the outputs over.

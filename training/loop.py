@@ -189,7 +189,8 @@ def _stop_loss(
     model: torch.nn.Module, lessons: Lessons, loss: Callable[[Tensor, Tensor], Tensor], recipe: StageRecipe
 ) -> float:
     """Mean loss on the rows that early stopping watches."""
-    _, outputs = predict(model.eval(), lessons.crops, lessons.crop_row[lessons.stop_rows], recipe)
+    soft = recipe.model_copy(update={"vote": "soft"})  # a loss is of outputs; votes have none
+    _, outputs = predict(model.eval(), lessons.crops, lessons.crop_row[lessons.stop_rows], soft)
     target = torch.from_numpy(lessons.target[lessons.stop_rows])
     weight = torch.from_numpy(lessons.weight[lessons.stop_rows])
     each = loss(torch.from_numpy(outputs), target) * weight

@@ -104,7 +104,12 @@ def _build(optimizer: torch.optim.Optimizer, recipe: StageRecipe, batches: int) 
     if recipe.schedule == "constant":
         arguments: dict[str, Any] = {"sched": "step", "decay_epochs": recipe.epochs + 1}
     else:
-        arguments = {"sched": recipe.schedule, "cycle_decay": 1.0}  # restarts rise to the peak, as in SGDR
+        arguments = {
+            "sched": recipe.schedule,
+            "cycle_decay": 1.0,  # restarts rise to the peak, as in SGDR
+            "decay_epochs": max(1, recipe.epochs // 3),  # timm's own defaults are for 300 epochs
+            "decay_milestones": sorted({max(1, recipe.epochs * tenths // 10) for tenths in (6, 8)}),
+        }
     arguments |= {
         "num_epochs": recipe.epochs,
         "warmup_epochs": recipe.warmup * recipe.epochs,

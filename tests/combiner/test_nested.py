@@ -12,7 +12,7 @@ from combiner.features import Voices, features, lacking
 from combiner.fit import WAYS, best_way, compare, finish, load, save, ways_for
 from combiner.nested import cross_decide
 from combiner.rules import AsTrained, HardCascade, Logistic, SoftVote
-from faces.labels import decode, encode
+from faces.labels import GENDERS, MASKS, decode, encode
 from recipe import Combiner
 from report.metrics import confusion, macro_f1
 
@@ -98,6 +98,20 @@ def test_as_trained_is_the_argmax_of_what_was_trained() -> None:
     mask, gender, band = decode(AsTrained.fit(pair, label).probability(pair).argmax(1))
     assert (mask == pair.logits["mask"].argmax(1)).all()
     assert (gender * 3 + band == pair.logits["gender-age"].argmax(1)).all()
+
+
+def test_of_two_age_stages_the_likelier_gender_is_heard() -> None:
+    """He may be a woman at .45: his band is the man's all the same, though a woman's would be surer."""
+    logits = {
+        "mask": np.array([[9.0, 0, 0]]),
+        "gender": np.log([[0.55, 0.45]]),
+        "age-male": np.array([[35.0, 0.4, -1.1]]),
+        "age-female": np.array([[20.0, -3.0, -5.0]]),
+    }
+    odds = ("years", "log_odds_30", "log_odds_60")
+    columns = {"mask": MASKS, "gender": GENDERS, "age-male": odds, "age-female": odds}
+    voices = Voices(logits, columns, {})
+    assert AsTrained().probability(voices).argmax(1).tolist() == [0]
 
 
 def test_labels_that_mean_nothing_score_chance() -> None:

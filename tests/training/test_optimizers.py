@@ -54,6 +54,11 @@ def test_step_and_plateau_lower_the_rate() -> None:
     assert rates(schedule="constant", warmup=0.0) == [1.0] * 100
 
 
+@pytest.mark.parametrize("name", ["step", "multistep"])
+def test_steps_fall_within_the_recipes_epochs(name: str) -> None:
+    assert len({round(rate, 6) for rate in rates(schedule=name, warmup=0.0)}) > 2
+
+
 def test_cycles() -> None:
     cyclic = rates(schedule="cyclic")
     assert cyclic[0] == pytest.approx(0.1) and max(cyclic) == pytest.approx(1.0) and cyclic[32] < 0.2

@@ -152,6 +152,11 @@ def age_loss(text: str, cap: float | None = None) -> AgeLoss:
     heads = {(head.width, *getattr(head, "edges", ())): head for head in map(_head, terms) if head}
     if len(heads) > 1:
         raise FacecadeError(f"'{text}' mixes losses of different heads", "l1 and huber go with any other")
+    beyond = [edge for head in heads.values() for edge in getattr(head, "edges", ()) if cap is not None and edge > cap]
+    if beyond:
+        raise FacecadeError(
+            f"'{text}' has a bin from {beyond[0]:g}, and these data tell no ages above {cap:g}", "leave that edge out"
+        )
     return AgeLoss(next(iter(heads.values()), REGRESSION), terms, cap)
 
 

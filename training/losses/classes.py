@@ -30,7 +30,10 @@ def weighted(logits: Tensor, target: Tensor, counts: Tensor, *, power: float = 1
 def focal(logits: Tensor, target: Tensor, counts: Tensor, *, gamma: float = 2.0) -> Tensor:
     """Focal loss (arXiv:1708.02002): cross-entropy times (1 − p)^gamma, p the true class's probability."""
     log_p = _true(logits, target)
-    return -((1 - log_p.exp()) ** gamma) * log_p
+    missing = 1 - log_p.exp()
+    if 0 < gamma < 1:
+        missing = missing.clamp(min=1e-6)  # the power's slope at 0 is infinite
+    return -(missing**gamma) * log_p
 
 
 def new_focal(logits: Tensor, target: Tensor, counts: Tensor, *, learnt: float = 0.9, press: float = 2.0) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from base.errors import FacecadeError
 from training.heads import AGES, CENTRE_YEARS, DISTRIBUTION, ORDINAL, REGRESSION, SPREAD_YEARS, Bins
 from training.losses.age import AGE_LOSSES, age_loss
 
@@ -74,6 +75,12 @@ def test_corn_asks_only_what_its_conditions_allow() -> None:
     assert age_loss("corn")(outputs, torch.tensor([20.0])).item() == pytest.approx(6 * math.log(2))
     # Of "at least 20" the step to 21 is not asked either.
     assert age_loss("corn", 20.0)(outputs, torch.tensor([20.0])).item() == pytest.approx(5 * math.log(2))
+
+
+def test_bins_above_the_cap_are_refused() -> None:
+    age_loss("bins(edges=(30, 60))", cap=60.0)
+    with pytest.raises(FacecadeError, match="a bin from 70"):
+        age_loss("bins(edges=(30, 60, 70))", cap=60.0)
 
 
 def test_bins_are_classes() -> None:

@@ -43,6 +43,13 @@ def test_focal() -> None:
     )
 
 
+def test_focal_of_a_learnt_sample_has_a_gradient() -> None:
+    """Below gamma 1 the power's slope is infinite where the probability rounds to 1."""
+    logits = torch.tensor([[60.0, 0.0, 0.0]], requires_grad=True)
+    class_loss("focal(gamma=0.5)", EVEN)(logits, torch.tensor([0.0])).sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
 def test_new_focal_leaves_the_learnt_alone_and_presses_the_rest() -> None:
     logits = logits_of([0.95, 0.03, 0.02], [0.85, 0.1, 0.05]).requires_grad_()
     loss = class_loss("new_focal(learnt=0.9, press=3)", EVEN)(logits, torch.tensor([0.0, 0.0]))
