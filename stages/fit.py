@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +109,6 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         if old != state or not resume:
             old.unlink()
 
-    started, began_at = time.monotonic(), _epochs_done(state, folder)
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
     rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table, wanted)
@@ -143,7 +141,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         title,
         workers,
     )
-    seconds = time.monotonic() - started
+    history = read_history(folder)
 
     answered = np.flatnonzero(held_out)
     with Bar(f"{title}: out of fold", len(answered) + len(anchors), "photographs") as bar:
@@ -173,11 +171,10 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
         "pseudo_labelled": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
-        "epochs": len(read_history(folder)),
+        "epochs": len(history),
         "parameters": sum(p.numel() for p in kept.parameters()),
         "score": stage.score(output.logits, table.iloc[answered]),
-        "seconds": round(seconds, 1),
-        "seconds_from_epoch": began_at,
+        "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
         "versions": versions(),
     }
     write_json(folder / "meta.json", record)
@@ -218,11 +215,6 @@ def _left_out(table: pd.DataFrame, recipe: StageRecipe) -> np.ndarray:
     if recipe.leave_out is None:
         return np.zeros(len(table), bool)
     return table["age"].between(*recipe.leave_out, inclusive="left").to_numpy()
-
-
-def _epochs_done(state: Path, folder: Path) -> int:
-    """Epochs that an earlier, broken run has behind it: its time is not in this one's."""
-    return len(read_history(folder)) if state.exists() else 0
 
 
 def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:

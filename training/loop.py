@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,7 @@ def fit(
         for epoch in range(len(lines), recipe.epochs):
             if recipe.patience and _stalled(lines, recipe.patience):
                 break
+            began = time.monotonic()
             torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
             data = _Epoch(lessons, rows_of(epoch), pipeline, derive(seed, "augment", epoch))
             loader = DataLoader(
@@ -164,6 +166,7 @@ def fit(
                 lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss, recipe)
                 if all(lines[-1]["stop_loss"] < line["stop_loss"] for line in lines[:-1]):
                     best.load_state_dict(current.state_dict())
+            lines[-1]["seconds"] = round(time.monotonic() - began, 3)
             save_state(state, modules, optimizer, {"history": lines})
             keep_history(folder, lines)
     return best.eval()
