@@ -60,6 +60,13 @@ def fit_stage(
     from stages.jobs import fit_all
     from training.tracking import read_history
 
+    if run.pseudo and not run.pseudo.record["years"]:
+        learning = [name for name in stages if wanted_fit(run, name, 0).stage.learns_years]
+        if learning:
+            raise FacecadeError(
+                f"{run.pseudo.record['run']} knows age bands alone, and {', '.join(learning)} would learn years from them",
+                "take the pseudo-labels of a run whose stages know years",
+            )
     store, crop_row = run.faces(machine.workers)
     asked = {
         (stage, fold): wanted_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds
@@ -353,6 +360,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
             "run": str(run.folder),
             "confidence": confidence,
             "folds_hash": run.folds_hash,
+            "years": voices.years() is not None,
             "offered": len(entries),
             "new": len(new),
             "labels": [int(count) for count in np.bincount(table["fold"][sure], minlength=run.recipe.folds)],

@@ -18,7 +18,7 @@ from base.errors import FacecadeError
 from faces.labels import BAND_EDGES, GENDERS, MASKS, decode
 
 TYPICAL_AGE = (22.0, 45.0, 65.0)
-"""Years put down for each band where no stage knows years: then nothing but the band is learned from them."""
+"""Years put down for each band where no stage knows years: nothing but the band may be learned from them."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Pseudo:
     """Labels that models gave.
 
     root: where the photographs are. table: `fold, path, content, mask, gender, age, confidence`, one row for each
-    fold and photograph that it is sure of. record: where the labels come from, and how often such are right.
+    fold and photograph that it is sure of. record: where the labels come from, whether ages are more than a band
+    (`years`), and how often such labels are right.
     """
 
     root: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,16 @@ def test_other_folds_are_refused(taught: Path, fitted: Path, drawn: Path, tmp_pa
     begin = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--pseudo", fitted, "--artifacts", tmp_path]
     result = call("fit-stage", "mask", *begin, *TINY, "--set", "seed=9")
     assert result.exit_code == 1 and "other folds" in result.stderr and "same data, folds and seed" in result.stderr
+
+
+def test_years_are_not_learned_from_bands(taught: Path, tmp_path: Path) -> None:
+    """A teacher of bands writes one typical age for each."""
+    run = tmp_path / "run"
+    shutil.copytree(taught, run)
+    record = run / "learned-from/pseudo.json"
+    record.write_text(record.read_text().replace('"years": true', '"years": false'))
+    result = call("fit-stage", "age-male", "--artifacts", run, "--jobs", 1)
+    assert result.exit_code == 1 and "age-male would learn years from them" in result.stderr
 
 
 def test_what_cannot_be_is_said(fitted: Path, drawn: Path, tmp_path: Path) -> None:
