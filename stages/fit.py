@@ -112,13 +112,14 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
     rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table, wanted)
+    taught = _taught(table, wanted)
     lessons = Lessons(
         rows,
         stop_rows,
-        stage.target(_taught(table, wanted)),
+        stage.target(taught),
         weight,
         table["person"].to_numpy(),
-        stage.stratum(table),
+        stage.stratum(taught),
         (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
         crops,
         crop_row,
