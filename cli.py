@@ -231,13 +231,12 @@ def fit_stage(
     tables = override(tables, settings, chosen)
     pipeline.check_parts(parse(tables, str(recipe or "the recipe")), chosen)
     if data:
-        if old and not recipe:
+        if old:
             note(f"with the recipe of the run in {artifacts}; name another with --recipe")
         run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run, pseudo=pseudo)
-    elif old and tables != old.tables:
-        run = change_recipe(old, tables, dry_run)
     else:
-        run = open_run(artifacts)
+        assert old, "without data there is a run"
+        run = change_recipe(old, tables, dry_run) if tables != old.tables else old
     wanted = list(folds) or list(range(run.recipe.folds))
     require_folds(wanted, run.recipe.folds)
     if dry_run:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from base.errors import FacecadeError, unknown_name
+from base.errors import FacecadeError, problems, unknown_name
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -232,11 +232,6 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
 
 def _architecture(stage: StageRecipe) -> tuple[str, dict[str, Any]]:
     return stage.backbone, stage.backbone_args
-
-
-def problems(source: str, lines: Sequence[str]) -> FacecadeError:
-    """Everything wrong with a file, in one error."""
-    return FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(lines))
 
 
 def explain(problem: ErrorDetails, section: type[Section] | None) -> str:

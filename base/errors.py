@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class FacecadeError(Exception):
@@ -23,3 +23,9 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> FacecadeError:
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose from: {', '.join(options)}"
     return FacecadeError(f"unknown {kind} '{name}'", hint)
+
+
+def problems(source: object, lines: Sequence[str], hint: str = "", most: int | None = None) -> FacecadeError:
+    """Everything wrong with a file in one error; `most`: lines shown, where there may be thousands."""
+    shown = [*lines[:most], f"and {len(lines) - most} more"] if most and len(lines) > most else lines
+    return FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(shown), hint)

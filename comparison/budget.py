@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from recipe import Recipe, Section, StageRecipe, explain, problems, read_toml
+from base.errors import problems
+from recipe import Recipe, Section, StageRecipe, explain, read_toml
 from stages import make_stage
 from stages.cost import TRAINING, forward_flops, shown_in_epoch, training_flops
 from stages.stage import Stage
@@ -38,7 +39,7 @@ def read_budget(path: Path) -> Budget:
     try:
         return Budget.model_validate(read_toml(path))
     except ValidationError as error:
-        raise problems(str(path), [explain(problem, Budget) for problem in error.errors()]) from None
+        raise problems(path, [explain(problem, Budget) for problem in error.errors()]) from None
 
 
 @dataclass(frozen=True)

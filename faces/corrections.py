@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from base.errors import FacecadeError
+from base.errors import problems
 from faces.labels import GENDERS, MASKS
 from faces.sheet import read_sheet
 
@@ -54,7 +54,7 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
             changed = f"{field} {', '.join(map(str, old))} → {new}"
             said.append(f"{name}: {field} is {new} already" if old == [new] else f"{name}: {changed}")
     if wrong:
-        raise FacecadeError(f"{sheet} has {len(wrong)} problem(s):\n  " + "\n  ".join(wrong))
+        raise problems(sheet, wrong)
     return table, said
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from base.errors import FacecadeError
+from base.errors import FacecadeError, problems
 from faces.labels import GENDERS, MASKS, band_of, encode
 from faces.sheet import Row, read_sheet
 
@@ -93,11 +93,7 @@ def require_sound(source: Source) -> pd.DataFrame:
     """The table of a labelled source; raises one FacecadeError that lists every problem."""
     if source.problems:
         lines = [str(problem) for problem in source.problems]
-        shown = lines[:50] + ([f"and {len(lines) - 50} more"] if len(lines) > 50 else [])
-        raise FacecadeError(
-            f"{source.root} has {len(lines)} problem(s):\n  " + "\n  ".join(shown),
-            "mend the rows, or give --skip-bad to go on without them",
-        )
+        raise problems(source.root, lines, "mend the rows, or give --skip-bad to go on without them", most=50)
     return source.table
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from base.artifact import read_json, write_json
-from base.errors import FacecadeError
+from base.errors import FacecadeError, problems
 from base.progress import note
 from faces.labels import N_CLASSES
 from faces.sheet import read_sheet
@@ -111,13 +111,13 @@ def _read_table(path: Path, complete: Mapping[str, str | None]) -> pd.DataFrame:
     if not rows:
         raise FacecadeError(f"{path} has no rows")
     lines: list[str] = []
-    first: dict[str, int] = {}
+    seen: set[str] = set()
     for row in rows:
         name, answer = row.cells["ImageID"], row.cells["ans"]
         wrong = list(row.wrong)
         if not name:
             wrong.append("no ImageID")
-        elif name in first:
+        elif name in seen:
             wrong.append(f"ImageID '{name}' stands twice")
         if _number(answer) not in range(N_CLASSES):
             wrong.append(f"ans is '{answer}', expected 0 to {N_CLASSES - 1}")
@@ -127,11 +127,10 @@ def _read_table(path: Path, complete: Mapping[str, str | None]) -> pd.DataFrame:
                 wrong.append(f"{column} is blank; {what}, or leave the column out")
             elif column == "age" and value and not np.isfinite(_number(value)):
                 wrong.append(f"age is '{value}', expected years")
-        first.setdefault(name, row.number)
+        seen.add(name)
         lines += [f"row {row.number}: {what}" for what in wrong]
     if lines:
-        shown = lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        raise FacecadeError(f"{path} has {len(lines)} problem(s):\n  " + "\n  ".join(shown))
+        raise problems(path, lines, most=20)
     table = pd.DataFrame([row.cells for row in rows]).set_index("ImageID")
     table["ans"] = table["ans"].map(_number).astype(np.int64)
     if "age" in table:
