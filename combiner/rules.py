@@ -18,6 +18,9 @@ from faces.labels import GENDERS, N_CLASSES, decode, encode
 
 Arrays = dict[str, np.ndarray]
 
+STRENGTH = 0.1
+"""Inverse of the L2 penalty of logistic regressions: a person's several photographs are worth about one."""
+
 
 def learn_cuts(voices: Voices, label: np.ndarray) -> np.ndarray | None:
     """Lower and upper cut (2, 2) in years of the male and the female regressor, each from its own gender; None
@@ -114,15 +117,15 @@ class Logistic:
     bias: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray, label: np.ndarray, classes: int, strength: float = 1.0) -> Logistic:
-        """Classes that do not occur get no probability. strength: inverse of the L2 penalty."""
+    def fit(cls, values: np.ndarray, label: np.ndarray, classes: int) -> Logistic:
+        """Classes that do not occur get no probability."""
         scaler = StandardScaler().fit(values)
         only = np.unique(label)
         if len(only) == 1:  # nothing to learn: that class, whatever is seen
             bias = np.full(classes, -30.0)
             bias[only] = 0.0
             return cls(scaler.mean_, scaler.scale_, np.zeros((classes, values.shape[1])), bias)
-        model = LogisticRegression(C=strength, max_iter=2000, tol=1e-5).fit(scaler.transform(values), label)
+        model = LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-5).fit(scaler.transform(values), label)
         weight, bias = np.zeros((classes, values.shape[1])), np.full(classes, -30.0)
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
             weight[model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
@@ -146,50 +149,48 @@ class Logistic:
 
 @dataclass(frozen=True)
 class SoftVote:
-    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression on all voices about it."""
+    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression on all voices about it.
+
+    Men's and women's bands share one regression, with a constant of each gender: there are too few old people for two.
+    """
 
     mask: Logistic
     gender: Logistic
-    bands: tuple[Logistic, Logistic]
+    band: Logistic
 
     @classmethod
     def fit(cls, voices: Voices, label: np.ndarray) -> SoftVote:
         mask, gender, band = decode(label)
-        male, female = (Logistic.fit(_ages(voices, g)[gender == g], band[gender == g], 3) for g in range(2))
+        ages = np.where((gender == 0)[:, None], _ages(voices, 0), _ages(voices, 1))
         return cls(
             Logistic.fit(voices.about("mask"), mask, 3),
             Logistic.fit(voices.about("gender"), gender, 2),
-            (male, female),
+            Logistic.fit(ages, band, 3),
         )
 
     def probability(self, voices: Voices) -> np.ndarray:
         mask = self.mask.probability(voices.about("mask"))
         gender = self.gender.probability(voices.about("gender"))
-        bands = np.stack([model.probability(_ages(voices, g)) for g, model in enumerate(self.bands)], axis=1)
+        bands = np.stack([self.band.probability(_ages(voices, g)) for g in range(2)], axis=1)
         product = mask[:, :, None, None] * (gender[:, :, None] * bands)[:, None]
         return product.reshape(len(voices), N_CLASSES)
 
     def arrays(self) -> Arrays:
-        male, female = self.bands
-        return {
-            **self.mask.arrays("mask_"),
-            **self.gender.arrays("gender_"),
-            **male.arrays("male_"),
-            **female.arrays("female_"),
-        }
+        return {**self.mask.arrays("mask_"), **self.gender.arrays("gender_"), **self.band.arrays("band_")}
 
     @classmethod
     def load(cls, arrays: Arrays) -> SoftVote:
-        mask, gender, male, female = (
-            Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "male", "female")
-        )
-        return cls(mask, gender, (male, female))
+        return cls(*(Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "band")))
 
 
 def _ages(voices: Voices, gender: int) -> np.ndarray:
-    """What calibration of a gender's bands sees: all logits on its age, and a bend in its regressor's years."""
-    values, years = voices.about(AGE_STAGES[gender]), voices.years()
-    return values if years is None else np.column_stack([values, ((years[:, gender] - 45) / 15) ** 2])
+    """What the regression of bands sees of people, taken to be of a gender: what all stages say of its age, and which
+    it is. Where the genders have not the same stages, each has columns of its own."""
+    said = [voices.about(stage) for stage in AGE_STAGES]
+    if said[0].shape != said[1].shape:
+        said = [values if index == gender else np.zeros_like(values) for index, values in enumerate(said)]
+        return np.column_stack([*said, np.full(len(voices), gender)])
+    return np.column_stack([said[gender], np.full(len(voices), gender)])
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class LogisticStack:
     def fit(cls, voices: Voices, label: np.ndarray) -> LogisticStack:
         cuts = learn_cuts(voices, label)
         values, _ = features(voices, cuts)
-        return cls(cuts, Logistic.fit(values, label, N_CLASSES, strength=0.1))
+        return cls(cuts, Logistic.fit(values, label, N_CLASSES))
 
     def probability(self, voices: Voices) -> np.ndarray:
         values, _ = features(voices, self.cuts)

@@ -21,7 +21,7 @@ from recipe import StageRecipe
 from training import augment
 from training.backbone import Backbone
 from training.checkpoint import load_state, save_state
-from training.mixing import mix
+from training.mixing import mean_loss, mix
 from training.optimizers import Schedule, make_optimizer
 from training.predict import predict
 from training.sampling import epoch_rows
@@ -144,12 +144,7 @@ def fit(
                 mixture = mix(shown, old[index] | (not recipe.mix_only_old), recipe, random)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                     _, outputs = backbone(mixture.photographs if mixture else shown)
-                each, weights = loss(outputs.float(), target[index]), weight[index]
-                if mixture:
-                    second = index[mixture.partner]
-                    each = torch.lerp(loss(outputs.float(), target[second]), each, mixture.share)
-                    weights = torch.lerp(weight[second], weights, mixture.share)
-                mean = (each * weights).sum() / weights.sum()
+                mean = mean_loss(loss, outputs.float(), target[index], weight[index], mixture)
                 mean.backward()
                 torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip_grad)
                 optimizer.step()

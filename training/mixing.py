@@ -7,6 +7,7 @@ instead of one in between, which neither photograph shows; and it needs nothing 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +32,15 @@ def mix(photographs: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.ra
 
     Args:
         photographs: uint8 [B, H, W, 3].
-        allowed: bool [B], which photographs may be the first of a mixture.
+        allowed: bool [B], which photographs may be the first of a mixture. Where only some may, the second is one of
+            the others. Photographs that are not mixed are their own second.
     """
     if not (recipe.mixup or recipe.cutmix) or random.random() >= recipe.mix_chance:
         return None
     cut = recipe.cutmix and (not recipe.mixup or random.random() < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
     count, height, width = photographs.shape[:3]
-    partner = torch.from_numpy(random.permutation(count)).to(photographs.device)
+    partner = _partners(allowed, random)
     share = float(random.beta(alpha, alpha))
     if cut:  # arXiv:1905.04899
         mixed = photographs.clone()
@@ -50,6 +52,34 @@ def mix(photographs: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.ra
     chosen = allowed[:, None, None, None]
     shares = torch.where(allowed, torch.full((count,), share, device=photographs.device), 1.0)
     return Mixture(torch.where(chosen, mixed, photographs.to(mixed.dtype)), partner, shares)
+
+
+def mean_loss(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, target: Tensor, weight: Tensor, mixture: Mixture | None
+) -> Tensor:
+    """The weighted mean of a batch's losses; a mixed photograph counts as its two, each by its share.
+
+    Args:
+        loss: (outputs [B, C], target [B] or [B, T]) → [B].
+        target, weight: those of the photographs before they were mixed; weight float32 [B].
+    """
+    each = loss(outputs, target) * weight
+    if mixture:
+        second = loss(outputs, target[mixture.partner]) * weight[mixture.partner]
+        each = torch.lerp(second, each, mixture.share)
+        weight = torch.lerp(weight[mixture.partner], weight, mixture.share)
+    return each.sum() / weight.sum()
+
+
+def _partners(allowed: Tensor, random: np.random.Generator) -> Tensor:
+    """Who the second of each mixture is, int64 [B]."""
+    drawn = torch.from_numpy(random.permutation(len(allowed))).to(allowed.device)
+    if allowed.all():
+        return drawn
+    others = drawn[~allowed[drawn]]
+    partner = torch.arange(len(allowed), device=allowed.device)
+    partner[allowed] = others[torch.arange(int(allowed.sum()), device=allowed.device) % len(others)]
+    return partner
 
 
 def _box(height: int, width: int, share: float, random: np.random.Generator) -> tuple[slice, slice]:

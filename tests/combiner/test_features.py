@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from combiner.features import Voices, features, lacking
 from combiner.rules import AsTrained, SoftVote
-from faces.labels import N_CLASSES, class_name
+from faces.labels import N_CLASSES, class_name, encode
 
 JOINT = (
     *(f"mask.{name}" for name in ("wear", "incorrect", "normal")),
@@ -48,6 +48,33 @@ def test_two_flat_models_vote(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(both.mask(), softmax(mean, axis=1).reshape(-1, 3, 6).sum(2), rtol=1e-5)
     vote = SoftVote.fit(both, np.arange(60) % N_CLASSES).probability(both)
     np.testing.assert_allclose(vote.sum(1), 1)
+
+
+YEARS = ("years", "log_odds_30", "log_odds_60")
+
+
+def test_one_regression_of_bands_serves_both_genders_each_with_a_constant(rng: np.random.Generator) -> None:
+    said = voices({"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": YEARS, "age-female": YEARS}, rng, 600)
+    said.logits["age-female"][:] = said.logits["age-male"]  # the same is said of men and of women
+    gender = rng.integers(0, 2, 600)
+    old = rng.random(600) < np.where(gender == 1, 0.8, 0.2)  # but it is women who are old
+    bands = SoftVote.fit(said, encode(0, gender, 2 * old)).probability(said).reshape(600, 3, 2, 3).sum(1)
+    share = bands[:, :, 2] / bands.sum(2)
+    assert share[:, 0].mean() == pytest.approx(0.2, abs=0.07) and share[:, 1].mean() == pytest.approx(0.8, abs=0.07)
+    slope = np.log(bands[:, :, 2] / bands[:, :, 0])
+    np.testing.assert_allclose(slope[:, 1] - slope[:, 0], slope[0, 1] - slope[0, 0], rtol=1e-6)
+
+
+def test_a_stage_of_one_gender_alone_tells_nothing_of_the_other(rng: np.random.Generator) -> None:
+    said = voices({"joint": JOINT, "age-male": YEARS}, rng, 400)
+    band = np.digitize(said.logits["age-male"][:, 0], [-0.5, 0.5])
+    gender = np.arange(400) % 2
+    vote = SoftVote.fit(said, encode(0, gender, np.where(gender == 0, band, np.arange(400) % 3)))
+    bands = vote.probability(said).reshape(400, 3, 2, 3).sum(1)
+    assert (bands[:, 0].argmax(1) == band).mean() > 0.9, "men's stage tells their bands"
+    other = Voices({**said.logits, "age-male": rng.permutation(said.logits["age-male"])}, said.columns, {})
+    women = [each.reshape(400, 3, 2, 3).sum(1)[:, 1] for each in (vote.probability(said), vote.probability(other))]
+    np.testing.assert_allclose(*women)
 
 
 def test_numbered_stages_answer_what_their_kind_answers() -> None:

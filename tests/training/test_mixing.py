@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recipe import StageRecipe
-from training.mixing import Mixture, mix
+from training.mixing import Mixture, mean_loss, mix
 
 EVERYONE = torch.ones(6, dtype=torch.bool)
 # Photograph i shows nothing but the value 10·i, so a mixture's mean tells what it is made of.
@@ -38,6 +38,28 @@ def test_only_the_allowed_are_mixed() -> None:
         assert mixture is not None
         assert (mixture.share[~allowed] == 1).all() and (mixture.share[allowed] < 1).all()
         assert (mixture.photographs[~allowed].float() == PHOTOGRAPHS[~allowed].float()).all()
+
+
+def test_the_allowed_are_mixed_with_the_others() -> None:
+    allowed = torch.tensor([True, False, True, True, True, False])  # more than there are others
+    for seed in range(20):
+        mixture = mixed(seed, allowed, mixup=1.0)
+        assert mixture is not None
+        assert not allowed[mixture.partner[allowed]].any()
+        assert (mixture.partner[~allowed] == torch.arange(6)[~allowed]).all()
+
+
+def test_a_mixed_photograph_weighs_as_its_two_do() -> None:
+    outputs, target, weight = torch.zeros(2, 1), torch.tensor([1.0, 4.0]), torch.tensor([1.0, 0.5])
+    mixture = Mixture(PHOTOGRAPHS[:2], torch.tensor([1, 1]), torch.tensor([0.25, 1.0]))
+
+    def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (target - outputs[:, 0]).abs()
+
+    # first: 1/4 · 1 · 1 + 3/4 · 4 · 1/2 of the weight 1/4 · 1 + 3/4 · 1/2; second: 4 · 1/2 of 1/2
+    expected = (0.25 + 1.5 + 2.0) / (0.25 + 0.375 + 0.5)
+    assert float(mean_loss(loss, outputs, target, weight, mixture)) == pytest.approx(expected)
+    assert float(mean_loss(loss, outputs, target, weight, None)) == pytest.approx((1 + 2) / 1.5)
 
 
 def test_nothing_is_mixed_unless_asked_and_as_often_as_asked() -> None:
