@@ -59,9 +59,12 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     Args:
         tables: the recipe as written; recipe: the same, parsed.
         table: the sample table that it is trained on.
+
+    Returns:
+        Its tables so scaled, and for each stage whatever became another, with what it costs.
     """
     face = _sized(recipe.face.size, budget.pixels)
-    changes = [f"face {_text(recipe.face.size)} → {_text(face)}"]
+    changes = [] if face == recipe.face.size else [f"face {_text(recipe.face.size)} → {_text(face)}"]
     stages = {name: _smaller(stage, budget) for name, stage in recipe.stages.items()}
     made = {name: make_stage(name, stage.loss, stage.auxiliary) for name, stage in stages.items()}
     share = (recipe.folds - 1) / recipe.folds  # of the people, in training on a fold
@@ -82,12 +85,8 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
             new = new.model_copy(update={"schedule_args": _schedule(old, epochs, new.lr)})
         written[name] = new
         shown = round(epochs * shown_in_epoch(made[name], new, table) * share)
-        changes.append(
-            f"{name}: {old.backbone} → {new.backbone if new.backbone != old.backbone else 'the same'}, "
-            f"{_text(old.size)} → {_text(new.size)}, {old.epochs} → {epochs} epochs of "
-            f"{per_person or 'all'} photographs a person, lr {old.lr:g} → {new.lr:g}; "
-            f"{shown} photographs a fold, {TRAINING * forward_flops(made[name], new) * shown / 1e12:.1f} teraflops"
-        )
+        spent = f"{shown} photographs a fold, {TRAINING * forward_flops(made[name], new) * shown / 1e12:.1f} teraflops"
+        changes.append(f"{name}: " + ", ".join([*_changed(old, new), spent]))
     kept = {key: value for key, value in tables.items() if key != "defaults"}
     return Scaled(
         {
@@ -140,5 +139,18 @@ def _sized(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     return height, width
 
 
-def _text(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
+def _changed(old: StageRecipe, new: StageRecipe) -> list[str]:
+    """What a stage has other than in its recipe, as `lr 0.0001 → 0.001`; nothing that stayed."""
+    keys = [key for key in StageRecipe.model_fields if getattr(old, key) != getattr(new, key)]
+    values = {key: [_text(getattr(stage, key)) for stage in (old, new)] for key in keys}
+    if "per_person" in values:
+        values["per_person"] = [value if value != "0" else "all" for value in values["per_person"]]
+    return [f"{key.replace('_', ' ')} {before} → {after}" for key, (before, after) in values.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):  # a size
+        return "×".join(str(side) for side in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {_text(part)}" for key, part in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

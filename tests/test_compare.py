@@ -124,7 +124,10 @@ def test_a_budget_gives_every_recipe_the_same(path: Path) -> None:
             assert (stage.backbone, stage.lr, stage.weights) == (old.backbone, old.lr, old.weights)
         else:
             assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package" and stage.lr == budget.lr
-        assert any(change.startswith(f"{name}: {old.backbone} → ") for change in scaled.changes)
+        said = next(change for change in scaled.changes if change.startswith(f"{name}: "))
+        for key in ("backbone", "weights", "size", "epochs", "lr"):
+            assert (f"{key} " in said) == (getattr(stage, key) != getattr(old, key)), (key, said)
+        assert ("face " in "; ".join(scaled.changes)) == (after.face.size != before.face.size)
     assert {name: after.augment[name] for name in before.augment} == before.augment
 
 
