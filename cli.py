@@ -395,6 +395,7 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
 @OUTPUT
 @DEVICE
 @WORKERS
+@MLFLOW
 @JSON
 def compare(
     recipes: tuple[Path, ...],
@@ -410,6 +411,7 @@ def compare(
     output: Path,
     device: str,
     workers: int,
+    mlflow: str | None,
     as_json: bool,
 ) -> None:
     """Train recipes on the same people and folds, and rank them.
@@ -428,12 +430,14 @@ def compare(
     from comparison.compare import Terms
     from comparison.compare import compare as run_comparison
     from report.leaderboard import flat_table, markdown
+    from report.tracking import Tracker
 
     if (evaluation is None) != (labels is None):
         raise FacecadeError("--eval and --labels go together", "give both, or neither")
     asked = (evaluation, labels) if evaluation and labels else None
     terms = Terms(data, folds, seed, read_budget(budget) if budget else None, asked)
-    result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers))
+    tracker = Tracker(mlflow) if mlflow else None
+    result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers), tracker)
     write_text(output / "leaderboard.md", markdown(result))
     write_csv(output / "leaderboard.csv", flat_table(result))
     write_json(output / "leaderboard.json", result)
@@ -456,6 +460,7 @@ def compare(
 @artifacts_option("artifacts/tune", "Folder of the study.")
 @DEVICE
 @WORKERS
+@MLFLOW
 @JSON
 def tune(
     stage: str,
@@ -469,6 +474,7 @@ def tune(
     artifacts: Path,
     device: str,
     workers: int,
+    mlflow: str | None,
     as_json: bool,
 ) -> None:
     """Search for the settings of a stage that score best.
@@ -485,6 +491,7 @@ def tune(
     from comparison.tune import Search, read_space
     from comparison.tune import tune as search
     from recipe import override, parse, read_toml
+    from report.tracking import Tracker
     from run import RECIPES
 
     tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, [stage])
@@ -498,7 +505,8 @@ def tune(
         trials,
         folds or (0, 1),
     )
-    result = search(data, tables, artifacts / stage, asked, Machine(device, 1, 1, workers))
+    tracker = Tracker(mlflow) if mlflow else None
+    result = search(data, tables, artifacts / stage, asked, Machine(device, 1, 1, workers), tracker)
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
 
 

@@ -21,6 +21,7 @@ from faces.table import Source, read_source
 from recipe import override, parse, read_toml
 from report.evaluate import Scored, evaluate, match
 from report.metrics import as_json, paired_difference, score
+from report.tracking import Tracker
 from run import Run, begin_run, open_run
 
 SPEED_PHOTOGRAPHS = 256
@@ -38,10 +39,15 @@ class Terms:
     evaluation: tuple[Path, Path] | None
 
 
-def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine) -> dict[str, Any]:
+def compare(
+    recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine, tracker: Tracker | None = None
+) -> dict[str, Any]:
     """Train every recipe, each in a folder of its own below `root`; score them on the same rows.
 
     A recipe that fails is named, and the others are compared. What is fitted already is kept.
+
+    Args:
+        tracker: where each new fit and combiner is written as well.
 
     Returns:
         `entries`, best first: for each recipe what its stages answer by themselves (`as published`), with cuts where
@@ -56,7 +62,7 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
     for path in recipes:
         note(f"--- {path.stem}")
         try:
-            rows += _rows(path, root / path.stem, source, terms, machine)
+            rows += _rows(path, root / path.stem, source, terms, machine, tracker)
         except Exception as error:  # the others are compared all the same
             said = str(error) if isinstance(error, FacecadeError) else f"{type(error).__name__}: {error}"
             hint = getattr(error, "hint", "")
@@ -79,10 +85,15 @@ def compare(recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine)
     return result
 
 
-def _rows(path: Path, folder: Path, source: Source, terms: Terms, machine: Machine) -> list[dict[str, Any]]:
+def _rows(
+    path: Path, folder: Path, source: Source, terms: Terms, machine: Machine, tracker: Tracker | None
+) -> list[dict[str, Any]]:
     run, changes = _run(path, folder, source, terms, machine)
-    fits = pipeline.fit_stage(run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True)
-    combiner = read_json(folder / "combiner/meta.json") if run.combiner_state() == "fitted" else pipeline.fit_meta(run)
+    fits = pipeline.fit_stage(
+        run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True, tracker=tracker
+    )
+    fitted = run.combiner_state() == "fitted"
+    combiner = read_json(folder / "combiner/meta.json") if fitted else pipeline.fit_meta(run, tracker)
     arrays, person = read_arrays(folder / "combiner/nested.npz"), run.table["person"].to_numpy()
     inferred, evaluated = _inferred(run, folder, terms, machine)
     common = {

@@ -22,6 +22,7 @@ from base.machine import Machine
 from base.progress import note
 from base.seeding import derive
 from recipe import StageRecipe, override, parse, read_toml, require_folds
+from report.tracking import Tracker
 from run import Run, begin_run
 from stages import make_stage
 
@@ -62,8 +63,18 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
     return space
 
 
-def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, machine: Machine) -> dict[str, Any]:
+def tune(
+    data: Path,
+    tables: Mapping[str, Any],
+    root: Path,
+    search: Search,
+    machine: Machine,
+    tracker: Tracker | None = None,
+) -> dict[str, Any]:
     """Search; called again, go on with the study that is there until it has `trials` trials.
+
+    Args:
+        tracker: where each fit is written as well.
 
     Returns:
         `best` (score, settings, trial), `importance` of each key, `trials`; also kept in `tuning.json`, beside the
@@ -85,7 +96,7 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
     first = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
     starts = _starts(first, search.stage)
     if starts:
-        pipeline.fit_stage(first, starts, search.folds, machine, resume=True)
+        pipeline.fit_stage(first, starts, search.folds, machine, resume=True, tracker=tracker)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(root / "study.log"))),
         # Trials of other data, settings, folds or spaces have scores that do not compare.
@@ -100,7 +111,9 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
         # A study that goes on must not draw again what it drew first.
         study.sampler = optuna.samplers.TPESampler(seed=derive(recipe.seed, "tune", len(study.trials)) % 2**32)
         study.optimize(
-            lambda trial: _score(trial, first, root, search, measure, machine), n_trials=left, catch=(FacecadeError,)
+            lambda trial: _score(trial, first, root, search, measure, machine, tracker),
+            n_trials=left,
+            catch=(FacecadeError,),
         )
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
@@ -123,7 +136,15 @@ def tune(data: Path, tables: Mapping[str, Any], root: Path, search: Search, mach
     return result
 
 
-def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, measure: str, machine: Machine) -> float:
+def _score(
+    trial: optuna.Trial,
+    first: Run,
+    root: Path,
+    search: Search,
+    measure: str,
+    machine: Machine,
+    tracker: Tracker | None,
+) -> float:
     """Fit the trial's settings fold by fold; the mean of their scores on held-out people.
 
     Args:
@@ -142,7 +163,7 @@ def _score(trial: optuna.Trial, first: Run, root: Path, search: Search, measure:
         for start in _starts(first, search.stage):
             shutil.copytree(first.fold_folder(start, fold), run.fold_folder(start, fold), dirs_exist_ok=True)
         try:
-            record = pipeline.fit_stage(run, [search.stage], [fold], machine, resume=True)[0]
+            record = pipeline.fit_stage(run, [search.stage], [fold], machine, resume=True, tracker=tracker)[0]
         except FacecadeError as error:
             note(f"trial {trial.number} failed: {error}")
             raise

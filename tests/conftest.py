@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from cli import main
 from faces.synthetic import draw_data
+from report.tracking import EXPERIMENT
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
 TINY = [
@@ -40,6 +42,14 @@ def succeed(*arguments: object) -> str:
     result = call(*arguments)
     assert result.exit_code == 0, f"{arguments}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
     return result.stdout
+
+
+def tracked(store: Path) -> list[Any]:
+    """The runs in a file of MLflow's."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{store}")
+    return list(client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id]))
 
 
 @pytest.fixture(scope="session")

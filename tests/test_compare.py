@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import call, succeed
+from conftest import call, succeed, tracked
 
 from base.errors import FacecadeError
 from comparison.budget import Budget, read_budget, scale
@@ -49,7 +49,10 @@ def two(tmp_path: Path) -> list[Path]:
 def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path: Path) -> None:
     where = ["--artifacts", tmp_path / "a", "--output", tmp_path / "o", "--folds", 3, "--jobs", 1]
     scored = ["--eval", drawn / "eval", "--labels", drawn / "eval/eval_labels.csv"]
-    result = json.loads(succeed("compare", *two, "--data", drawn / "train", *where, *scored, "--json"))
+    store = tmp_path / "mlflow.db"
+    words = ["--data", drawn / "train", *where, *scored, "--mlflow", store, "--json"]
+    result = json.loads(succeed("compare", *two, *words))
+    assert [run.info.run_name for run in tracked(store)].count("combiner") == 2 and len(tracked(store)) == 2 + 6
     assert not result["failed"] and {row["recipe"] for row in result["entries"]} == {"first", "second"}
     assert {row["kind"] for row in result["entries"]} == {"as published", "combined"}
     values = [row["nested"]["macro-F1"]["value"] for row in result["entries"]]
@@ -71,7 +74,8 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     )
     made = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
     before = {path: path.stat().st_mtime_ns for path in made}
-    again = call("compare", *two, "--data", drawn / "train", *where, *scored, "--json")
+    again = call("compare", *two, *words)
+    assert len(tracked(store)) == 2 + 6, "what is fitted already is not written again"
     assert again.exit_code == 0 and again.stderr.count("fitted already") == 6
     assert before == {path: path.stat().st_mtime_ns for path in made} and len(made) == 10
     assert json.loads(again.stdout)["entries"] == result["entries"]

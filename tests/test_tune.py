@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, call, succeed
+from conftest import TINY, call, succeed, tracked
 
 from comparison.tune import read_space
 from recipe import parse, read_toml
@@ -46,7 +46,10 @@ def test_a_study_killed_goes_on_and_writes_its_best_as_a_recipe(space: Path, dra
     assert best.optimizer == result["best"]["settings"]["optimizer"]
     assert result["best"]["score"] == max(trial["score"] for trial in finished if trial["state"] == "complete")
     assert set(result["importance"]) <= {"lr", "optimizer"}
-    again = succeed(*words, 2)
+    again = succeed(*words, 3, "--mlflow", tmp_path / "mlflow.db")
+    assert 1 <= len(tracked(tmp_path / "mlflow.db")) <= 2, (
+        "a fit for each fold of the third trial that was not given up"
+    )
     assert "Best: trial" in again and "too good" in again
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import TINY, call, succeed
+from conftest import TINY, call, succeed, tracked
 from mlflow import MlflowClient
 
-from report.tracking import EXPERIMENT, Tracker
+from report.tracking import Tracker
 
 
-def runs(store: Path) -> dict[str, object]:
-    client = MlflowClient(f"sqlite:///{store}")
-    found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
-    return {run.info.run_name: run for run in found}
+def runs(store: Path) -> dict[str, Any]:
+    return {run.info.run_name: run for run in tracked(store)}
 
 
 def test_a_run_with_its_curve(tmp_path: Path) -> None:
