@@ -28,6 +28,8 @@ class Budget(Section):
     """Operations (10^12) that training on one fold takes, over all stages together."""
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate of every backbone that was replaced: published ones belong to much longer training."""
+    batch_size: int = Field(16, ge=2)
+    """Photographs of a step of every backbone that was replaced: in so short a training the steps decide."""
     backbones: dict[str, str] = Field(default_factory=dict)
     """For each pattern of backbone names, the backbone used in its place."""
     weights: str = "none"
@@ -99,11 +101,11 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
 
 
 def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
-    """A stage with the budget's size, and with its backbone and rate where that replaces the stage's."""
+    """A stage with the budget's size, and with its backbone, rate and batch where that replaces the stage's."""
     update: dict[str, Any] = {"size": _sized(stage.size, budget.pixels)}
     backbone = next((new for old, new in budget.backbones.items() if fnmatch.fnmatchcase(stage.backbone, old)), None)
     if backbone and backbone != stage.backbone:
-        update |= {"backbone": backbone, "backbone_args": {}, "lr": budget.lr}
+        update |= {"backbone": backbone, "backbone_args": {}, "lr": budget.lr, "batch_size": budget.batch_size}
         update |= {} if stage.start else {"weights": budget.weights}
     return stage.model_copy(update=update)
 

@@ -127,10 +127,11 @@ def test_a_budget_gives_every_recipe_the_same(path: Path) -> None:
         if path.stem == "quick":
             assert (stage.backbone, stage.lr, stage.weights) == (old.backbone, old.lr, old.weights)
         else:
-            assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package" and stage.lr == budget.lr
+            assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package"
+            assert stage.lr == budget.lr and stage.batch_size == budget.batch_size
         said = next(change for change in scaled.changes if change.startswith(f"{name}: "))
-        for key in ("backbone", "weights", "size", "epochs", "lr"):
-            assert (f"{key} " in said) == (getattr(stage, key) != getattr(old, key)), (key, said)
+        for key in ("backbone", "weights", "size", "epochs", "lr", "batch_size"):
+            assert (f"{key.replace('_', ' ')} " in said) == (getattr(stage, key) != getattr(old, key)), (key, said)
         assert ("face " in "; ".join(scaled.changes)) == (after.face.size != before.face.size)
     assert {name: after.augment[name] for name in before.augment} == before.augment
 
