@@ -161,7 +161,7 @@ class SoftVote:
     @classmethod
     def fit(cls, voices: Voices, label: np.ndarray) -> SoftVote:
         mask, gender, band = decode(label)
-        ages = np.where((gender == 0)[:, None], _ages(voices, 0), _ages(voices, 1))
+        ages = np.where((gender == 0)[:, None], *_ages(voices))
         return cls(
             Logistic.fit(voices.about("mask"), mask, 3),
             Logistic.fit(voices.about("gender"), gender, 2),
@@ -171,7 +171,7 @@ class SoftVote:
     def probability(self, voices: Voices) -> np.ndarray:
         mask = self.mask.probability(voices.about("mask"))
         gender = self.gender.probability(voices.about("gender"))
-        bands = np.stack([self.band.probability(_ages(voices, g)) for g in range(2)], axis=1)
+        bands = np.stack([self.band.probability(ages) for ages in _ages(voices)], axis=1)
         product = mask[:, :, None, None] * (gender[:, :, None] * bands)[:, None]
         return product.reshape(len(voices), N_CLASSES)
 
@@ -183,14 +183,14 @@ class SoftVote:
         return cls(*(Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "band")))
 
 
-def _ages(voices: Voices, gender: int) -> np.ndarray:
-    """What the regression of bands sees of people, taken to be of a gender: what all stages say of its age, and which
-    it is. Where the genders have not the same stages, each has columns of its own."""
-    said = [voices.about(stage) for stage in AGE_STAGES]
-    if said[0].shape != said[1].shape:
-        said = [values if index == gender else np.zeros_like(values) for index, values in enumerate(said)]
-        return np.column_stack([*said, np.full(len(voices), gender)])
-    return np.column_stack([said[gender], np.full(len(voices), gender)])
+def _ages(voices: Voices) -> list[np.ndarray]:
+    """What the regression of bands sees of people, were they men and were they women: what all stages say of that
+    gender's age, and which it is. Where the genders have not the same stages, each has columns of its own."""
+    male, female = (voices.about(stage) for stage in AGE_STAGES)
+    if male.shape != female.shape:
+        nothing = [np.zeros_like(male), np.zeros_like(female)]
+        male, female = np.column_stack([male, nothing[1]]), np.column_stack([nothing[0], female])
+    return [np.column_stack([values, np.full(len(voices), gender)]) for gender, values in enumerate((male, female))]
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,5 @@ def _speed(run: Run, machine: Machine) -> float:
 
     few = rows[:32]
     seconds(few)  # the first call warms up
-    return round(
-        (len(rows) - len(few)) / (seconds(rows) - seconds(few)), 1
-    )  # loading the models takes as long for both
+    further = max(seconds(rows) - seconds(few), 1e-3)  # loading the models takes as long for both; tiny ones are noise
+    return round((len(rows) - len(few)) / further, 1)
