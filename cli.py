@@ -167,6 +167,12 @@ def check(data: Path, as_json: bool, workers: int) -> None:
     metavar="RUN",
     help="Learn also from what RUN labelled: see pseudo-label.",
 )
+@click.option(
+    "--extra",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Learn also from these labelled photographs, which are never scored.",
+)
 @JOBS
 @THREADS
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
@@ -186,6 +192,7 @@ def fit_stage(
     corrections: Path | None,
     skip_bad: bool,
     pseudo: Path | None,
+    extra: Path | None,
     jobs: int,
     threads: int,
     dry_run: bool,
@@ -214,8 +221,8 @@ def fit_stage(
     from run import RECIPES, begin_run, change_recipe, open_run
 
     tracker = Tracker(mlflow) if mlflow else None
-    if (corrections or pseudo) and not data:
-        raise FacecadeError("--corrections and --pseudo change what a run begins with", "give --data as well")
+    if (corrections or pseudo or extra) and not data:
+        raise FacecadeError("--corrections, --pseudo and --extra change what a run begins with", "give --data as well")
     begun = (artifacts / "run.json").exists()
     if not data and not begun:
         raise FacecadeError(f"{artifacts} holds no run yet", "name the training data: --data DATA")
@@ -233,7 +240,7 @@ def fit_stage(
     if data:
         if old:
             note(f"with the recipe of the run in {artifacts}; name another with --recipe")
-        run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run, pseudo=pseudo)
+        run = begin_run(artifacts, data, tables, corrections, skip_bad, workers, dry_run, pseudo=pseudo, extra=extra)
     else:
         assert old, "without data there is a run"
         run = change_recipe(old, tables, dry_run) if tables != old.tables else old
@@ -601,7 +608,10 @@ def _meta_text(record: dict[str, Any]) -> str:
             ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
             *_cuts_text(record["cuts"]),
-            *([f"The stages also learned from {record['pseudo']}."] if record["pseudo"] else []),
+            *[
+                f"The stages learned from further photographs. {text[0].upper()}{text[1:]}."
+                for text in record["further"]
+            ],
         ]
     )
 
@@ -659,7 +669,7 @@ def _list_text(result: dict[str, Any]) -> str:
     combiner = result["combiner"]
     lines = [
         f"data {result['data']}: {result['photographs']} photographs of {result['people']} people; folds {result['folds_hash']}",
-        *([result["pseudo"]] if result["pseudo"] else []),
+        *result["further"],
         "",
         _table(rows, ["stage", "fold", "state", "score", "seconds"]),
         "",

@@ -21,8 +21,9 @@ from combiner.align import Alignment, fit_alignment
 from combiner.features import FoldOutput, Voices, lacking, out_of_fold, read_fold
 from combiner.rules import SoftVote, learn_cuts
 from faces.decode import DecodeError
+from faces.further import TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
-from faces.pseudo import Pseudo, labels_from
+from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.store import Entry
 from faces.table import Source, classes, read_source
 from recipe import kind_of
@@ -60,11 +61,12 @@ def fit_stage(
     from stages.jobs import fit_all
     from training.tracking import read_history
 
-    if run.pseudo and not run.pseudo.record["years"]:
+    banded = [each for each in run.further.values() if not each.record["years"]]
+    if banded:
         learning = [name for name in stages if wanted_fit(run, name, 0).stage.learns_years]
         if learning:
             raise FacecadeError(
-                f"{run.pseudo.record['run']} knows age bands alone, and {', '.join(learning)} would learn years from them",
+                f"{banded[0].record['run']} knows age bands alone, and {', '.join(learning)} would learn years from them",
                 "take the pseudo-labels of a run whose stages know years",
             )
     store, crop_row = run.faces(machine.workers)
@@ -92,8 +94,8 @@ def fit_stage(
                 tags = {"run": str(run.folder), "stage": fit.stage.name, "signature": fit.signature}
                 tracker.keep(name, outcome["recipe"], scores, tags, read_history(fit.folder))
 
-    pseudo = run.pseudo_rows(store, machine.workers)
-    material = Material(run.table, store.pixels, store.shape, crop_row, run.anchors(), pseudo)
+    further = run.further_rows(store, machine.workers)
+    material = Material(run.table, store.pixels, store.shape, crop_row, run.anchors(), further)
     outcomes = fit_all(todo, material, machine, resume, done)
     failed = [(fit, error) for fit, error in zip(todo, outcomes, strict=True) if isinstance(error, BaseException)]
     if failed:
@@ -202,7 +204,7 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
         "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
         "fits": run.fits_digest,
         "folds_hash": run.folds_hash,
-        "pseudo": run.pseudo.text() if run.pseudo else None,
+        "further": [each.record["text"] for each in run.further.values()],
         "seed": recipe.seed,
         "recipe": recipe.combiner.model_dump(),
         "seconds": round(time.monotonic() - started, 1),
@@ -296,10 +298,7 @@ def answer(run: Run, heard: Heard, output: Path, way: str | None = None) -> dict
         probability[seen], answers[seen] = combine(heard.voices)
         years[seen] = np.column_stack([heard.voices.age(), heard.voices.ages()])
 
-    seen_before = dict.fromkeys(run.table["content"], "trained-on")
-    if run.pseudo:
-        seen_before |= dict.fromkeys(run.pseudo.table["content"], "pseudo-labelled")
-    flags = [_flag(entry, seen_before, run.recipe.face.detector == "mtcnn") for entry in heard.entries]
+    flags = [_flag(entry, run.seen, run.recipe.face.detector == "mtcnn") for entry in heard.entries]
     predictions = predictions_table(heard.source.image_ids, answers, probability, years, flags)
     write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
     write_csv(output / "predictions.csv", predictions)
@@ -321,13 +320,13 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
         confidence: least probability of a label that is kept.
 
     Returns:
-        The record that `pseudo/pseudo.json` holds.
+        The record that `pseudo/labels.json` holds.
     """
     _require_fits(run)
     _combination_folder(run)
     source, store = read_source(data), run.store()
     entries = store.fill([source.root / path for path in source.table["path"]], workers)
-    trained_on = set(run.table["content"])
+    trained_on = {content for content, flag in run.seen.items() if flag == TRAINED_ON}
     new = {
         path: entry
         for path, entry in zip(source.table["path"], entries, strict=True)
@@ -353,25 +352,25 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
             f"no label is as sure as {confidence:g}",
             f"the surest is {table['confidence'].max():g}, of held-out people {own.max():.4f}: give a lower --confidence",
         )
-    kept = Pseudo(
-        source.root,
-        table.loc[sure, ["fold", "path", "content", "mask", "gender", "age", "confidence"]].reset_index(drop=True),
-        {
-            "run": str(run.folder),
-            "confidence": confidence,
-            "folds_hash": run.folds_hash,
-            "years": voices.years() is not None,
-            "offered": len(entries),
-            "new": len(new),
-            "labels": [int(count) for count in np.bincount(table["fold"][sure], minlength=run.recipe.folds)],
-            "held_out": {
-                "share": float(sure_of_own.mean()),
-                "accuracy": float((own.argmax(1) == label)[sure_of_own].mean()),
-            },
+    columns = ["fold", "path", "content", "person", "mask", "gender", "age", "confidence"]
+    table = table.assign(person=table["path"]).loc[sure, columns].reset_index(drop=True)
+    record: dict[str, Any] = {
+        "run": str(run.folder),
+        "flag": "pseudo-labelled",
+        "confidence": confidence,
+        "folds_hash": run.folds_hash,
+        "years": voices.years() is not None,
+        "offered": len(entries),
+        "new": len(new),
+        "labels": [int(count) for count in np.bincount(table["fold"], minlength=run.recipe.folds)],
+        "held_out": {
+            "share": float(sure_of_own.mean()),
+            "accuracy": float((own.argmax(1) == label)[sure_of_own].mean()),
         },
-    )
-    kept.save(run.folder / "pseudo")
-    return {**kept.record, "text": kept.text(), "labels_file": str(run.folder / "pseudo/labels.csv")}
+    }
+    record["text"] = pseudo_text(record, table["path"].nunique(), source.root)
+    Further(source.root, table, record).save(run.folder / FOLDER)
+    return {**record, "labels_file": str(run.folder / FOLDER / "labels.csv")}
 
 
 def wanted_fit(run: Run, stage: str, fold: int) -> Fit:

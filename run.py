@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from base.progress import note
 from base.seeding import derive
 from faces.corrections import correct
 from faces.decode import DecodeError
+from faces.further import TRAINED_ON, Further, added, read_further
 from faces.labels import BANDS, GENDERS, band_of
-from faces.pseudo import Pseudo, read_pseudo
+from faces.pseudo import read_pseudo
 from faces.split import assign_folds, folds_hash
 from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_source, require_sound
@@ -37,7 +38,7 @@ class Run:
 
     table: one row a photograph: `path, id, person, mask, gender, age, fold, content`. tables: the
     recipe as written. cap: the age from which the data say only "at least", or None. cache: folder of face
-    crops, which runs may share. pseudo: photographs that another run labelled, to learn from as well.
+    crops, which runs may share. further: photographs to learn from that are not scored, by kind.
     """
 
     folder: Path
@@ -46,7 +47,7 @@ class Run:
     table: pd.DataFrame
     cap: float | None
     cache: Path
-    pseudo: Pseudo | None = None
+    further: Mapping[str, Further] = field(default_factory=dict)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -76,9 +77,17 @@ class Run:
                 "cap": self.cap,
                 "labels": self.labels_hash,
                 "folds": self.folds_hash,
-                **({"pseudo": self.pseudo.hash} if self.pseudo else {}),
+                **{kind: further.hash for kind, further in self.further.items()},
             }
         )
+
+    @cached_property
+    def seen(self) -> dict[str, str]:
+        """The photographs that the run learned from, by content, and how `infer` marks each."""
+        marks = dict.fromkeys(self.table["content"], TRAINED_ON)
+        for further in self.further.values():
+            marks |= dict.fromkeys(further.table["content"], further.record["flag"])
+        return marks
 
     def command(self, words: str) -> str:
         """A command of this run, as its user would type it."""
@@ -126,22 +135,22 @@ class Run:
         store = self.store()
         return store, _places(store, self.root, self.table, workers)
 
-    def pseudo_rows(self, store: FaceStore, workers: int) -> pd.DataFrame | None:
-        """Pseudo-labelled photographs with the place `crop` of each in the store; None where the run has none."""
-        if self.pseudo is None:
-            return None
-        table = self.pseudo.table
-        return table.assign(crop=_places(store, self.pseudo.root, table, workers))
+    def further_rows(self, store: FaceStore, workers: int) -> pd.DataFrame | None:
+        """Rows of further photographs, with the place `crop` of each in the store; None where the run has none."""
+        parts = [
+            each.table.assign(crop=_places(store, each.root, each.table, workers)) for each in self.further.values()
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else None
 
     def store(self) -> FaceStore:
         """The cache of face crops."""
         return FaceStore(self.cache, self.recipe.face)
 
     def save(self) -> None:
-        """Write table.csv, the pseudo-labels, and run.json last."""
+        """Write table.csv, further photographs, and run.json last."""
         write_csv(self.folder / "table.csv", self.table)
-        if self.pseudo:
-            self.pseudo.save(self.folder / "learned-from")
+        for kind, further in self.further.items():
+            further.save(self.folder / "learned-from" / kind)
         write_json(
             self.folder / "run.json",
             {
@@ -152,7 +161,7 @@ class Run:
                 "seed": self.recipe.seed,
                 "folds_hash": self.folds_hash,
                 "labels_hash": self.labels_hash,
-                "pseudo": self.pseudo.hash if self.pseudo else None,
+                "further": list(self.further),
                 "versions": versions(),
             },
         )
@@ -195,8 +204,14 @@ def open_run(folder: Path) -> Run:
             f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data and --recipe"
         ) from None
     cache = Path(said["cache"]) if said["cache"] else folder / "cache"
-    pseudo = read_pseudo(folder / "learned-from") if said.get("pseudo") else None
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, pseudo)
+    further = {kind: read_further(folder / "learned-from" / kind) for kind in said.get("further", [])}
+    lost = [kind for kind, found in further.items() if found is None]
+    if lost:
+        raise FacecadeError(
+            f"{folder / 'learned-from'} has lost {' and '.join(lost)}", "begin the run anew with --data and --recipe"
+        )
+    known = {kind: found for kind, found in further.items() if found}
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, known)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
@@ -227,6 +242,7 @@ def begin_run(
     dry: bool = False,
     cache: Path | None = None,
     pseudo: Path | None = None,
+    extra: Path | None = None,
 ) -> Run:
     """Read the data, find the faces, draw the folds, and record it all.
 
@@ -236,9 +252,38 @@ def begin_run(
         dry: read and check, but find no faces and write nothing.
         cache: folder of face crops to share with other runs; one of the run's own by default.
         pseudo: a run that labelled further photographs to learn from (`pipeline.pseudo_label`).
+        extra: labelled data to learn from that are not scored.
     """
     checked, cache = parse(tables), cache or folder / "cache"
-    further = read_pseudo(pseudo / "pseudo") if pseudo else None
+    labelled = read_pseudo(pseudo) if pseudo else None
+    root, table = _labelled(data, skip_bad)
+    extra_root, more = _labelled(extra, skip_bad) if extra else (None, None)
+    if corrections:
+        table, said = correct(table, corrections)
+        for line in said:
+            note(f"correction: {line}")
+    store = FaceStore(cache, checked.face)
+    if not dry:
+        table = _with_content(table, root, store, skip_bad, workers)
+    table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
+    further: dict[str, Further] = {}
+    if extra_root and more is not None and not dry:
+        more = _with_content(more, extra_root, store, skip_bad, workers)
+        further["added"] = added(extra_root, more, table, checked.folds)
+    if labelled:
+        _require_same_folds(labelled, table)
+        further["pseudo"] = labelled
+    run = Run(folder, root, dict(tables), table, _cap(table, checked), cache, further)
+    if not dry:
+        run.save()
+    note(_summary(run))
+    for each in further.values():
+        note(each.record["text"])
+    return run
+
+
+def _labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
+    """Root and sample table of labelled data; raises FacecadeError for bad rows (unless `skip_bad`) or no labels."""
     source = read_source(data)
     table = source.table
     if skip_bad:
@@ -250,25 +295,10 @@ def begin_run(
         raise FacecadeError(
             f"{data} holds no labels to learn from", "training needs train.csv with images/, or a manifest CSV"
         )
-    if corrections:
-        table, said = correct(table, corrections)
-        for line in said:
-            note(f"correction: {line}")
-    if not dry:
-        table = _with_content(table, source.root, FaceStore(cache, checked.face), skip_bad, workers)
-    table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
-    if further:
-        _require_same_folds(further, table)
-    run = Run(folder, source.root, dict(tables), table, _cap(table, checked), cache, further)
-    if not dry:
-        run.save()
-    note(_summary(run))
-    if run.pseudo:
-        note(run.pseudo.text())
-    return run
+    return source.root, table
 
 
-def _require_same_folds(pseudo: Pseudo, table: pd.DataFrame) -> None:
+def _require_same_folds(pseudo: Further, table: pd.DataFrame) -> None:
     """Raises FacecadeError for pseudo-labels made on other folds, whose models knew people that this run scores."""
     if pseudo.record["folds_hash"] != folds_hash(table):
         raise FacecadeError(
@@ -353,7 +383,7 @@ def describe(run: Run) -> dict[str, Any]:
         "photographs": len(run.table),
         "people": int(run.table["person"].nunique()),
         "folds_hash": run.folds_hash,
-        "pseudo": run.pseudo.text() if run.pseudo else None,
+        "further": [each.record["text"] for each in run.further.values()],
         "fits": fits,
         "combiner": combiner,
         "next": steps,

@@ -66,8 +66,8 @@ class Material:
 
     table: sample table with `fold`, N rows. pixels: a file of uint8 crops, with its shape (M, h, w, 3).
     crop_row: int64 (N,), where each row's crop lies. anchors: int64 (A,), rows that every fold embeds
-    for alignment, whichever fold they are in. pseudo: photographs that models labelled, `fold, path, mask, gender,
-    age, crop`, a row for each fold that learns from them.
+    for alignment, whichever fold they are in. further: photographs that are not scored, `fold, path, person, mask,
+    gender, age, crop`, a row for each fold that learns from them.
     """
 
     table: pd.DataFrame
@@ -75,7 +75,7 @@ class Material:
     shape: tuple[int, ...]
     crop_row: np.ndarray
     anchors: np.ndarray
-    pseudo: pd.DataFrame | None = None
+    further: pd.DataFrame | None = None
 
     def crops(self) -> np.ndarray:
         """The crops, memory-mapped."""
@@ -83,10 +83,10 @@ class Material:
 
     def taught(self, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
         """The sample table with what further photographs teach a fold below it, in no fold themselves; and `crop_row`."""
-        if self.pseudo is None:
+        if self.further is None:
             return self.table, self.crop_row
-        further = self.pseudo[self.pseudo["fold"] == fold]
-        added = further.assign(fold=NO_FOLD, person="pseudo " + further["path"]).reindex(columns=self.table.columns)
+        further = self.further[self.further["fold"] == fold]
+        added = further.assign(fold=NO_FOLD, person="further " + further["person"]).reindex(columns=self.table.columns)
         return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, further["crop"]]
 
 
@@ -171,7 +171,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "device": str(device),
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
-        "pseudo_labelled": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
+        "further": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
         "epochs": len(history),
         "parameters": sum(p.numel() for p in kept.parameters()),
         "score": stage.score(output.logits, table.iloc[answered]),

@@ -95,7 +95,7 @@ def test_years_are_not_learned_from_bands(taught: Path, tmp_path: Path) -> None:
     """A teacher of bands writes one typical age for each."""
     run = tmp_path / "run"
     shutil.copytree(taught, run)
-    record = run / "learned-from/pseudo.json"
+    record = run / "learned-from/pseudo/labels.json"
     record.write_text(record.read_text().replace('"years": true', '"years": false'))
     result = call("fit-stage", "age-male", "--artifacts", run, "--jobs", 1)
     assert result.exit_code == 1 and "age-male would learn years from them" in result.stderr

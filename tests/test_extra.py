@@ -1,0 +1,88 @@
+"""Added photographs: every fold learns from them, and none is scored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, call, succeed
+
+from base.errors import FacecadeError
+from faces.further import added
+from faces.synthetic import draw_data
+from run import open_run
+
+
+def table(people: list[str], content: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "path": [f"{word}.jpg" for word in content],
+            "content": content,
+            "person": people,
+            "mask": "wear",
+            "gender": "male",
+            "age": 30.0,
+        }
+    )
+
+
+SCORED = table(["a", "a", "b", "c"], ["a0", "a1", "b0", "c0"]).assign(fold=[0, 0, 1, 2])
+
+
+def test_new_people_teach_every_fold_and_known_ones_all_but_their_own() -> None:
+    further = added(Path("more"), table(["n", "a", "b"], ["n0", "a2", "b1"]), SCORED, 3)
+    taught = {fold: set(rows["content"]) for fold, rows in further.table.groupby("fold")}
+    assert taught == {0: {"n0", "b1"}, 1: {"n0", "a2"}, 2: {"n0", "a2", "b1"}}
+    assert "2 people with ids that are scored" in further.record["text"]
+
+
+def test_a_photograph_that_is_scored_is_not_learned_from_under_another_name() -> None:
+    further = added(Path("more"), table(["x", "x"], ["a0", "n0"]), SCORED, 3)
+    assert set(further.table["content"]) == {"n0"} and "1 that are scored left out" in further.record["text"]
+    with pytest.raises(FacecadeError, match="adds no photograph"):
+        added(Path("more"), table(["x"], ["a0"]), SCORED, 3)
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight people who are in no other folder."""
+    folder = tmp_path_factory.mktemp("more") / "train"
+    draw_data(folder.parent, people=8, seed=99)
+    people = pd.read_csv(folder / "train.csv", dtype=str)
+    people.assign(id="more-" + people["id"]).to_csv(folder / "train.csv", index=False)
+    return folder
+
+
+def test_a_run_learns_from_them_and_is_scored_without(drawn: Path, fitted: Path, more: Path, tmp_path: Path) -> None:
+    begin = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--extra", more, "--artifacts", tmp_path]
+    records = json.loads(succeed("fit-stage", "mask", *begin, *TINY, "--json"))
+    run, without = open_run(tmp_path), open_run(fitted)
+    photographs = len(list((more / "images").rglob("*.*")))
+    assert photographs and [record["further"] for record in records] == [photographs] * 3
+    assert len(run.table) == len(without.table) and (run.table["fold"] == without.table["fold"]).all()
+    assert run.signature("mask") != without.signature("mask")
+    assert {run.seen[content] for content in run.further["added"].table["content"]} == {"trained-on"}
+    said = succeed("ls", "--artifacts", tmp_path)
+    assert f"added: {photographs} photographs of 8 people" in said
+    np.testing.assert_array_equal(
+        np.sort(run.further["added"].table["fold"].unique()), np.arange(3), "learned by every fold"
+    )
+
+
+def test_what_is_wrong_with_them_is_said(drawn: Path, more: Path, tmp_path: Path) -> None:
+    begin = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", tmp_path / "a", *TINY]
+    assert "adds no photograph" in call("fit-stage", "mask", *begin, "--extra", drawn / "train").stderr
+    broken = tmp_path / "broken"
+    shutil.copytree(more, broken)
+    photograph = sorted((broken / "images").rglob("*.*"))[0]
+    photograph.write_bytes(b"no photograph")
+    result = call("fit-stage", "mask", *begin, "--extra", broken)
+    assert result.exit_code == 1 and photograph.name in result.stderr
+    (tmp_path / "plain").mkdir()
+    shutil.copy(sorted((more / "images").rglob("*.*"))[0], tmp_path / "plain")
+    assert "no labels to learn from" in call("fit-stage", "mask", *begin, "--extra", tmp_path / "plain").stderr
+    assert "give --data as well" in call("fit-stage", "mask", "--artifacts", tmp_path / "b", "--extra", more).stderr
