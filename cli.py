@@ -396,6 +396,13 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
 @click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
 @click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Train each network so often, and score the average.",
+)
 @JOBS
 @THREADS
 @artifacts_option("artifacts/compare", "Folder of the comparison: a run for each recipe.")
@@ -412,6 +419,7 @@ def compare(
     labels: Path | None,
     folds: int,
     seed: int,
+    repeats: int,
     jobs: int,
     threads: int,
     artifacts: Path,
@@ -442,7 +450,7 @@ def compare(
     if (evaluation is None) != (labels is None):
         raise FacecadeError("--eval and --labels go together", "give both, or neither")
     asked = (evaluation, labels) if evaluation and labels else None
-    terms = Terms(data, folds, seed, read_budget(budget) if budget else None, asked)
+    terms = Terms(data, folds, seed, read_budget(budget) if budget else None, asked, repeats)
     tracker = Tracker(mlflow) if mlflow else None
     result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers), tracker)
     write_text(output / "leaderboard.md", markdown(result))

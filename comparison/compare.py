@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from base.errors import FacecadeError
 from base.machine import Machine
 from base.progress import note
 from comparison.budget import Budget, Scaled, scale
+from comparison.repeats import repeated
 from faces.store import Entry
 from faces.table import Source, read_source
 from recipe import override, parse, read_toml
@@ -30,13 +31,15 @@ SPEED_PHOTOGRAPHS = 256
 
 @dataclass(frozen=True)
 class Terms:
-    """What every recipe of a comparison is given alike. evaluation: a folder to infer, and its labels."""
+    """What every recipe of a comparison is given alike. evaluation: a folder to infer, and its labels. repeats: how often
+    each network is trained, within the budget each time."""
 
     data: Path
     folds: int
     seed: int
     budget: Budget | None
     evaluation: tuple[Path, Path] | None
+    repeats: int = 1
 
 
 def compare(
@@ -77,6 +80,7 @@ def compare(
     result = {
         "folds": terms.folds,
         "seed": terms.seed,
+        "repeats": terms.repeats,
         "budget": terms.budget.model_dump() if terms.budget else None,
         "entries": [{key: value for key, value in row.items() if not key.endswith("answers")} for row in rows],
         "failed": failed,
@@ -129,11 +133,13 @@ def _run(path: Path, folder: Path, source: Source, terms: Terms, machine: Machin
     scaled = Scaled(tables, [])
     if terms.budget:
         scaled = scale(tables, recipe, terms.budget, source.table)
+    scaled = replace(scaled, tables=repeated(scaled.tables, terms.repeats))
     if (folder / "run.json").exists():
         run = open_run(folder)
         if run.tables == scaled.tables and run.root.resolve() == source.root.resolve():
             return run, scaled.changes
-    pipeline.check_parts(parse(scaled.tables), list(recipe.stages))
+    whole = parse(scaled.tables)
+    pipeline.check_parts(whole, list(whole.stages))
     run = begin_run(folder, terms.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
     return run, scaled.changes
 

@@ -47,11 +47,18 @@ def _gap(behind: Mapping[str, float], place: int) -> str:
     return f"{behind['value']:+.3f} [{behind['low']:+.3f}, {behind['high']:+.3f}]" if place > 1 else "best"
 
 
-def page(result: Mapping[str, Any], own: str, command: str, calls: Sequence[Mapping[str, str]]) -> str:
+def page(
+    result: Mapping[str, Any],
+    own: str,
+    command: str,
+    calls: Sequence[Mapping[str, str]],
+    averaged: tuple[Mapping[str, Any], str] | None = None,
+) -> str:
     """The leaderboard as a page: what was compared, on what terms, and what it shows.
 
     Args:
-        own: name of Facecade's own recipe. calls: commit and machine of each call of the command.
+        own: name of Facecade's own recipe. calls: commit and machine of each call of a command. averaged: a comparison
+            with `repeats`, and its command.
     """
     said = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
     budget = result["budget"]
@@ -75,8 +82,23 @@ def page(result: Mapping[str, Any], own: str, command: str, calls: Sequence[Mapp
             "",
             summary(result, own),
             "",
+            *(_averaged(*averaged, own) if averaged else []),
         ]
     )
+
+
+def _averaged(result: Mapping[str, Any], command: str, own: str) -> list[str]:
+    return [
+        f"## Every network {result['repeats']} times, averaged",
+        "",
+        f"A held-out person is answered by the networks of one fold, eval by the mean of those of {result['folds']}: the nested scores above cannot see",
+        f"what a recipe gains from averaging. Here each network was trained {result['repeats']} times within the same budget each time, from other",
+        f"seeds, and the nested answers are averages too. `{command}`:",
+        "",
+        markdown(result),
+        summary(result, own),
+        "",
+    ]
 
 
 def summary(result: Mapping[str, Any], own: str) -> str:

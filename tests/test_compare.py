@@ -6,14 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import call, succeed, tracked
+from scipy.special import softmax
 
+from base.artifact import read_arrays
 from base.errors import FacecadeError
 from comparison.budget import Budget, read_budget, scale
+from comparison.repeats import repeated
 from recipe import parse, read_toml
 from report.leaderboard import page
+from run import open_run
 from stages import make_stage
 from stages.cost import training_flops
 
@@ -67,11 +72,14 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     assert "| 1 | " in (tmp_path / "o/leaderboard.md").read_text()
     result["budget"] = {"teraflops": 20, "pixels": 16128}
     text = page(result, "first", "python cli.py compare", [{"commit": "abc", "machine": "m"}] * 2)
+    assert "averaged" not in text
     rival = next(row for row in result["entries"] if row["recipe"] == "second" and row["kind"] == "combined")
     assert (
         "Commit: abc." in text
         and f"combined is `second` with a nested macro-F1 of {rival['nested']['macro-F1']['value']:.3f}" in text
     )
+    twice = page(result, "first", "c", [{"commit": "abc", "machine": "m"}], ({**result, "repeats": 2}, "c --repeats 2"))
+    assert "## Every network 2 times, averaged" in twice and twice.count("| 1 | ") == 2
     made = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
     before = {path: path.stat().st_mtime_ns for path in made}
     again = call("compare", *two, *words)
@@ -79,6 +87,32 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     assert again.exit_code == 0 and again.stderr.count("fitted already") == 6
     assert before == {path: path.stat().st_mtime_ns for path in made} and len(made) == 10
     assert json.loads(again.stdout)["entries"] == result["entries"]
+
+
+def test_repeated_networks_are_other_ones_and_are_averaged(two: list[Path], drawn: Path, tmp_path: Path) -> None:
+    where = ["--artifacts", tmp_path / "a", "--output", tmp_path / "o", "--folds", 3, "--jobs", 1]
+    words = ["--data", drawn / "train", *where, "--json"]
+    once = json.loads(succeed("compare", two[0], *words))
+    twice = json.loads(succeed("compare", two[0], *words, "--repeats", 2))
+    assert (once["repeats"], twice["repeats"]) == (1, 2)
+    assert [row["models"] for row in once["entries"] + twice["entries"]] == [3, 3, 6, 6]
+    folders = [tmp_path / "a/first/stages" / stage / "fold0" for stage in ("flat", "flat-2")]
+    first, second = (read_arrays(folder / "outputs.npz") for folder in folders)
+    assert (first["rows"] == second["rows"]).all() and np.abs(first["logits"] - second["logits"]).max() > 1e-3
+    run = open_run(tmp_path / "a/first")
+    nested = read_arrays(run.folder / "combiner/nested.npz")
+    answer = nested["answers"][list(nested["ways"]).index("as trained")][first["rows"]]
+    mean = sum(softmax(each["logits"], axis=1) for each in (first, second))
+    assert (answer == mean.argmax(1)).all(), "the published answer is the soft vote of both"
+
+
+def test_a_copy_starts_from_the_copy() -> None:
+    stage = {"backbone": "resnet10t"}
+    tables = {"stages": {"joint": stage, "joint-2": stage, "gender": {**stage, "weights": "stage:joint-2"}}}
+    stages = repeated(tables, 2)["stages"]
+    assert list(stages) == ["joint", "joint-2", "gender", "joint-3", "joint-4", "gender-2"]
+    assert stages["gender-2"]["weights"] == "stage:joint-4" and parse(repeated(tables, 3))
+    assert repeated(tables, 1) == tables
 
 
 def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn: Path, tmp_path: Path) -> None:
