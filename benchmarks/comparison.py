@@ -57,7 +57,7 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
 
     result, command = _compare(RIVALS, terms, artifacts, output)
     again, output_again = artifacts.with_name(f"{artifacts.name}-averaged"), output.with_name(f"{output.name}-averaged")
-    for name in (OWN.stem, *AVERAGED):  # the first networks of each are those of the first comparison
+    for name in (OWN.stem, *AVERAGED, "cache"):  # the first networks of each are those of the first comparison
         if not (again / name).exists():
             shutil.copytree(artifacts / name, again / name, ignore=shutil.ignore_patterns("combiner", "eval"))
     averaged = _compare(AVERAGED, [*terms, "--repeats", str(REPEATS)], again, output_again)
