@@ -64,7 +64,8 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
 
     target = ROOT / "benchmarks/COMPARISON.md"
     target.write_text(page(result, OWN.stem, command, calls, averaged))
-    into_readme("comparison", summary(result, OWN.stem))
+    twice = f"With every network {REPEATS} times, averaged:\n{summary(averaged[0], OWN.stem)}"
+    into_readme("comparison", f"{summary(result, OWN.stem)}\n\n{twice}")
     click.echo(target)
 
 
