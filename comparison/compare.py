@@ -61,6 +61,8 @@ def compare(
     names = [path.stem for path in recipes]
     if len(set(names)) < len(names):
         raise FacecadeError("two recipes have the same file name", "rename one: results are kept by name")
+    for path in recipes:  # a slip of the pen shows now, not after hours
+        parse(read_toml(path), str(path))
     source = read_source(terms.data)
     for path in recipes:
         note(f"--- {path.stem}")

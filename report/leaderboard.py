@@ -33,7 +33,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     head = ["", "recipe", "answer", "nested macro-F1", "to the best", "accuracy", "age MAE"]
     head += ["eval macro-F1", "to the best"] if result["entries"] and result["entries"][0]["eval"] else []
     head += ["training", "photographs/s", "parameters"]
-    lines = [table(head, rows)]
+    lines = [table(head, rows)] if rows else []
     changes = {row["recipe"]: row["changes"] for row in result["entries"] if row["changes"]}
     if changes:
         lines += ["", "What the budget changed:", ""]

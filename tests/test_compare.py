@@ -120,6 +120,16 @@ def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn:
     where = ["--artifacts", tmp_path / "a", "--output", tmp_path / "o", "--folds", 3, "--jobs", 1]
     result = call("compare", *two, "--data", drawn / "train", *where)
     assert result.exit_code == 1 and "did you mean focal" in result.stdout and "| 1 | first |" in result.stdout
+    result = call("compare", two[1], "--data", drawn / "train", *where)
+    assert result.exit_code == 1 and "did you mean focal" in result.stdout and "|" not in result.stdout
+
+
+def test_a_recipe_that_is_not_there_stops_all_before_anything_is_trained(
+    two: list[Path], drawn: Path, tmp_path: Path
+) -> None:
+    result = call("compare", *two, tmp_path / "third.toml", "--data", drawn / "train", "--artifacts", tmp_path / "a")
+    assert result.exit_code == 1 and "third.toml does not exist" in result.stderr
+    assert not (tmp_path / "a").exists()
 
 
 def table_of(people: int) -> pd.DataFrame:
