@@ -262,13 +262,12 @@ def begin_run(
         table, said = correct(table, corrections)
         for line in said:
             note(f"correction: {line}")
-    store = FaceStore(cache, checked.face)
     if not dry:
-        table = _with_content(table, root, store, skip_bad, workers)
+        table = _with_content(table, root, FaceStore(cache, checked.face), skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
     further: dict[str, Further] = {}
     if extra_root and more is not None and not dry:
-        more = _with_content(more, extra_root, store, skip_bad, workers)
+        more = _with_content(more, extra_root, FaceStore(cache, checked.face), skip_bad, workers)
         further["added"] = added(extra_root, more, table, checked.folds)
     if labelled:
         _require_same_folds(labelled, table)
