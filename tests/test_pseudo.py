@@ -74,9 +74,9 @@ def test_the_student_learns_from_them_and_is_scored_without(taught: Path, fitted
     for fold in range(3):
         folder = taught / f"stages/mask/fold{fold}"
         record = json.loads((folder / "meta.json").read_text())
-        assert record["pseudo_labelled"] == (labels["fold"] == fold).sum()
+        assert record["further"] == (labels["fold"] == fold).sum()
         table = pd.read_csv(taught / "table.csv")
-        assert record["photographs"] == (table["fold"] != fold).sum() + record["pseudo_labelled"]
+        assert record["photographs"] == (table["fold"] != fold).sum() + record["further"]
         assert read_arrays(folder / "outputs.npz")["rows"].tolist() == np.flatnonzero(table["fold"] == fold).tolist()
     assert "pseudo-labels" in succeed("ls", "--artifacts", taught)
 
