@@ -616,10 +616,7 @@ def _meta_text(record: dict[str, Any]) -> str:
             ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
             *_cuts_text(record["cuts"]),
-            *[
-                f"The stages learned from further photographs. {text[0].upper()}{text[1:]}."
-                for text in record["further"]
-            ],
+            *[f"Learned from as well: {text}." for text in record["further"]],
         ]
     )
 

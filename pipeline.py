@@ -21,7 +21,7 @@ from combiner.align import Alignment, fit_alignment
 from combiner.features import FoldOutput, Voices, lacking, out_of_fold, read_fold
 from combiner.rules import SoftVote, learn_cuts
 from faces.decode import DecodeError
-from faces.further import TRAINED_ON, Further
+from faces.further import COLUMNS, TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
 from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.store import Entry
@@ -352,8 +352,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
             f"no label is as sure as {confidence:g}",
             f"the surest is {table['confidence'].max():g}, of held-out people {own.max():.4f}: give a lower --confidence",
         )
-    columns = ["fold", "path", "content", "person", "mask", "gender", "age", "confidence"]
-    table = table.assign(person=table["path"]).loc[sure, columns].reset_index(drop=True)
+    table = table.assign(person=table["path"]).loc[sure, [*COLUMNS, "confidence"]].reset_index(drop=True)
     record: dict[str, Any] = {
         "run": str(run.folder),
         "flag": "pseudo-labelled",

@@ -22,14 +22,13 @@ from faces.labels import BANDS, GENDERS, band_of
 from faces.pseudo import read_pseudo
 from faces.split import assign_folds, folds_hash
 from faces.store import Entry, FaceStore
-from faces.table import age_cap, read_source, require_sound
+from faces.table import age_cap, read_kept, read_source, require_sound
 from recipe import Recipe, parse
 
 LEARNING = 2
 """Raise when the same settings come to train other weights, so that fits of before are known as stale."""
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 
 
 @dataclass(frozen=True)
@@ -197,21 +196,10 @@ def open_run(folder: Path) -> Run:
             "begin one: python cli.py fit-stage all --data DATA, or name its --artifacts folder",
         )
     said = read_json(folder / "run.json")
-    try:
-        table = pd.read_csv(folder / "table.csv", dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
-    except (OSError, ValueError) as error:
-        raise FacecadeError(
-            f"{folder / 'table.csv'} cannot be read: {error}", "begin the run anew with --data and --recipe"
-        ) from None
+    table = read_kept(folder / "table.csv")
     cache = Path(said["cache"]) if said["cache"] else folder / "cache"
     further = {kind: read_further(folder / "learned-from" / kind) for kind in said.get("further", [])}
-    lost = [kind for kind, found in further.items() if found is None]
-    if lost:
-        raise FacecadeError(
-            f"{folder / 'learned-from'} has lost {' and '.join(lost)}", "begin the run anew with --data and --recipe"
-        )
-    known = {kind: found for kind, found in further.items() if found}
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, known)
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, further)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
@@ -255,9 +243,9 @@ def begin_run(
         extra: labelled data to learn from that are not scored.
     """
     checked, cache = parse(tables), cache or folder / "cache"
-    labelled = read_pseudo(pseudo) if pseudo else None
+    pseudo_labels = read_pseudo(pseudo) if pseudo else None
     root, table = _labelled(data, skip_bad)
-    extra_root, more = _labelled(extra, skip_bad) if extra else (None, None)
+    beside = _labelled(extra, skip_bad) if extra else None
     if corrections:
         table, said = correct(table, corrections)
         for line in said:
@@ -266,12 +254,13 @@ def begin_run(
         table = _with_content(table, root, FaceStore(cache, checked.face), skip_bad, workers)
     table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
     further: dict[str, Further] = {}
-    if extra_root and more is not None and not dry:
+    if beside and not dry:
+        extra_root, more = beside
         more = _with_content(more, extra_root, FaceStore(cache, checked.face), skip_bad, workers)
         further["added"] = added(extra_root, more, table, checked.folds)
-    if labelled:
-        _require_same_folds(labelled, table)
-        further["pseudo"] = labelled
+    if pseudo_labels:
+        _require_same_folds(pseudo_labels, table)
+        further["pseudo"] = pseudo_labels
     run = Run(folder, root, dict(tables), table, _cap(table, checked), cache, further)
     if not dry:
         run.save()

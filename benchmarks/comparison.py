@@ -45,14 +45,8 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
     calls: list[dict[str, str]] = json.loads(record.read_text()) if record.exists() else []
     calls.append({"commit": commit(), "machine": machine()})
     write_json(record, calls)
-    terms = [
-        "--data",
-        str(data / "train"),
-        "--eval",
-        str(data / "eval"),
-        "--labels",
-        str(data / "eval/eval_labels.csv"),
-    ]
+    labels = data / "eval/eval_labels.csv"
+    terms = ["--data", str(data / "train"), "--eval", str(data / "eval"), "--labels", str(labels)]
     terms += ["--budget", str(budget), "--folds", str(FOLDS)]
 
     result, command = _compare(RIVALS, terms, artifacts, output)

@@ -11,8 +11,9 @@ import pandas as pd
 
 from base.artifact import digest, read_json, write_csv, write_json
 from base.errors import FacecadeError
+from faces.table import read_kept
 
-TEXT = {"path": str, "content": str, "person": str, "mask": str, "gender": str}
+COLUMNS = ["fold", "path", "content", "person", "mask", "gender", "age"]
 
 
 TRAINED_ON = "trained-on"
@@ -23,8 +24,8 @@ TRAINED_ON = "trained-on"
 class Further:
     """Labelled photographs for the folds of a run to learn from.
 
-    root: where the photographs are. table: `fold, path, content, person, mask, gender, age`, one row for each
-    photograph and fold that learns from it. record: all in one line (`text`), how `infer` marks such photographs
+    root: where the photographs are. table: COLUMNS, and others beside, one row for each photograph and fold that learns
+    from it. record: all in one line (`text`), how `infer` marks such photographs
     (`flag`), whether ages are more than a band (`years`), and what else is worth keeping.
     """
 
@@ -42,13 +43,12 @@ class Further:
         write_json(folder / "labels.json", {**self.record, "data": str(self.root.resolve())})
 
 
-def read_further(folder: Path) -> Further | None:
-    """What `Further.save` wrote, or None where there is nothing."""
+def read_further(folder: Path) -> Further:
+    """What `Further.save` wrote; raises FacecadeError where it is missing or damaged."""
     if not (folder / "labels.json").exists():
-        return None
+        raise FacecadeError(f"{folder} has lost its labels", "begin the run anew with --data and --recipe")
     record = read_json(folder / "labels.json")
-    table = pd.read_csv(folder / "labels.csv", dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
-    return Further(Path(record["data"]), table, record)
+    return Further(Path(record["data"]), read_kept(folder / "labels.csv"), record)
 
 
 def added(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int) -> Further:
@@ -76,6 +76,5 @@ def added(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int) -> 
         + (f"; {left_out} that are scored left out" if left_out else "")
         + (f"; {known} people with ids that are scored kept from the fold that scores them" if known else "")
     )
-    columns = ["fold", "path", "content", "person", "mask", "gender", "age"]
-    rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[columns]
+    rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[COLUMNS]
     return Further(root, rows, {"text": text, "flag": TRAINED_ON, "years": True})

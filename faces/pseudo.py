@@ -35,10 +35,9 @@ def pseudo_text(record: Mapping[str, Any], photographs: int, root: Path) -> str:
 
 def read_pseudo(run: Path) -> Further:
     """What a run labelled; raises FacecadeError where it labelled nothing."""
-    found = read_further(run / FOLDER)
-    if found is None:
+    if not (run / FOLDER / "labels.json").exists():
         raise FacecadeError(f"{run / FOLDER} holds no pseudo-labels", "make them: python cli.py pseudo-label DATA")
-    return found
+    return read_further(run / FOLDER)
 
 
 def labels_from(probability: np.ndarray, years: np.ndarray) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from faces.sheet import Row, read_sheet
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
+TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 FILE_MASKS = {**{f"mask{i}": "wear" for i in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 """The competition's file names and the mask state each shows."""
 
@@ -87,6 +88,14 @@ def read_source(data: Path) -> Source:
             "expected train.csv or info.csv with images/, a manifest.csv, or photographs",
         )
     return Source(data, "photographs", _plain_rows(found))
+
+
+def read_kept(path: Path) -> pd.DataFrame:
+    """A sample table that a run wrote, with whatever columns it has beside; raises FacecadeError where it is damaged."""
+    try:
+        return pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
+    except (OSError, ValueError) as error:
+        raise FacecadeError(f"{path} cannot be read: {error}", "begin the run anew with --data and --recipe") from None
 
 
 def require_sound(source: Source) -> pd.DataFrame:
