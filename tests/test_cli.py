@@ -305,6 +305,13 @@ def test_dry_run_writes_nothing(drawn: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_a_dry_run_over_a_run_knows_what_is_fitted(fitted: Path, drawn: Path) -> None:
+    words = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", fitted, "--dry-run", *TINY]
+    assert succeed("fit-stage", "mask", *words, "--resume").strip() == ""
+    assert "would fit mask fold 0 (now fitted)" in succeed("fit-stage", "mask", *words)
+    assert "would fit mask fold 0 (now stale)" in succeed("fit-stage", "mask", *words, "--set", "stages.mask.lr=1e-5")
+
+
 def test_artifacts_and_output_come_from_the_environment(
     fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
