@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,26 +11,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from base.artifact import read_arrays, read_json, versions, write_arrays, write_csv
+from base.artifact import read_arrays, read_json, versions, write_arrays
 from base.errors import FacecadeError
 from base.machine import Machine
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
-from combiner.features import FoldOutput, Voices, lacking, out_of_fold, read_fold
+from combiner.features import FoldOutput, join, lacking, mean, out_of_fold, read_fold
 from combiner.rules import SoftVote, learn_cuts
 from faces.decode import DecodeError
 from faces.further import COLUMNS, TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
+from faces.look import Look
 from faces.pseudo import FOLDER, labels_from, pseudo_text
-from faces.store import Entry
-from faces.table import Source, classes, read_source
+from faces.table import classes, read_source
 from recipe import kind_of
 from report.metrics import as_json, class_f1, paired_difference, score
-from report.predictions import predictions_table
+from report.predictions import AnswerFiles, predictions_table
 from run import Run, scores_text
 
 if TYPE_CHECKING:
+    from inference.ensemble import Ensemble
+    from inference.stream import Heard
     from recipe import Recipe
     from report.tracking import Tracker
     from stages.fit import Fit
@@ -235,29 +236,22 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     return read_json(folder / "meta.json")
 
 
-def infer(run: Run, data: Path, output: Path, device: str, workers: int) -> dict[str, Any]:
+def infer(
+    run: Run, data: Path, output: Path, device: str, workers: int, also: Mapping[str, Path] | None = None
+) -> dict[str, Any]:
     """Answer for every photograph of `data`, in its order; write submission.csv and predictions.csv.
 
-    A photograph that cannot be seen is answered with the most likely class of the training people, and flagged.
+    A photograph that cannot be seen is answered with the most likely class of the training people, and flagged. Called
+    again after it was stopped, it goes on where it was.
+
+    Args:
+        also: of `combiner.fit.UNSTACKED`, ways of combining whose answers are written as well, and to which folder.
     """
+    from inference.stream import stream
+
     started = time.monotonic()
     _require_fits(run)
-    _combination_folder(run)
-    summary = answer(run, hear(run, data, device, workers), output)
-    return {**summary, "seconds": round(time.monotonic() - started, 1)}
-
-
-@dataclass(frozen=True)
-class Heard:
-    """Photographs asked for, what the store knows of each, and what all stages say of those that can be seen."""
-
-    source: Source
-    entries: Sequence[Entry | DecodeError]
-    voices: Voices | None
-
-
-def hear(run: Run, data: Path, device: str, workers: int) -> Heard:
-    """Ask every stage and fold about the photographs of `data`."""
+    kept = _combination_folder(run)
     source = read_source(data)
     if source.table.empty:
         lines = "".join(f"\n  {problem}" for problem in source.problems)
@@ -265,51 +259,80 @@ def hear(run: Run, data: Path, device: str, workers: int) -> Heard:
     if source.labelled:
         for problem in source.problems:
             note(f"left out: {problem}")
-    store = run.store()
-    entries = store.fill([source.root / path for path in source.table["path"]], workers)
-    rows = np.array([entry.row for entry in entries if isinstance(entry, Entry)], np.int64)
-    return Heard(source, entries, listen(run, store.crops(), rows, device) if len(rows) else None)
+    paths, ids = [source.root / path for path in source.table["path"]], source.image_ids
+    asked = {
+        "fits": run.fits_digest,
+        "root": str(source.root.resolve()),
+        "photographs": [[name, str(path), *_state(path)] for name, path in zip(ids, paths, strict=True)],
+    }
+    wanted = {output: kept} | {place: kept / combination.UNSTACKED[way] for way, place in (also or {}).items()}
+    answerers = {place: Answerer.load(run, folder) for place, folder in wanted.items()}
+    files = {place: AnswerFiles(place, {**asked, "combiner": each.record}) for place, each in answerers.items()}
+    done = min(file.done for file in files.values())
+    if done:
+        note(f"going on after {done} of {len(paths)} photographs")
+    with Bar("infer", len(paths) - done, "photographs") as bar:
+        for heard in stream(paths[done:], run.recipe.face, ensemble(run, device), workers):
+            until = done + len(heard.looks)
+            for place, answerer in answerers.items():
+                files[place].add(done, answerer(ids[done:until], heard))
+            bar.advance(until - done)
+            done = until
+    summary = next(iter([file.close() for file in files.values()]))
+    return {**summary, "seconds": round(time.monotonic() - started, 1)}
 
 
-def listen(run: Run, crops: np.ndarray, rows: np.ndarray, device: str, folds: Sequence[int] = ()) -> Voices:
-    """What the run's models say of some crops, averaged over the folds: all of them, unless some are given."""
-    from inference.photographs import listen as ask
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of a file, by which another under its name is told from it; zeros where there is none."""
+    try:
+        said = path.stat()
+    except OSError:
+        return 0, 0
+    return said.st_size, said.st_mtime_ns
+
+
+def ensemble(run: Run, device: str) -> Ensemble:
+    """The models of every stage and fold; raises FacecadeError where one is missing or stale, or the combiner is."""
+    from inference.ensemble import Ensemble
     from training.device import torch_device
 
-    asked = folds or range(run.recipe.folds)
-    fits = {stage: [wanted_fit(run, stage, fold) for fold in asked] for stage in run.recipe.stages}
-    return ask(fits, _alignments(run), crops, rows, torch_device(device))
+    _require_fits(run)
+    _combination_folder(run)
+    folds = range(run.recipe.folds)
+    fits = {stage: [wanted_fit(run, stage, fold) for fold in folds] for stage in run.recipe.stages}
+    return Ensemble(fits, _alignments(run), torch_device(device))
 
 
-def answer(run: Run, heard: Heard, output: Path, way: str | None = None) -> dict[str, Any]:
-    """Write what a run answers for photographs that were heard.
+@dataclass(frozen=True)
+class Answerer:
+    """A fitted combination, and what it says where there is nothing to see."""
 
-    Args:
-        way: one of `combiner.fit.UNSTACKED`, by name; None = the way of combining that is kept.
-    """
-    folder = _combination_folder(run)
-    combine, record = combination.load(folder / combination.UNSTACKED[way] if way else folder)
-    count = len(heard.entries)
-    probability = np.tile(np.array(record["prior"], float), (count, 1))
-    answers = np.full(count, int(np.argmax(record["prior"])))
-    years = np.full((count, 3), np.nan)
-    if heard.voices:
-        seen = np.array([isinstance(entry, Entry) for entry in heard.entries])
-        probability[seen], answers[seen] = combine(heard.voices)
-        years[seen] = np.column_stack([heard.voices.age(), heard.voices.ages()])
+    combine: combination.Combination
+    record: dict[str, Any]
+    seen_before: dict[str, str]
+    detects: bool
 
-    flags = [_flag(entry, run.seen, run.recipe.face.detector == "mtcnn") for entry in heard.entries]
-    predictions = predictions_table(heard.source.image_ids, answers, probability, years, flags)
-    write_csv(output / "submission.csv", predictions[["ImageID", "ans"]])
-    write_csv(output / "predictions.csv", predictions)
-    flagged = predictions.loc[predictions["flags"] != "", "flags"].str.split(":").str[0].value_counts()
-    return {
-        "photographs": count,
-        **({"answer": json.loads(predictions.iloc[0].to_json())} if count == 1 else {}),  # NaN becomes null
-        "flags": {str(name): int(number) for name, number in flagged.items()},
-        "submission": str(output / "submission.csv"),
-        "predictions": str(output / "predictions.csv"),
-    }
+    @classmethod
+    def load(cls, run: Run, folder: Path) -> Answerer:
+        """The combination that is kept in a folder of a run."""
+        return cls(*combination.load(folder), run.seen, run.recipe.face.detector == "mtcnn")
+
+    def __call__(self, ids: Sequence[str], heard: Heard) -> pd.DataFrame:
+        """A row of predictions.csv for each photograph."""
+        count, prior = len(heard.looks), np.array(self.record["prior"], float)
+        probability, answers = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
+        years = np.full((count, 3), np.nan)
+        if heard.voices:
+            voices, seen = mean(list(heard.voices.values())), heard.seen
+            probability[seen], answers[seen] = self.combine(voices)
+            years[seen] = np.column_stack([voices.age(), voices.ages()])
+        return predictions_table(ids, answers, probability, years, [self._flag(look) for look in heard.looks])
+
+    def _flag(self, look: Look | DecodeError) -> str:
+        if isinstance(look, DecodeError):
+            return "no-file" if look.reason == "no such file" else f"unreadable: {look.reason}"
+        flags = ["no-face"] if self.detects and look.box is None else []
+        return " ".join([*flags, self.seen_before.get(look.content, "")]).strip()
 
 
 def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: int) -> dict[str, Any]:
@@ -322,19 +345,21 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
     Returns:
         The record that `pseudo/labels.json` holds.
     """
-    _require_fits(run)
-    _combination_folder(run)
-    source, store = read_source(data), run.store()
-    entries = store.fill([source.root / path for path in source.table["path"]], workers)
-    trained_on = {content for content, flag in run.seen.items() if flag == TRAINED_ON}
-    new = {
-        path: entry
-        for path, entry in zip(source.table["path"], entries, strict=True)
-        if isinstance(entry, Entry) and entry.content not in trained_on
-    }
-    if not new:
+    from inference.stream import stream
+
+    source, trained_on = read_source(data), [known for known, flag in run.seen.items() if flag == TRAINED_ON]
+    models = ensemble(run, device)
+    paths, content, folds = source.table["path"].to_numpy(), [], []
+    with Bar("label", len(paths), "photographs") as bar:
+        for heard in stream([source.root / path for path in paths], run.recipe.face, models, workers):
+            content += [look.content if isinstance(look, Look) else "" for look in heard.looks]
+            folds += [heard.voices] if heard.voices else []
+            bar.advance(len(heard.looks))
+    known = np.array(content)
+    new = np.flatnonzero((known != "") & ~np.isin(known, trained_on))
+    if not len(new):
         raise FacecadeError(f"{data} holds no readable photograph that the run did not train on", "give others")
-    rows = np.array([entry.row for entry in new.values()])
+    rows = np.flatnonzero(np.isin(np.flatnonzero(known != ""), new))
     voices = out_of_fold(_outputs(run), _columns(run), len(run.table), _alignments(run))
     label, fold = classes(run.table), run.table["fold"].to_numpy()
     parts, own = [], np.zeros((len(label), N_CLASSES))
@@ -342,9 +367,9 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
         others = np.flatnonzero(fold != held_out)
         vote = SoftVote.fit(voices.take(others), label[others])
         own[fold == held_out] = vote.probability(voices.take(np.flatnonzero(fold == held_out)))
-        heard = listen(run, store.crops(), rows, device, [held_out])
-        said = labels_from(vote.probability(heard), heard.age())
-        parts.append(said.assign(fold=held_out, path=list(new), content=[entry.content for entry in new.values()]))
+        heard_by = join([chunk[held_out] for chunk in folds]).take(rows)
+        said = labels_from(vote.probability(heard_by), heard_by.age())
+        parts.append(said.assign(fold=held_out, path=paths[new], content=known[new]))
     table = pd.concat(parts, ignore_index=True)
     sure, sure_of_own = table["confidence"] >= confidence, own.max(1) >= confidence
     if not (sure.any() and sure_of_own.any()):
@@ -359,7 +384,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
         "confidence": confidence,
         "folds_hash": run.folds_hash,
         "years": voices.years() is not None,
-        "offered": len(entries),
+        "offered": len(paths),
         "new": len(new),
         "labels": [int(count) for count in np.bincount(table["fold"], minlength=run.recipe.folds)],
         "held_out": {
@@ -446,10 +471,3 @@ def _alignments(run: Run) -> dict[str, Alignment]:
     """What `fit_meta` learned of each stage's folds."""
     files = {stage: run.folder / "combiner" / f"alignment-{stage}.npz" for stage in run.recipe.stages}
     return {stage: Alignment(**read_arrays(path)) for stage, path in files.items()}
-
-
-def _flag(entry: Entry | DecodeError, seen_before: Mapping[str, str], detects: bool) -> str:
-    if isinstance(entry, DecodeError):
-        return "no-file" if entry.reason == "no such file" else f"unreadable: {entry.reason}"
-    flags = ["no-face"] if detects and entry.box is None else []
-    return " ".join([*flags, seen_before.get(entry.content, "")]).strip()

@@ -19,9 +19,10 @@ from faces.corrections import correct
 from faces.decode import DecodeError
 from faces.further import TRAINED_ON, Further, added, read_further
 from faces.labels import BANDS, GENDERS, band_of
+from faces.look import content_hash
 from faces.pseudo import read_pseudo
 from faces.split import assign_folds, folds_hash
-from faces.store import Entry, FaceStore, content_hash
+from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_kept, read_source, require_sound
 from recipe import Recipe, parse
 
@@ -253,7 +254,7 @@ def begin_run(
 
     def looked_at(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
         if dry:  # what is fitted already is known by content, without finding a face
-            return rows.assign(content=[_content(root / path) for path in rows["path"]])
+            return rows.assign(content=[content_hash(root / path) for path in rows["path"]])
         return _with_content(rows, root, FaceStore(cache, checked.face), skip_bad, workers)
 
     table = looked_at(table, root)
@@ -297,14 +298,6 @@ def _require_same_folds(pseudo: Further, table: pd.DataFrame) -> None:
             f"the pseudo-labels of {pseudo.record['run']} were made on other folds: its models saw people whom this run would be scored on",
             "give the same data, folds and seed as that run has",
         )
-
-
-def _content(path: Path) -> str:
-    """The content's hash; empty where the file cannot be read."""
-    try:
-        return content_hash(path)
-    except OSError:
-        return ""
 
 
 def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int) -> pd.DataFrame:

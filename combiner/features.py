@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +143,25 @@ class Voices:
     def age(self) -> np.ndarray:
         """Age estimate (N,): the two of `ages`, weighted by how likely each gender is."""
         return (self.ages() * self.gender()).sum(1)
+
+
+def join(parts: Sequence[Voices]) -> Voices:
+    """The voices of some rows, and of others, below each other."""
+    return _each(parts, np.concatenate)
+
+
+def mean(folds: Sequence[Voices]) -> Voices:
+    """What several folds' models say of the same rows, averaged."""
+    return _each(folds, lambda values: np.stack(values).mean(0, dtype=np.float64).astype(np.float32))
+
+
+def _each(parts: Sequence[Voices], combine: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Voices:
+    first = parts[0]
+    return Voices(
+        {stage: combine([part.logits[stage] for part in parts]) for stage in first.logits},
+        first.columns,
+        {stage: combine([part.embedding[stage] for part in parts]) for stage in first.embedding},
+    )
 
 
 def _answer(stage: str, logits: np.ndarray, names: tuple[str, ...], question: str) -> np.ndarray:

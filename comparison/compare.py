@@ -171,9 +171,9 @@ def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[d
     kinds: dict[str, str | None] = {**_unstacked(combiner), "combined": None}
     if kept.get("asked") != asked:
         if terms.evaluation:
-            heard = pipeline.hear(run, terms.evaluation[0], machine.device, machine.workers)
-            for kind, way in kinds.items():
-                pipeline.answer(run, heard, _place(folder, kind), way)
+            also = {way: _place(folder, kind) for kind, way in _unstacked(combiner).items()}
+            combined = _place(folder, "combined")
+            pipeline.infer(run, terms.evaluation[0], combined, machine.device, machine.workers, also)
         kept = {"asked": asked, "photographs_per_second": _speed(run, machine)}
         write_json(record, kept)
     if not terms.evaluation:
@@ -191,13 +191,8 @@ def _speed(run: Run, machine: Machine) -> float:
     store = run.store()
     entries = store.fill([run.root / path for path in run.table["path"][:SPEED_PHOTOGRAPHS]], machine.workers)
     rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_PHOTOGRAPHS)
-
-    def seconds(some: np.ndarray) -> float:
-        started = time.monotonic()
-        pipeline.listen(run, store.crops(), some, machine.device)
-        return time.monotonic() - started
-
-    few = rows[:32]
-    seconds(few)  # the first call warms up
-    further = max(seconds(rows) - seconds(few), 1e-3)  # loading the models takes as long for both; tiny ones are noise
-    return round((len(rows) - len(few)) / further, 1)
+    models, crops = pipeline.ensemble(run, machine.device), store.crops()
+    models.hear(crops[rows[:32]])  # the first call warms up
+    started = time.monotonic()
+    models.hear(crops[rows])
+    return round(len(rows) / (time.monotonic() - started), 1)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -17,8 +13,10 @@ from filelock import FileLock
 from base.artifact import digest
 from base.errors import FacecadeError
 from base.progress import Bar
-from faces.crop import Box, Detector, crop, make_detector
-from faces.decode import DecodeError, decode
+from base.threads import bounded_map
+from faces.crop import Box
+from faces.decode import DecodeError
+from faces.look import Look, Looker
 from recipe import Face
 
 GEOMETRY = 1
@@ -32,11 +30,6 @@ class Entry:
     content: str
     row: int
     box: Box | None
-
-
-def content_hash(path: Path) -> str:
-    """A fingerprint of a file's bytes."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 class FaceStore:
@@ -55,7 +48,7 @@ class FaceStore:
         self._lock = FileLock(self.folder / ".lock")
         self._entries: dict[str, Entry] = {}
         self._read_to = 0
-        self._detector: Detector | None = None
+        self._look = Looker(face, self._entries)
 
     def fill(self, paths: Sequence[Path], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
         """Make sure that every readable photograph has its crop.
@@ -63,26 +56,23 @@ class FaceStore:
         Returns:
             For each path, in order, its entry, or why it cannot be read.
         """
-        with Bar(title, len(paths), "photographs") as bar, self._lock, ThreadPoolExecutor(workers) as pool:
+        with Bar(title, len(paths), "photographs") as bar, self._lock:
             self._load()
             found: list[Entry | DecodeError] = []
             with (
                 open(self.pixels, "r+b" if self.pixels.exists() else "w+b") as pixels,
                 open(self._index, "ab") as index,
             ):
-                for item in _bounded_map(pool, self._prepare, paths, ahead=4 * workers):
-                    if isinstance(item, tuple):  # new content, decoded and cut by a worker
-                        content, box, image = item
-                        if content not in self._entries:
-                            entry = Entry(content, len(self._entries), box)
-                            pixels.seek(entry.row * image.size)
-                            pixels.write(image.tobytes())
-                            pixels.flush()
-                            index.write(_line(entry))
-                            index.flush()
-                            self._entries[content] = entry
-                        item = self._entries[content]
-                    found.append(item)
+                for item in bounded_map(self._look, paths, workers):
+                    if isinstance(item, Look) and item.content not in self._entries:
+                        entry = Entry(item.content, len(self._entries), item.box)
+                        pixels.seek(entry.row * item.crop.size)
+                        pixels.write(item.crop.tobytes())
+                        pixels.flush()
+                        index.write(_line(entry))
+                        index.flush()
+                        self._entries[item.content] = entry
+                    found.append(item if isinstance(item, DecodeError) else self._entries[item.content])
                     bar.advance()
             self._read_to = self._index.stat().st_size
         return found
@@ -97,22 +87,6 @@ class FaceStore:
     def shape(self) -> tuple[int, int, int, int]:
         """Of all crops: rows, height, width, 3."""
         return len(self._entries), *self.face.size, 3
-
-    def _prepare(self, path: Path) -> Entry | DecodeError | tuple[str, Box | None, np.ndarray]:
-        try:
-            content = content_hash(path)
-        except OSError:
-            content = ""
-        if content in self._entries:
-            return self._entries[content]
-        try:
-            photograph = decode(path)
-        except DecodeError as error:
-            return error
-        if self._detector is None:
-            self._detector = make_detector(self.face)
-        box = self._detector(photograph)
-        return content, box, crop(photograph, box, self.face)
 
     def _load(self) -> None:
         """Read what the index gained since last time, and drop a last line that was cut short."""
@@ -140,14 +114,3 @@ def _line(entry: Entry) -> bytes:
     box = entry.box
     values = [box.left, box.top, box.right, box.bottom, box.probability] if box else None
     return (json.dumps([entry.content, entry.row, values]) + "\n").encode()
-
-
-def _bounded_map(
-    pool: ThreadPoolExecutor, call: Callable[[Path], Any], items: Sequence[Path], ahead: int
-) -> Iterator[Any]:
-    """`pool.map` that never has more than `ahead` results waiting: memory stays flat."""
-    source = iter(items)
-    waiting = [pool.submit(call, item) for item in islice(source, ahead)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting += [pool.submit(call, item) for item in islice(source, 1)]

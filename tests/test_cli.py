@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +22,10 @@ from PIL import Image
 
 import pipeline
 from cli import main
-from faces.store import Entry
+from faces.look import Look
+from inference.ensemble import Ensemble
+from inference.stream import Heard
+from run import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(main.commands)
@@ -321,11 +327,39 @@ def test_artifacts_and_output_come_from_the_environment(
     assert (tmp_path / "there/submission.csv").exists()
 
 
-def test_what_could_not_be_seen_is_flagged() -> None:
-    entry = Entry("content", 0, None)
-    assert pipeline._flag(entry, {}, detects=True) == "no-face"
-    assert pipeline._flag(entry, {"content": "trained-on"}, detects=True) == "no-face trained-on"
-    assert pipeline._flag(entry, {}, detects=False) == ""
+def test_what_could_not_be_seen_is_flagged(fitted: Path) -> None:
+    answerer = pipeline.Answerer.load(open_run(fitted), fitted / "combiner")
+    look = Look("content", None, np.zeros((2, 2, 3), np.uint8))
+    for detects, seen, flag in (
+        (True, {}, "no-face"),
+        (True, {"content": "trained-on"}, "no-face trained-on"),
+        (False, {}, ""),
+    ):
+        said = replace(answerer, detects=detects, seen_before=seen)(["a"], Heard([look], {}))
+        assert said["flags"].tolist() == [flag]
+
+
+def test_infer_that_was_stopped_goes_on_to_the_same_answers(
+    fitted: Path, answered: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    hear = Ensemble.hear
+
+    def until_the_third(self: Ensemble, crops: np.ndarray) -> Any:
+        heard.append(len(crops))
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+        return hear(self, crops)
+
+    words = ["infer", drawn / "eval", "--artifacts", fitted, "--output", tmp_path]
+    with monkeypatch.context() as patched:
+        patched.setattr(Ensemble, "hear", until_the_third)
+        assert call(*words).exit_code != 0
+    assert not (tmp_path / "submission.csv").exists()
+    result = call(*words)
+    assert result.exit_code == 0 and "going on after 64 of 84 photographs" in result.stderr
+    for name in ("predictions.csv", "submission.csv"):
+        assert (tmp_path / name).read_bytes() == (answered / name).read_bytes()
 
 
 def test_faces_are_drawn_as_asked(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "training": {"base", "recipe"},
     "stages": {"base", "recipe", "faces", "training"},
     "combiner": {"base", "recipe", "faces", "report"},
-    "inference": {"base", "recipe", "faces", "stages", "combiner"},
+    "inference": {"base", "recipe", "faces", "training", "stages", "combiner"},
     "pipeline": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference"},
     "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "pipeline"},
     "cli": {"base", "recipe", "faces", "report", "run", "pipeline", "comparison"},

@@ -41,21 +41,34 @@ def predict(
     """
     device = next(backbone.parameters()).device
     embeddings, outputs = [], []
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        for start in range(0, len(rows), CHUNK):
-            chosen = rows[start : start + CHUNK]
-            batch = np.zeros((CHUNK, *recipe.size, 3), np.uint8)
-            for place, row in enumerate(chosen):
-                batch[place] = resize(crops[row], recipe.size)
-            photographs = torch.from_numpy(batch).to(device)
-            said = [backbone(view(photographs, name)) for name in recipe.views]
-            embedding = torch.stack([first.float() for first, _ in said]).mean(0)
-            answers = torch.stack([second.float() for _, second in said])
-            output = _votes(answers) if recipe.vote == "hard" else answers.mean(0)
-            embeddings.append(embedding[: len(chosen)].cpu().numpy())
-            outputs.append(output[: len(chosen)].cpu().numpy())
-            advance(len(chosen))
+    for start in range(0, len(rows), CHUNK):
+        chosen = rows[start : start + CHUNK]
+        photographs = torch.from_numpy(chunk(crops[chosen], recipe.size)).to(device)
+        embedding, output = embed(backbone, photographs, recipe)
+        embeddings.append(embedding[: len(chosen)])
+        outputs.append(output[: len(chosen)])
+        advance(len(chosen))
     return np.concatenate(embeddings), np.concatenate(outputs)
+
+
+def chunk(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Up to CHUNK crops at a model's size, and black ones up to CHUNK: uint8 (CHUNK, *size, 3)."""
+    batch = np.zeros((CHUNK, *size, 3), np.uint8)
+    for place, crop in enumerate(crops):
+        batch[place] = resize(crop, size)
+    return batch
+
+
+def embed(backbone: torch.nn.Module, photographs: Tensor, recipe: StageRecipe) -> tuple[np.ndarray, np.ndarray]:
+    """Embedding (CHUNK, D) and head outputs (CHUNK, C), float32, of one chunk on the model's device: its views averaged,
+    or their votes counted."""
+    kind = photographs.device.type
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        said = [backbone(view(photographs, name)) for name in recipe.views]
+        embedding = torch.stack([first.float() for first, _ in said]).mean(0)
+        answers = torch.stack([second.float() for _, second in said])
+        output = _votes(answers) if recipe.vote == "hard" else answers.mean(0)
+    return embedding.cpu().numpy(), output.cpu().numpy()
 
 
 def view(photographs: Tensor, name: str) -> Tensor:

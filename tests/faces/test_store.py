@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faces import store as module
+from faces import look as module
 from faces.crop import crop
 from faces.decode import DecodeError, decode
 from faces.store import Entry, FaceStore
