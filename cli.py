@@ -71,6 +71,22 @@ WORKERS = click.option(
 )
 
 
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "torch", "openvino", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="What runs the fitted networks. auto: the quickest, measured once for a run.",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="bf16 (OpenVINO's alone) is quicker, and near a boundary names another class.",
+)
+
+
 class ExampleLast:
     """Help that ends in its example: what follows "Example:" in the docstring comes after the options."""
 
@@ -299,23 +315,36 @@ def fit_meta(
 @click.argument("data", type=click.Path(path_type=Path))
 @ARTIFACTS
 @OUTPUT
+@ENGINE
+@PRECISION
 @DEVICE
 @WORKERS
 @JSON
-def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, as_json: bool) -> None:
+def infer(
+    data: Path,
+    artifacts: Path,
+    output: Path,
+    engine: str,
+    precision: str,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
     """Label a data folder, a folder of photographs, or one file.
 
     DATA is a folder with info.csv and images/, a folder of photographs, a manifest CSV, or a photograph.
     Writes submission.csv (ImageID,ans) and predictions.csv (answers, ages, probabilities, flags).
+    --artifacts may also be what `export` wrote, which needs no torch.
 
     \b
     Example:
       python cli.py infer eval/ --output output
     """
     import pipeline
-    from run import open_run
+    from base.machine import Machine
 
-    summary = pipeline.infer(open_run(artifacts), data, output, device, workers)
+    machine = Machine(device, workers=workers, engine=engine, precision=precision)
+    summary = pipeline.infer(artifacts, data, output, machine)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
@@ -330,6 +359,36 @@ def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, 
     click.echo(f"{summary['submission']}\n{summary['predictions']}")
 
 
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@ARTIFACTS
+@JSON
+def export(folder: Path, artifacts: Path, as_json: bool) -> None:
+    """Write the fitted cascade as ONNX, to a folder that `infer` needs no torch for.
+
+    FOLDER gets the networks, MTCNN's too, the combiner, a manifest, and a requirements.txt of what infer needs there.
+
+    \b
+    Example:
+      python cli.py export cascade/ && python cli.py infer eval/ --artifacts cascade/ --engine onnx
+    """
+    import pipeline
+    from run import open_run
+
+    exported = pipeline.export(open_run(artifacts), folder)
+    if as_json:
+        click.echo(json.dumps(exported.manifest, indent=2))
+        return
+    rows = [
+        [name, "×".join(map(str, stage["size"])), str(len(stage["networks"])), f"{max(stage['off']):.0e}"]
+        for name, stage in exported.manifest["stages"].items()
+    ]
+    click.echo(_table(rows, ["stage", "input", "networks", "off torch by"]))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    click.echo(f"{folder}: {size / 2**20:.0f} MB")
+    click.echo(f"Next: python cli.py infer DATA --artifacts {folder} --engine onnx")
+
+
 @main.command("pseudo-label")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
@@ -340,10 +399,13 @@ def infer(data: Path, artifacts: Path, output: Path, device: str, workers: int, 
     help="Least probability of a label that is kept.",
 )
 @ARTIFACTS
+@ENGINE
 @DEVICE
 @WORKERS
 @JSON
-def pseudo_label(data: Path, confidence: float, artifacts: Path, device: str, workers: int, as_json: bool) -> None:
+def pseudo_label(
+    data: Path, confidence: float, artifacts: Path, engine: str, device: str, workers: int, as_json: bool
+) -> None:
     """Label photographs for another run to learn from.
 
     Says how often such labels are right.
@@ -356,9 +418,11 @@ def pseudo_label(data: Path, confidence: float, artifacts: Path, device: str, wo
       python cli.py fit-stage all --data DATA --pseudo artifacts --artifacts student
     """
     import pipeline
+    from base.machine import Machine
     from run import open_run
 
-    record = pipeline.pseudo_label(open_run(artifacts), data, confidence, device, workers)
+    machine = Machine(device, workers=workers, engine=engine)
+    record = pipeline.pseudo_label(open_run(artifacts), data, confidence, machine)
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from base.artifact import read_arrays, read_json, versions, write_arrays
+from base.artifact import digest, read_arrays, read_json, versions, write_arrays
 from base.errors import FacecadeError
-from base.machine import Machine
+from base.machine import Machine, cores
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
-from combiner.features import FoldOutput, join, lacking, mean, out_of_fold, read_fold
+from combiner.features import FoldOutput, join, lacking, out_of_fold, read_fold
 from combiner.rules import SoftVote, learn_cuts
-from faces.decode import DecodeError
 from faces.further import COLUMNS, TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
 from faces.look import Look
 from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.table import classes, read_source
+from inference.cascade import Cascade
+from inference.choose import choose, remembered
+from inference.engines import ENGINES, installed
+from inference.exported import Exported, is_export
+from inference.stream import stream
 from recipe import kind_of
 from report.metrics import as_json, class_f1, paired_difference, score
-from report.predictions import AnswerFiles, predictions_table
-from run import Run, scores_text
+from run import Run, open_run, scores_text
 
 if TYPE_CHECKING:
+    import torch
+
     from inference.ensemble import Ensemble
-    from inference.stream import Heard
     from recipe import Recipe
     from report.tracking import Tracker
     from stages.fit import Fit
+
+ENOUGH = 200
+"""Photographs for which writing an export, which a quicker engine needs, is soon made up for."""
 
 
 def fit_stage(
@@ -236,106 +244,124 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     return read_json(folder / "meta.json")
 
 
-def infer(
-    run: Run, data: Path, output: Path, device: str, workers: int, also: Mapping[str, Path] | None = None
-) -> dict[str, Any]:
-    """Answer for every photograph of `data`, in its order; write submission.csv and predictions.csv.
-
-    A photograph that cannot be seen is answered with the most likely class of the training people, and flagged. Called
-    again after it was stopped, it goes on where it was.
+def infer(folder: Path, data: Path, output: Path, machine: Machine) -> dict[str, Any]:
+    """Answer for every photograph of `data`, in its order (inference/cascade.py).
 
     Args:
-        also: of `combiner.fit.UNSTACKED`, ways of combining whose answers are written as well, and to which folder.
+        folder: of a run, or of an export, which needs no torch.
     """
-    from inference.stream import stream
-
-    started = time.monotonic()
-    _require_fits(run)
-    kept = _combination_folder(run)
-    source = read_source(data)
-    if source.table.empty:
-        lines = "".join(f"\n  {problem}" for problem in source.problems)
-        raise FacecadeError(f"{data} names no photograph that can be labelled{lines}")
-    if source.labelled:
-        for problem in source.problems:
-            note(f"left out: {problem}")
-    paths, ids = [source.root / path for path in source.table["path"]], source.image_ids
-    asked = {
-        "fits": run.fits_digest,
-        "root": str(source.root.resolve()),
-        "photographs": [[name, str(path), *_state(path)] for name, path in zip(ids, paths, strict=True)],
-    }
-    wanted = {output: kept} | {place: kept / combination.UNSTACKED[way] for way, place in (also or {}).items()}
-    answerers = {place: Answerer.load(run, folder) for place, folder in wanted.items()}
-    files = {place: AnswerFiles(place, {**asked, "combiner": each.record}) for place, each in answerers.items()}
-    done = min(file.done for file in files.values())
-    if done:
-        note(f"going on after {done} of {len(paths)} photographs")
-    with Bar("infer", len(paths) - done, "photographs") as bar:
-        for heard in stream(paths[done:], run.recipe.face, ensemble(run, device), workers):
-            until = done + len(heard.looks)
-            for place, answerer in answerers.items():
-                files[place].add(done, answerer(ids[done:until], heard))
-            bar.advance(until - done)
-            done = until
-    summary = next(iter([file.close() for file in files.values()]))
-    return {**summary, "seconds": round(time.monotonic() - started, 1)}
+    if is_export(folder):
+        models, source = (
+            _exported_cascade(Exported.open(folder), _engine_of_export(machine), machine),
+            read_source(data),
+        )
+    else:
+        run = open_run(folder)
+        _require_fitted(run)
+        source = read_source(data)
+        models = cascade(run, machine, len(source.table))
+    return models.infer(source, output, machine.workers)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Size and time of a file, by which another under its name is told from it; zeros where there is none."""
-    try:
-        said = path.stat()
-    except OSError:
-        return 0, 0
-    return said.st_size, said.st_mtime_ns
+def _engine_of_export(machine: Machine) -> str:
+    if machine.engine == "torch":
+        raise FacecadeError("an export holds no torch models", "--engine openvino or onnx")
+    if machine.engine != "auto":
+        return machine.engine
+    if machine.precision != "fp32":
+        return "openvino"
+    return next((name for name in ENGINES if installed(name)), "onnx")
 
 
-def ensemble(run: Run, device: str) -> Ensemble:
-    """The models of every stage and fold; raises FacecadeError where one is missing or stale, or the combiner is."""
-    from inference.ensemble import Ensemble
+def cascade(run: Run, machine: Machine, photographs: int = ENOUGH) -> Cascade:
+    """A run's fitted cascade; raises FacecadeError where a fit or the combiner is missing or stale.
+
+    Args:
+        photographs: how many it is wanted for. For a few torch does, where nothing is exported yet.
+    """
+    kept = _require_fitted(run)
+    engine = _engine(run, machine, photographs)
+    if engine != "torch":
+        return replace(_exported_cascade(export(run), engine, machine), combiner=kept, seen=run.seen)
     from training.device import torch_device
 
+    device = torch_device(machine.device)
+    made_of = {"fits": run.fits_digest, "engine": [engine, str(device)]}
+    return Cascade(run.recipe.face, None, _torch_ensemble(run, device, run.recipe.folds), kept, run.seen, made_of)
+
+
+def _exported_cascade(exported: Exported, engine: str, machine: Machine) -> Cascade:
+    streams = cores()
+    made_of = {"fits": exported.manifest["fits"], "engine": [engine, machine.precision]}
+    models = exported.ensemble(engine, streams, machine.precision)
+    return Cascade(exported.face, exported.nets(streams), models, exported.combiner, exported.seen(), made_of)
+
+
+def _torch_ensemble(run: Run, device: torch.device, folds: int) -> Ensemble:
+    """The networks of the first so many folds of every stage, run by torch."""
+    from inference.torch_engine import torch_ensemble
+
+    fits = {stage: [wanted_fit(run, stage, fold) for fold in range(folds)] for stage in run.recipe.stages}
+    return torch_ensemble(fits, _alignments(run), device, cores())
+
+
+def _engine(run: Run, machine: Machine, photographs: int) -> str:
+    """The engine asked for; for `auto` the quickest, measured once for a run on a machine."""
+    record, exported = run.folder / "engine.json", is_export(_export_folder(run))
+    if machine.engine == "torch" and machine.precision != "fp32":
+        raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
+    if machine.engine != "auto":
+        return machine.engine
+    if machine.precision != "fp32":
+        return "openvino"
+    if machine.device != "cuda" and (known := remembered(record, run.fits_digest)):
+        return known
+    import torch
+
+    from inference.export import can_export
+
+    if (machine.device != "cpu" and torch.cuda.is_available()) or not can_export():
+        return "torch"
+    if photographs < ENOUGH and not exported:
+        return "torch"
+    written, streams = export(run), cores()
+    makers: dict[str, Callable[[], Ensemble]] = {"torch": lambda: _torch_ensemble(run, torch.device("cpu"), 1)}
+    makers |= {name: partial(written.ensemble, name, streams, folds=1) for name in ENGINES if installed(name)}
+    return choose(record, run.fits_digest, makers, run.recipe.face.size)
+
+
+def export(run: Run, folder: Path | None = None) -> Exported:
+    """A run's fitted cascade as a folder that needs no torch (inference/exported.py): written, unless it is there.
+
+    Args:
+        folder: where; by default one that `infer` keeps in the run.
+    """
+    kept, folder = _require_fitted(run), folder or _export_folder(run)
+    made_of = {"run": str(run.folder), "fits": run.fits_digest, "combiner": digest(read_json(kept / "meta.json"))}
+    if is_export(folder):
+        known = Exported.open(folder)
+        if all(known.manifest.get(key) == value for key, value in made_of.items()):
+            return known
+    from inference.export import write
+
+    fits = {stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages}
+    about = {**made_of, "versions": versions()}
+    with Bar("export", len(fits) * run.recipe.folds, "networks") as bar:
+        write(folder, fits, _alignments(run), run.recipe.face, kept, run.seen, about, bar.advance)
+    return Exported.open(folder)
+
+
+def _export_folder(run: Run) -> Path:
+    return run.folder / "export"
+
+
+def _require_fitted(run: Run) -> Path:
+    """Folder of the run's combination; raises FacecadeError where that, or a fit, is missing or stale."""
     _require_fits(run)
-    _combination_folder(run)
-    folds = range(run.recipe.folds)
-    fits = {stage: [wanted_fit(run, stage, fold) for fold in folds] for stage in run.recipe.stages}
-    return Ensemble(fits, _alignments(run), torch_device(device))
+    return _combination_folder(run)
 
 
-@dataclass(frozen=True)
-class Answerer:
-    """A fitted combination, and what it says where there is nothing to see."""
-
-    combine: combination.Combination
-    record: dict[str, Any]
-    seen_before: dict[str, str]
-    detects: bool
-
-    @classmethod
-    def load(cls, run: Run, folder: Path) -> Answerer:
-        """The combination that is kept in a folder of a run."""
-        return cls(*combination.load(folder), run.seen, run.recipe.face.detector == "mtcnn")
-
-    def __call__(self, ids: Sequence[str], heard: Heard) -> pd.DataFrame:
-        """A row of predictions.csv for each photograph."""
-        count, prior = len(heard.looks), np.array(self.record["prior"], float)
-        probability, answers = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
-        years = np.full((count, 3), np.nan)
-        if heard.voices:
-            voices, seen = mean(list(heard.voices.values())), heard.seen
-            probability[seen], answers[seen] = self.combine(voices)
-            years[seen] = np.column_stack([voices.age(), voices.ages()])
-        return predictions_table(ids, answers, probability, years, [self._flag(look) for look in heard.looks])
-
-    def _flag(self, look: Look | DecodeError) -> str:
-        if isinstance(look, DecodeError):
-            return "no-file" if look.reason == "no such file" else f"unreadable: {look.reason}"
-        flags = ["no-face"] if self.detects and look.box is None else []
-        return " ".join([*flags, self.seen_before.get(look.content, "")]).strip()
-
-
-def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: int) -> dict[str, Any]:
+def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> dict[str, Any]:
     """Label photographs for other runs to learn from, by soft vote: for each fold by models and a vote that never saw
     the people it holds out, so that a run on the same folds may be scored on them.
 
@@ -345,15 +371,13 @@ def pseudo_label(run: Run, data: Path, confidence: float, device: str, workers: 
     Returns:
         The record that `pseudo/labels.json` holds.
     """
-    from inference.stream import stream
-
     source, trained_on = read_source(data), [known for known, flag in run.seen.items() if flag == TRAINED_ON]
-    models = ensemble(run, device)
+    models = cascade(run, machine, len(source.table))
     paths, content, folds = source.table["path"].to_numpy(), [], []
     with Bar("label", len(paths), "photographs") as bar:
-        for heard in stream([source.root / path for path in paths], run.recipe.face, models, workers):
+        for heard in stream([source.root / path for path in paths], models.looker(), models.ensemble, machine.workers):
             content += [look.content if isinstance(look, Look) else "" for look in heard.looks]
-            folds += [heard.voices] if heard.voices else []
+            folds.append(heard.voices)
             bar.advance(len(heard.looks))
     known = np.array(content)
     new = np.flatnonzero((known != "") & ~np.isin(known, trained_on))

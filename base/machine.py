@@ -12,12 +12,16 @@ class Machine:
 
     device: `auto`, `cpu` or `cuda`. jobs: fits at once; 0 = one for every `threads` cores, or one on a GPU.
     threads: of each fit on a processor. workers: threads that decode, and on a GPU processes that augment.
+    engine: what runs fitted networks, `torch`, `openvino`, `onnx`, or `auto`: the quickest here. precision: `fp32`, or `bf16`
+    by OpenVINO.
     """
 
     device: str = "auto"
     jobs: int = 0
     threads: int = 1
     workers: int = 2
+    engine: str = "auto"
+    precision: str = "fp32"
 
 
 def cores() -> int:

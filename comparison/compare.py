@@ -172,8 +172,10 @@ def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[d
     if kept.get("asked") != asked:
         if terms.evaluation:
             also = {way: _place(folder, kind) for kind, way in _unstacked(combiner).items()}
-            combined = _place(folder, "combined")
-            pipeline.infer(run, terms.evaluation[0], combined, machine.device, machine.workers, also)
+            source = read_source(terms.evaluation[0])
+            pipeline.cascade(run, replace(machine, engine="torch")).infer(
+                source, _place(folder, "combined"), machine.workers, also
+            )
         kept = {"asked": asked, "photographs_per_second": _speed(run, machine)}
         write_json(record, kept)
     if not terms.evaluation:
@@ -191,8 +193,9 @@ def _speed(run: Run, machine: Machine) -> float:
     store = run.store()
     entries = store.fill([run.root / path for path in run.table["path"][:SPEED_PHOTOGRAPHS]], machine.workers)
     rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_PHOTOGRAPHS)
-    models, crops = pipeline.ensemble(run, machine.device), store.crops()
-    models.hear(crops[rows[:32]])  # the first call warms up
+    models, crops = pipeline.cascade(run, replace(machine, engine="torch")).ensemble, store.crops()
+    chunks = [crops[some] for some in np.split(rows, range(models.batch, len(rows), models.batch))]
+    list(models.hear(chunks[:1]))  # the first call warms up
     started = time.monotonic()
-    models.hear(crops[rows])
+    list(models.hear(chunks))
     return round(len(rows) / (time.monotonic() - started), 1)

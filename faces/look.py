@@ -10,8 +10,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from faces.crop import Box, Detector, crop, make_detector
+from faces.crop import Box, crop
 from faces.decode import DecodeError, decode
+from faces.detect import Detector, make_detector
+from faces.mtcnn import Nets
 from recipe import Face
 
 Known = TypeVar("Known")
@@ -38,12 +40,14 @@ def content_hash(path: Path) -> str:
 class Looker(Generic[Known]):
     """Looks at photographs, from as many threads as one likes. The detector is made when the first of them needs it."""
 
-    def __init__(self, face: Face, known: Mapping[str, Known] | None = None) -> None:
+    def __init__(self, face: Face, known: Mapping[str, Known] | None = None, nets: Nets | None = None) -> None:
         """
         Args:
             known: what is returned instead, undecoded, for a file of known content.
+            nets: MTCNN's networks; by default torch runs them.
         """
         self.face, self.known = face, known if known is not None else {}
+        self._nets = nets
         self._detector: Detector | None = None
 
     def __call__(self, path: Path) -> Look | Known | DecodeError:
@@ -55,6 +59,6 @@ class Looker(Generic[Known]):
         except DecodeError as error:
             return error
         if self._detector is None:
-            self._detector = make_detector(self.face)
+            self._detector = make_detector(self.face, self._nets)
         box = self._detector(photograph)
         return Look(content, box, crop(photograph, box, self.face))

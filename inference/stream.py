@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,14 @@ from combiner.features import Voices
 from faces.decode import DecodeError
 from faces.look import Look, Looker
 from inference.ensemble import Ensemble
-from recipe import Face
-from training.predict import CHUNK
+
+MOST_LOOKS = 8
+"""Chunks' worth of photographs after which a chunk is heard though many of them cannot be seen."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """Some photographs in their order: what was seen of each, and each fold's voices about those that could be seen
-    (none where none could)."""
+    """Some photographs in their order: what was seen of each, and each fold's voices about those that could be seen."""
 
     looks: Sequence[Look | DecodeError]
     voices: dict[int, Voices]
@@ -31,20 +32,28 @@ class Heard:
         return np.array([isinstance(look, Look) for look in self.looks])
 
 
-def stream(paths: Sequence[Path], face: Face, ensemble: Ensemble, workers: int) -> Iterator[Heard]:
+def stream(paths: Sequence[Path], looker: Looker[Look], ensemble: Ensemble, workers: int) -> Iterator[Heard]:
     """All photographs in their order, a chunk of visible ones at a time.
 
-    Threads decode, find and cut the next chunks while the models answer for one.
+    Threads decode, find and cut the next chunks while the networks answer for one, and never run further ahead.
     """
-    looker: Looker[Look] = Looker(face)
-    waiting: list[Look | DecodeError] = []
-    crops: list[np.ndarray] = []
-    for look in bounded_map(looker, paths, workers, ahead=2 * CHUNK):
-        waiting.append(look)
-        if isinstance(look, Look):
-            crops.append(look.crop)
-        if len(crops) == CHUNK or len(waiting) == 8 * CHUNK:
-            yield Heard(waiting, ensemble.hear(np.stack(crops)) if crops else {})
-            waiting, crops = [], []
-    if waiting:
-        yield Heard(waiting, ensemble.hear(np.stack(crops)) if crops else {})
+    waiting: deque[list[Look | DecodeError]] = deque()
+
+    def chunks() -> Iterator[np.ndarray]:
+        blank = np.empty((0, *looker.face.size, 3), np.uint8)
+        looks: list[Look | DecodeError] = []
+        crops: list[np.ndarray] = []
+        for look in bounded_map(looker, paths, workers, ahead=2 * max(workers, ensemble.batch)):
+            looks.append(look)
+            if isinstance(look, Look):
+                crops.append(look.crop)
+            if len(crops) == ensemble.batch or len(looks) == MOST_LOOKS * ensemble.batch:
+                waiting.append(looks)
+                yield np.stack(crops) if crops else blank
+                looks, crops = [], []
+        if looks:
+            waiting.append(looks)
+            yield np.stack(crops) if crops else blank
+
+    for voices in ensemble.hear(chunks()):
+        yield Heard(waiting.popleft(), voices)

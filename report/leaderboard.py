@@ -105,20 +105,21 @@ def summary(result: Mapping[str, Any], own: str) -> str:
     """Facecade's own recipe against the best of the others, in words."""
     entries = result["entries"]
     mine = next(row for row in entries if row["recipe"] == own and row["kind"] == "combined")
+    best = "the cascade" if mine is entries[0] else "the best row"
     lines = []
     for kind in ("as published", "combined"):
         rival = next(row for row in entries if row["recipe"] != own and row["kind"] == kind)
         lines.append(
-            f"The best other system {kind} is `{rival['recipe']}` with a nested macro-F1 of {interval(rival['nested']['macro-F1'], 3)}"
-            + (f" (eval {interval(rival['eval']['macro-F1'], 3)})" if rival["eval"] else "")
-            + f"; against the best row it is {_gap(rival['to_best'], 2)}"
-            + (f" (eval {_gap(rival['eval_to_best'], 2)})" if rival["eval_to_best"] else "")
+            f"The best other system {kind}, `{rival['recipe']}`, has {interval(rival['nested']['macro-F1'], 3)} nested"
+            + (f", on eval {interval(rival['eval']['macro-F1'], 3)}" if rival["eval"] else "")
+            + f"; paired by person, against {best}: {_gap(rival['to_best'], 2)} nested"
+            + (f", {_gap(rival['eval_to_best'], 2)} on eval" if rival["eval_to_best"] else "")
             + "."
         )
     own_eval = f", on eval {interval(mine['eval']['macro-F1'], 3)}" if mine["eval"] else ""
     return "\n".join(
         [
-            f"Facecade's cascade with its combiner has {interval(mine['nested']['macro-F1'], 3)} nested{own_eval}.",
+            f"Facecade's cascade with its combiner has a macro-F1 of {interval(mine['nested']['macro-F1'], 3)} nested{own_eval}.",
             *lines,
         ]
     )

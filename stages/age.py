@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from faces.labels import BAND_EDGES, band_of
 from stages.stage import Criterion, Stage
@@ -40,12 +41,11 @@ class AgeRegressor(Stage):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return band_of(table["age"])
 
-    def logits(self, outputs: np.ndarray) -> np.ndarray:
-        raw = torch.from_numpy(outputs)
-        answer = [self.head.years(raw)]
+    def logits(self, outputs: Tensor) -> Tensor:
+        answer = [self.head.years(outputs)]
         if self.head.knows_odds:
-            answer += [self.head.log_odds(raw, edge) for edge in BAND_EDGES]
-        return torch.stack(answer, 1).numpy().astype(np.float32)
+            answer += [self.head.log_odds(outputs, edge) for edge in BAND_EDGES]
+        return torch.stack(answer, 1).float()
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
         own = self._own(table)

@@ -240,7 +240,7 @@ def answer(
 ) -> StageOutput:
     """What a fitted model says of some crops."""
     embedding, outputs = predict(backbone, crops, rows, recipe, bar.advance)
-    return StageOutput(embedding, stage.logits(outputs))
+    return StageOutput(embedding, stage.logits(torch.from_numpy(outputs)).numpy())
 
 
 def load_fold(wanted: Fit, device: torch.device) -> Backbone:

@@ -71,10 +71,6 @@ class ManyTasks(Stage):
         """What each part should answer for each row, float32 (N, T); NaN where unknown."""
         return np.column_stack([part.stage.target(table) for part in self.parts])
 
-    def split(self, values: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
-        """Columns of values, part by part."""
-        return np.split(values, np.cumsum(widths)[:-1], axis=1)
-
 
 class Joint(ManyTasks):
     """Mask, gender and age, all answered.
@@ -97,12 +93,13 @@ class Joint(ManyTasks):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return encode(*(part.stage.stratum(table) for part in self.parts))
 
-    def logits(self, outputs: np.ndarray) -> np.ndarray:
-        pieces = zip(self.parts, self.split(outputs, self.widths), strict=True)
-        return np.column_stack([part.stage.logits(piece) for part, piece in pieces])
+    def logits(self, outputs: Tensor) -> Tensor:
+        pieces = zip(self.parts, outputs.split(self.widths, 1), strict=True)
+        return torch.cat([part.stage.logits(piece) for part, piece in pieces], 1)
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        pieces = self.split(logits, [len(part.stage.columns) for part in self.parts])
+        ends = np.cumsum([len(part.stage.columns) for part in self.parts])
+        pieces = np.split(logits, ends[:-1], axis=1)
         scores = [(part.name, part.stage.score(piece, table)) for part, piece in zip(self.parts, pieces, strict=True)]
         return {f"{name} {measure}": value for name, score in scores for measure, value in score.items()}
 
@@ -123,7 +120,7 @@ class Aided(ManyTasks):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return self.own.stratum(table)
 
-    def logits(self, outputs: np.ndarray) -> np.ndarray:
+    def logits(self, outputs: Tensor) -> Tensor:
         return self.own.logits(outputs[:, : self.own.width])
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:

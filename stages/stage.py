@@ -70,8 +70,8 @@ class Stage(ABC):
         """The class that sampling balances by, int64 (N,)."""
 
     @abstractmethod
-    def logits(self, outputs: np.ndarray) -> np.ndarray:
-        """The head's outputs (N, width) as logits (N, C), float32."""
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The head's outputs [N, width] as logits [N, C], float32."""
 
     @abstractmethod
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
@@ -105,7 +105,7 @@ class Classifier(Stage):
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
         return np.nan_to_num(self.label(table)).astype(np.int64)
 
-    def logits(self, outputs: np.ndarray) -> np.ndarray:
+    def logits(self, outputs: Tensor) -> Tensor:
         return outputs
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:

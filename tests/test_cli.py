@@ -21,9 +21,10 @@ from conftest import TINY, call, succeed
 from PIL import Image
 
 import pipeline
+from base.machine import Machine
 from cli import main
 from faces.look import Look
-from inference.ensemble import Ensemble
+from inference.cascade import Answerer
 from inference.stream import Heard
 from run import open_run
 
@@ -328,32 +329,34 @@ def test_artifacts_and_output_come_from_the_environment(
 
 
 def test_what_could_not_be_seen_is_flagged(fitted: Path) -> None:
-    answerer = pipeline.Answerer.load(open_run(fitted), fitted / "combiner")
+    cascade = pipeline.cascade(open_run(fitted), Machine(engine="torch"))
+    answerer = Answerer.load(cascade, cascade.combiner)
     look = Look("content", None, np.zeros((2, 2, 3), np.uint8))
+    (voices,) = cascade.ensemble.hear([look.crop[None]])
     for detects, seen, flag in (
         (True, {}, "no-face"),
         (True, {"content": "trained-on"}, "no-face trained-on"),
         (False, {}, ""),
     ):
-        said = replace(answerer, detects=detects, seen_before=seen)(["a"], Heard([look], {}))
+        said = replace(answerer, detects=detects, seen_before=seen)(["a"], Heard([look], voices))
         assert said["flags"].tolist() == [flag]
 
 
 def test_infer_that_was_stopped_goes_on_to_the_same_answers(
     fitted: Path, answered: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[int] = []
-    hear = Ensemble.hear
+    answers: list[int] = []
+    answer = Answerer.__call__
 
-    def until_the_third(self: Ensemble, crops: np.ndarray) -> Any:
-        heard.append(len(crops))
-        if len(heard) == 3:
+    def until_the_third(self: Answerer, ids: list[str], heard: Heard) -> Any:
+        answers.append(len(ids))
+        if len(answers) == 3:
             raise KeyboardInterrupt
-        return hear(self, crops)
+        return answer(self, ids, heard)
 
     words = ["infer", drawn / "eval", "--artifacts", fitted, "--output", tmp_path]
     with monkeypatch.context() as patched:
-        patched.setattr(Ensemble, "hear", until_the_third)
+        patched.setattr(Answerer, "__call__", until_the_third)
         assert call(*words).exit_code != 0
     assert not (tmp_path / "submission.csv").exists()
     result = call(*words)

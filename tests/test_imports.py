@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
-    "benchmarks": {"base", "report"},
+    "benchmarks": {"base", "recipe", "faces", "report", "run", "training", "stages", "inference", "pipeline"},
     "base": set(),
     "recipe": {"base"},
     "faces": {"base", "recipe"},
@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "training": {"base", "recipe"},
     "stages": {"base", "recipe", "faces", "training"},
     "combiner": {"base", "recipe", "faces", "report"},
-    "inference": {"base", "recipe", "faces", "training", "stages", "combiner"},
+    "inference": {"base", "recipe", "faces", "report", "training", "stages", "combiner"},
     "pipeline": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference"},
     "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "pipeline"},
     "cli": {"base", "recipe", "faces", "report", "run", "pipeline", "comparison"},

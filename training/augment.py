@@ -14,9 +14,8 @@ from base.errors import FacecadeError, unknown_name
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
 
 import albumentations as A
-import cv2
 
-cv2.setNumThreads(0)  # the model needs the cores; OpenCV's threads would fight it for them
+import training.pixels  # noqa: F401, it keeps OpenCV's threads from the models' cores
 
 
 def build(transforms: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> A.Compose:
@@ -68,10 +67,3 @@ def apply(pipeline: A.Compose, crop: np.ndarray, seed: int) -> np.ndarray:
     # photograph gets either all of its augmentations or none.
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return np.asarray(pipeline(image=crop)["image"])
-
-
-def resize(crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What an unaugmented crop becomes, with the interpolation of `build`; uint8 (*size, 3)."""
-    if crop.shape[:2] == tuple(size):
-        return crop
-    return np.asarray(cv2.resize(crop, size[::-1], interpolation=cv2.INTER_LINEAR))

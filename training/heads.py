@@ -11,8 +11,14 @@ from torch import Tensor
 CENTRE_YEARS, SPREAD_YEARS = 38.0, 13.0
 """A regression's raw output is years in these units, so that a fresh head starts near the truth."""
 
-AGES = torch.arange(15.0, 91.0)
+FIRST_AGE, LAST_AGE = 15, 90
+AGES = torch.arange(float(FIRST_AGE), LAST_AGE + 1)
 """Ages that a distribution, or an ordinal head, knows, in years."""
+
+
+def _below(age: float) -> int:
+    """How many of AGES are below an age; by Python, so that what is traced for export is a constant."""
+    return sum(known < age for known in range(FIRST_AGE, LAST_AGE + 1))
 
 
 class AgeHead(ABC):
@@ -53,8 +59,8 @@ class Distribution(AgeHead):
         return outputs.float().softmax(-1) @ AGES.to(outputs.device)
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
-        log_p = outputs.log_softmax(-1)
-        return log_p[..., age <= AGES].logsumexp(-1) - log_p[..., age > AGES].logsumexp(-1)
+        log_p, below = outputs.log_softmax(-1), _below(age)
+        return log_p[..., below:].logsumexp(-1) - log_p[..., :below].logsumexp(-1)
 
 
 class Ordinal(AgeHead):
@@ -64,11 +70,10 @@ class Ordinal(AgeHead):
     width = len(AGES) - 1
 
     def years(self, outputs: Tensor) -> Tensor:
-        return AGES[0].item() + F.logsigmoid(outputs.float()).cumsum(-1).exp().sum(-1)
+        return FIRST_AGE + F.logsigmoid(outputs.float()).cumsum(-1).exp().sum(-1)
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
-        below = int((age > AGES).sum())  # conditions that have to hold
-        log_p = F.logsigmoid(outputs[..., :below].float()).sum(-1).clamp(max=-1e-6)
+        log_p = F.logsigmoid(outputs[..., : _below(age)].float()).sum(-1).clamp(max=-1e-6)
         return log_p - torch.log(-torch.expm1(log_p))
 
 

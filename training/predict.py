@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recipe import StageRecipe
-from training.augment import resize
+from training.pixels import chunk
 
 CHUNK = 32
 """Photographs a model sees at once. Always exactly so many (the last chunk is padded), because
@@ -39,36 +40,42 @@ def predict(
     Returns:
         embedding (N, D) and head outputs (N, C), float32.
     """
-    device = next(backbone.parameters()).device
+    viewed, device = Viewed(backbone, recipe), next(backbone.parameters()).device
     embeddings, outputs = [], []
     for start in range(0, len(rows), CHUNK):
         chosen = rows[start : start + CHUNK]
-        photographs = torch.from_numpy(chunk(crops[chosen], recipe.size)).to(device)
-        embedding, output = embed(backbone, photographs, recipe)
-        embeddings.append(embedding[: len(chosen)])
-        outputs.append(output[: len(chosen)])
+        photographs = torch.from_numpy(chunk(crops[chosen], recipe.size, CHUNK)).to(device)
+        with answering(device):
+            embedding, output = viewed(photographs)
+        embeddings.append(embedding[: len(chosen)].cpu().numpy())
+        outputs.append(output[: len(chosen)].cpu().numpy())
         advance(len(chosen))
     return np.concatenate(embeddings), np.concatenate(outputs)
 
 
-def chunk(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Up to CHUNK crops at a model's size, and black ones up to CHUNK: uint8 (CHUNK, *size, 3)."""
-    batch = np.zeros((CHUNK, *size, 3), np.uint8)
-    for place, crop in enumerate(crops):
-        batch[place] = resize(crop, size)
-    return batch
+@contextlib.contextmanager
+def answering(device: torch.device) -> Iterator[None]:
+    """No gradients; in bfloat16 where that is an accelerator's own."""
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        yield
 
 
-def embed(backbone: torch.nn.Module, photographs: Tensor, recipe: StageRecipe) -> tuple[np.ndarray, np.ndarray]:
-    """Embedding (CHUNK, D) and head outputs (CHUNK, C), float32, of one chunk on the model's device: its views averaged,
-    or their votes counted."""
-    kind = photographs.device.type
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        said = [backbone(view(photographs, name)) for name in recipe.views]
-        embedding = torch.stack([first.float() for first, _ in said]).mean(0)
-        answers = torch.stack([second.float() for _, second in said])
-        output = _votes(answers) if recipe.vote == "hard" else answers.mean(0)
-    return embedding.cpu().numpy(), output.cpu().numpy()
+class Viewed(torch.nn.Module):
+    """A backbone that is shown several views of each photograph."""
+
+    def __init__(self, backbone: torch.nn.Module, recipe: StageRecipe) -> None:
+        """
+        Args:
+            recipe: the `views` that are averaged, or counted where `vote` is hard.
+        """
+        super().__init__()
+        self.backbone, self.views, self.vote = backbone, recipe.views, recipe.vote
+
+    def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, H, W, 3] → embedding [B, D] and head outputs [B, C], float32."""
+        embedding, outputs = self.backbone(torch.cat([view(photographs, name) for name in self.views]))
+        embedding, outputs = (values.float().unflatten(0, (len(self.views), -1)) for values in (embedding, outputs))
+        return embedding.mean(0), _votes(outputs) if self.vote == "hard" else outputs.mean(0)
 
 
 def view(photographs: Tensor, name: str) -> Tensor:

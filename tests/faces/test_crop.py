@@ -7,8 +7,9 @@ import pytest
 from conftest import REAL, real_photographs
 from PIL import Image
 
-from faces.crop import Box, crop, make_detector
+from faces.crop import Box, crop
 from faces.decode import decode
+from faces.detect import make_detector
 from recipe import Face
 
 FACE = Face(size=(60, 40), margin=0.2, fallback=0.5)

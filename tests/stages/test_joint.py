@@ -46,7 +46,7 @@ def test_columns_logits_and_scores_are_the_parts() -> None:
     outputs = np.random.default_rng(0).normal(size=(4, joint.width)).astype(np.float32)
     outputs[:, :3] = 5 * np.eye(3)[[0, 2, 1, 1]]
     outputs[:, 3:5] = 5 * np.eye(2)[[0, 0, 1, 0]]
-    logits = joint.logits(outputs)
+    logits = joint.logits(torch.from_numpy(outputs)).numpy()
     gender = ("gender.male", "gender.female")
     assert joint.columns[:5] == ("mask.wear", "mask.incorrect", "mask.normal", *gender)
     assert logits.shape == (4, len(joint.columns)) and (logits[:, :5] == outputs[:, :5]).all()
@@ -86,7 +86,7 @@ def test_an_aided_stage_learns_the_others_and_answers_its_own() -> None:
     expected = expected + 0.1 * class_loss("ce", COUNTS)(mask, torch.tensor([0]))
     expected = expected + 0.2 * class_loss("ce", COUNTS)(gender, torch.tensor([0]))
     torch.testing.assert_close(loss[:1], expected)
-    answers = outputs.numpy()
+    answers = outputs.detach()
     assert (aided.logits(answers) == plain.logits(answers[:, : plain.width])).all()
     assert (aided.weight(TABLE, 0.5) == plain.weight(TABLE, 0.5)).all()
     assert (aided.stratum(TABLE) == plain.stratum(TABLE)).all()

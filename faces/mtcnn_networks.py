@@ -1,0 +1,45 @@
+"""MTCNN's three networks, with their weights, from facenet-pytorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faces.mtcnn import Net, Nets
+
+
+class FaceNetwork(nn.Module):
+    """One of facenet-pytorch's networks as `faces.mtcnn.Net` has it: what it says of landmarks is left out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        said = self.network(pixels)
+        return said[0], said[-1][:, 1]
+
+
+def networks() -> dict[str, FaceNetwork]:
+    """The networks `propose`, `refine` and `decide`."""
+    from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+
+    made: dict[str, Any] = {"propose": PNet, "refine": RNet, "decide": ONet}
+    return {name: FaceNetwork(network()).eval() for name, network in made.items()}
+
+
+def torch_nets() -> Nets:
+    """The networks, run by torch on the processor."""
+    return Nets(**{name: _run(network) for name, network in networks().items()})
+
+
+def _run(network: FaceNetwork) -> Net:
+    def call(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            offsets, face = network(torch.from_numpy(pixels))
+        return offsets.numpy(), face.numpy()
+
+    return call

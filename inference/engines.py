@@ -1,0 +1,88 @@
+"""What runs an exported network: one input, two outputs, from as many threads as one likes."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from base.errors import FacecadeError
+
+Model = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""A batch, (N, ...) → two arrays of N rows each."""
+
+ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
+"""Engines that run an export, the quicker first, and the package of each."""
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def installed(engine: str) -> bool:
+    """Whether an engine of ENGINES can be had here."""
+    return importlib.util.find_spec(ENGINES[engine]) is not None
+
+
+def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Model:
+    """A network of an export.
+
+    Each call is worked on by one thread: several calls at once keep several cores busier than one call that
+    several cores share.
+
+    Args:
+        streams: calls of this network that may come at once.
+        precision: of PRECISIONS; bf16 is OpenVINO's alone.
+
+    Raises:
+        FacecadeError: the engine's package is not installed, or the engine has not the precision.
+    """
+    if not installed(engine):
+        raise FacecadeError(
+            f"{ENGINES[engine]} is not installed", f"pip install {ENGINES[engine]}, or another --engine"
+        )
+    if engine == "openvino":
+        return _openvino(path, streams, {"fp32": "f32", "bf16": "bf16"}[precision])
+    if precision != "fp32":
+        raise FacecadeError(f"--engine {engine} computes in fp32 alone", "--engine openvino --precision bf16")
+    return _onnx(path)
+
+
+def _onnx(path: Path) -> Model:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def call(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first, second = session.run(None, {name: batch})
+        return first, second
+
+    return call
+
+
+def _openvino(path: Path, streams: int, precision: str) -> Model:
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams,
+        "ENABLE_CPU_PINNING": False,  # each network's first stream would be pinned to the same core
+    }
+    # The first look at a tensor's data sets up a table in OpenVINO, and two threads that come there first at once wait for each
+    # other for ever: one for that table, the other for Python's lock. So one comes first alone.
+    _ = openvino.Tensor(np.zeros(1, np.uint8)).data
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    own = threading.local()  # a request holds the arrays of one call
+
+    def call(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        said = own.request.infer([batch])
+        return said[0].copy(), said[1].copy()
+
+    return call

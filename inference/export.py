@@ -1,0 +1,197 @@
+"""Writes a fitted cascade as a folder that needs no torch (inference/exported.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from base.artifact import write_atomic, write_json, write_text
+from base.errors import FacecadeError
+from combiner.align import Alignment
+from inference.engines import ENGINES, installed, load
+from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED
+from inference.torch_engine import Answering
+from recipe import Face
+from stages.fit import Fit
+from training.predict import answering
+
+WRITERS = ("onnx", "onnxscript")
+"""Packages that torch writes ONNX by."""
+
+MOST_OFF = 1e-3
+"""Furthest that a written network may be from torch's, as a share of the spread of what torch says."""
+
+
+def write(
+    folder: Path,
+    fits: Mapping[str, Sequence[Fit]],
+    alignments: Mapping[str, Alignment],
+    face: Face,
+    combiner: Path,
+    seen: Mapping[str, str],
+    about: Mapping[str, Any],
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Write every network, each asked once and compared with torch; the manifest last.
+
+    Args:
+        fits: the fitted folds of each stage.
+        combiner: folder of the fitted combination.
+        seen: photographs that the run learned from.
+        about: what the manifest says besides.
+        advance: called after each network.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FacecadeError: no package that writes or runs ONNX; a network that answers otherwise than torch.
+    """
+    if not can_export():
+        raise FacecadeError("what writes ONNX is not installed", "pip install -e '.[engines]'")
+    engine = next(name for name in reversed(ENGINES) if installed(name))
+    (folder / MANIFEST).unlink(missing_ok=True)
+    stages: dict[str, Any] = {}
+    for name, folds in fits.items():
+        paths, off = [], []
+        network = None
+        for fit in folds:
+            answers = Answering(fit, alignments[name]).eval()
+            crops = torch.from_numpy(_noise((BATCH, *fit.recipe.size, 3)))
+            if network is None or not _take_over(network, answers):
+                network = _traced(answers, crops, {0: torch.export.Dim("batch")}, ("embedding", "logits"))
+            path = f"networks/{name}-fold{fit.fold}.onnx"
+            _put(folder / path, network)
+            off.append(_compare(answers, folder / path, crops, engine))
+            paths.append(path)
+            advance()
+        stages[name] = {"size": folds[0].recipe.size, "columns": folds[0].stage.columns, "networks": paths, "off": off}
+    kept = folder / "combiner"
+    for part in ("rule.npz", "model.ubj", "meta.json"):
+        if (combiner / part).exists():
+            write_atomic(kept / part, lambda path, part=part: shutil.copyfile(combiner / part, path))  # type: ignore[misc]
+    write_json(folder / "seen.json", seen)
+    there = [name for name in NEEDED if _version(name)]
+    write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in there))
+    manifest = {
+        "format": FORMAT,
+        **about,
+        "face": face.model_dump(),
+        "detector": _detector(folder) if face.detector == "mtcnn" else {},
+        "stages": stages,
+    }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def can_export() -> bool:
+    """Whether the packages are there that write ONNX and run it."""
+    return all(importlib.util.find_spec(name) for name in WRITERS) and any(installed(name) for name in ENGINES)
+
+
+def _detector(folder: Path) -> dict[str, str]:
+    """Write MTCNN's networks; name → file."""
+    from faces.mtcnn_networks import networks
+
+    side = torch.export.Dim("side", min=12, max=8192), torch.export.Dim("other", min=12, max=8192)
+    shapes: dict[str, tuple[int, dict[int, Any]]] = {
+        "propose": (61, {2: side[0], 3: side[1]}),
+        "refine": (24, {0: torch.export.Dim("batch")}),
+        "decide": (48, {0: torch.export.Dim("batch")}),
+    }
+    files = {}
+    for name, network in networks().items():
+        pixels, dynamic = shapes[name]
+        example = torch.randn(1 if name == "propose" else 3, 3, pixels, pixels + 3 * (name == "propose"))
+        files[name] = f"detector/{name}.onnx"
+        _put(folder / files[name], _traced(network, example, dynamic, ("offsets", "face")))
+    return files
+
+
+def _traced(network: torch.nn.Module, example: torch.Tensor, dynamic: Mapping[int, Any], outputs: Sequence[str]) -> Any:
+    """A network as an ONNX model (a protobuf), its tensors under torch's names."""
+    try:
+        with _quiet(), torch.no_grad():
+            # not optimized: constants folded into each other could not be taken over for the next fold, and engines fold them
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(dict(dynamic),),
+                input_names=["input"],
+                output_names=list(outputs),
+                optimize=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter fails in as many ways as there are networks
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise FacecadeError(f"torch cannot write a network as ONNX: {reason}", "infer with --engine torch") from error
+    assert program is not None
+    return program.model_proto
+
+
+def _take_over(model: Any, network: torch.nn.Module) -> bool:
+    """Put a network's tensors in the place of those of another of the same make; False where a name is not found."""
+    from onnx import numpy_helper
+
+    tensors = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    tensors |= {name: value for name, value in network.named_buffers() if not name.endswith("num_batches_tracked")}
+    places = {place.name: place for place in model.graph.initializer}
+    if not tensors.keys() <= places.keys():
+        return False
+    for name, value in tensors.items():
+        places[name].CopyFrom(numpy_helper.from_array(value.detach().cpu().contiguous().numpy(), name))
+    return True
+
+
+def _put(path: Path, model: Any) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(model.SerializeToString())
+
+    write_atomic(path, write)
+
+
+def _compare(network: torch.nn.Module, path: Path, crops: torch.Tensor, engine: str) -> float:
+    """How far a written network's answers are from torch's, at most, as a share of their spread."""
+    with answering(torch.device("cpu")):
+        wanted = [values.numpy() for values in network(crops)]
+    said = load(engine, path, 1)(crops.numpy())
+    off = max(float(np.abs(a - b).max() / (a.std() + 1e-6)) for a, b in zip(wanted, said, strict=True) if a.size)
+    if off > MOST_OFF:
+        raise FacecadeError(f"{path.name} answers otherwise than torch: {off:.2g} of the spread", "please report this")
+    return off
+
+
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's talk of what it is not going to do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,108 @@
+"""A fitted cascade as a folder that needs no torch: networks as ONNX, the combiner, and a manifest that names them.
+
+manifest.json           what is here, of which run, and how far each network's answers are from torch's
+networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding` in the shared basis, `logits`
+detector/propose.onnx, refine.onnx, decide.onnx     MTCNN's, where the recipe finds faces by it
+combiner/               as fit-meta left it
+seen.json               fingerprints of the photographs that the run learned from
+requirements.txt        the packages that `infer` needs to run from here
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from base.artifact import read_json
+from base.errors import FacecadeError
+from faces.mtcnn import Nets
+from inference.engines import installed, load
+from inference.ensemble import Ensemble, Member
+from recipe import Face
+
+FORMAT = 1
+
+BATCH = 4
+"""Crops that an exported network is shown at once. On a processor more are no quicker, and one photograph waits less."""
+
+MANIFEST = "manifest.json"
+
+NEEDED = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "pillow",
+    "opencv-python-headless",
+    "xgboost-cpu",
+    "scikit-learn",
+    "pydantic",
+    "click",
+    "rich",
+    "filelock",
+    "onnxruntime",
+)
+"""Packages that `infer` needs without torch."""
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an export, whole."""
+    return (folder / MANIFEST).exists()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export's folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Exported:
+        """Raises FacecadeError where there is no export, or one of another version."""
+        if not is_export(folder):
+            raise FacecadeError(f"{folder} holds no export", f"write one: python cli.py export {folder}")
+        manifest = read_json(folder / MANIFEST)
+        if manifest["format"] != FORMAT:
+            raise FacecadeError(
+                f"{folder} is an export of format {manifest['format']}, not {FORMAT}", "export it again"
+            )
+        return cls(folder, manifest)
+
+    @property
+    def face(self) -> Face:
+        """How it finds and cuts faces."""
+        return Face.model_validate(self.manifest["face"])
+
+    def seen(self) -> dict[str, str]:
+        """The photographs that the run learned from, by content, and how `infer` marks each."""
+        return read_json(self.folder / "seen.json")
+
+    def nets(self, streams: int) -> Nets | None:
+        """MTCNN's networks; None where the recipe does without. ONNX Runtime runs them, which takes pictures of any size as they
+        come; OpenVINO where there is nothing else."""
+        files: dict[str, str] = self.manifest["detector"]
+        if not files:
+            return None
+        engine = "onnx" if installed("onnx") else "openvino"
+        return Nets(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
+
+    @property
+    def combiner(self) -> Path:
+        """Folder of the fitted combination."""
+        return self.folder / "combiner"
+
+    def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:
+        """The networks of all stages, or of their first folds, run by an engine of `inference.engines.ENGINES`."""
+        stages: dict[str, Any] = self.manifest["stages"]
+        networks = sum(len(stage["networks"][:folds]) for stage in stages.values())
+        each = -(
+            -streams // networks
+        )  # as many streams as there are calls, and no more: they would fight for the cores
+        members = [
+            Member(name, fold, tuple(stage["size"]), load(engine, self.folder / path, each, precision))
+            for name, stage in stages.items()
+            for fold, path in enumerate(stage["networks"][:folds])
+        ]
+        columns = {name: tuple(stage["columns"]) for name, stage in stages.items()}
+        return Ensemble(members, columns, BATCH, streams)

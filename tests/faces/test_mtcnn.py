@@ -1,0 +1,65 @@
+"""Our MTCNN finds what facenet-pytorch's does."""
+
+from __future__ import annotations
+
+import facenet_pytorch
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import REAL, real_photographs
+
+from faces.decode import decode
+from faces.mtcnn import MTCNN, average, unlike
+from faces.mtcnn_networks import torch_nets
+from faces.synthetic import draw_face
+
+
+def boxes_of_both(photographs: list[np.ndarray], thresholds: tuple[float, float, float]) -> int:
+    """Compare all boxes of all photographs; how many there were."""
+    theirs = facenet_pytorch.MTCNN(min_face_size=40, thresholds=list(thresholds), keep_all=True, device="cpu").eval()
+    ours, count = MTCNN(torch_nets(), 40, thresholds), 0
+    for photograph in photographs:
+        boxes, probability = theirs.detect(photograph)
+        wanted = np.empty((0, 5))
+        if boxes is not None:
+            wanted = np.column_stack([np.asarray(boxes, float), np.asarray(probability, float)])
+        found = ours(photograph)
+        assert found.shape == wanted.shape
+        order, other = np.lexsort(found.T), np.lexsort(wanted.T)
+        np.testing.assert_allclose(found[order], wanted[other], atol=1e-2)
+        count += len(found)
+    return count
+
+
+def test_all_boxes_are_those_of_facenet_pytorch() -> None:
+    drawn = [np.asarray(draw_face("normal", "male", 40, number, 0).resize((180, 240))) for number in range(4)]
+    assert boxes_of_both(drawn, (0.3, 0.1, 0.1)) >= 4  # faces that are drawn are barely faces to it
+
+
+@real_photographs
+def test_all_boxes_of_real_photographs_too() -> None:
+    people = sorted((REAL / "train/images").iterdir())[10:13]
+    photographs = [decode(path) for person in people for path in sorted(person.iterdir())]
+    assert boxes_of_both(photographs, (0.5, 0.6, 0.6)) >= 15
+
+
+@pytest.mark.parametrize("size", [(24, 24), (7, 50), (61, 53)])
+def test_average_is_torchs_area_interpolation(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).random((61, 53, 3), np.float32)
+    wanted = F.interpolate(torch.from_numpy(pixels).permute(2, 0, 1)[None], size, mode="area")
+    np.testing.assert_allclose(average(pixels, *size), wanted[0].permute(1, 2, 0).numpy(), atol=1e-6)
+
+
+def test_of_boxes_that_overlap_too_much_the_surest_stays() -> None:
+    boxes = np.array([[0, 0, 10, 10, 0.8], [0, 0, 10, 8, 0.9], [20, 20, 30, 30, 0.7], [22, 22, 24, 24, 0.6]])
+    assert unlike(boxes, 0.7).tolist() == [1, 2, 3]  # 80 of 100 shared by the first two
+    assert unlike(boxes, 0.81).tolist() == [1, 0, 2, 3]
+    assert unlike(boxes, 0.7, of_smaller=True).tolist() == [1, 2]  # the last lies within the third
+    assert unlike(np.empty((0, 5)), 0.7).tolist() == []
+
+
+def test_no_face_is_no_box() -> None:
+    mtcnn = MTCNN(torch_nets(), 60, (0.6, 0.7, 0.7))
+    for shape in ((300, 200, 3), (59, 400, 3), (1, 1, 3)):
+        assert mtcnn(np.zeros(shape, np.uint8)).shape == (0, 5)

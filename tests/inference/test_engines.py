@@ -1,0 +1,176 @@
+"""Every engine gives the answers that torch gives; an export needs no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import call, succeed
+
+import pipeline
+from base.errors import FacecadeError
+from base.machine import Machine
+from faces.labels import N_CLASSES
+from inference import choose, engines
+from inference.ensemble import Ensemble
+from report.metrics import confusion, macro_f1
+from run import open_run
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBABILITY = [f"p{label}" for label in range(N_CLASSES)]
+
+
+@pytest.fixture(scope="module")
+def exported(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run, exported."""
+    folder = tmp_path_factory.mktemp("exported")
+    assert "infer DATA --artifacts" in succeed("export", folder, "--artifacts", fitted)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_torch(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    output = tmp_path_factory.mktemp("by_torch")
+    succeed("infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", output)
+    return pd.read_csv(output / "predictions.csv")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_engines_agree_with_torch(
+    engine: str, exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path
+) -> None:
+    succeed("infer", drawn / "eval", "--artifacts", exported, "--engine", engine, "--output", tmp_path)
+    said = pd.read_csv(tmp_path / "predictions.csv")
+    assert said["ImageID"].tolist() == by_torch["ImageID"].tolist()
+    assert (said["ans"] == by_torch["ans"]).mean() >= 0.999
+    np.testing.assert_allclose(said[PROBABILITY], by_torch[PROBABILITY], atol=1e-4)
+    label = pd.read_csv(drawn / "eval/eval_labels.csv")["ans"].to_numpy()
+    scores = [macro_f1(confusion(label, answers["ans"].to_numpy())) for answers in (said, by_torch)]
+    assert abs(scores[0] - scores[1]) < 0.001
+
+
+def test_an_export_answers_where_there_is_no_torch(
+    exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path
+) -> None:
+    """In a process that cannot import torch or anything made of it, from the export's folder alone."""
+    shutil.move(shutil.copytree(exported, tmp_path / "copy"), tmp_path / "elsewhere")
+    without = [
+        "torch",
+        "torchvision",
+        "timm",
+        "facenet_pytorch",
+        "albumentations",
+        "onnx",
+        "onnxscript",
+        "openvino",
+        "tensorboard",
+    ]
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {without}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+import cli
+cli.main()
+"""
+    words = ["infer", drawn / "eval", "--artifacts", tmp_path / "elsewhere", "--output", tmp_path, "--engine", "onnx"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (pd.read_csv(tmp_path / "submission.csv")["ans"] == by_torch["ans"]).mean() >= 0.999
+    needed = (tmp_path / "elsewhere/requirements.txt").read_text()
+    assert "onnxruntime==" in needed and "torch" not in needed
+
+
+def test_auto_measures_once_and_remembers(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts = shutil.copytree(fitted, tmp_path / "run")
+    run, machine = open_run(artifacts), Machine()
+    rates = {"torch": 10.0, "openvino": 30.0, "onnx": 20.0}
+    asked: list[Ensemble] = []
+
+    def rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
+        asked.append(ensemble)
+        return list(rates.values())[len(asked) - 1]
+
+    monkeypatch.setattr(choose, "_rate", rate)
+    assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["torch", "cpu"]
+    assert not asked, "for one photograph nothing is measured"
+    assert pipeline.cascade(run, machine).made_of["engine"] == ["openvino", "fp32"]
+    assert len(asked) == 3 and all(len(each.members) == len(run.recipe.stages) for each in asked)
+    assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["openvino", "fp32"]
+    assert len(asked) == 3
+    assert json.loads((artifacts / "engine.json").read_text())["photographs_per_second"] == rates
+
+
+def test_a_run_that_changed_is_exported_anew(fitted: Path, tmp_path: Path) -> None:
+    artifacts = shutil.copytree(fitted, tmp_path / "run")
+    first = pipeline.export(open_run(artifacts))
+    again = pipeline.export(open_run(artifacts))
+    assert again.manifest == first.manifest
+    written = (first.folder / "manifest.json").stat().st_mtime_ns
+    assert (pipeline.export(open_run(artifacts)).folder / "manifest.json").stat().st_mtime_ns == written
+    succeed("fit-meta", "--artifacts", artifacts)
+    meta = artifacts / "combiner/meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "prior": [1 / N_CLASSES] * N_CLASSES}))
+    anew = pipeline.export(open_run(artifacts))
+    assert anew.manifest["combiner"] != first.manifest["combiner"]
+    assert json.loads((anew.combiner / "meta.json").read_text())["prior"][0] == 1 / N_CLASSES
+
+
+def test_each_network_is_what_its_own_fold_learned(exported: Path, fitted: Path) -> None:
+    """Folds' weights take each other's place in one written graph; none may stay behind."""
+    run = open_run(fitted)
+    written = pipeline.Exported.open(exported).ensemble("onnx", 1)
+    torch = pipeline.cascade(run, Machine(engine="torch")).ensemble
+    crops = np.random.default_rng(3).integers(0, 256, (3, *run.recipe.face.size, 3), np.uint8)
+    (ours,), (theirs,) = list(written.hear([crops])), list(torch.hear([crops]))
+    assert ours.keys() == theirs.keys() == set(range(run.recipe.folds))
+    for fold, voices in ours.items():
+        for stage, logits in voices.logits.items():
+            np.testing.assert_allclose(logits, theirs[fold].logits[stage], atol=1e-3)
+            np.testing.assert_allclose(voices.embedding[stage], theirs[fold].embedding[stage], atol=1e-3)
+    assert np.abs(ours[0].logits["mask"] - ours[1].logits["mask"]).max() > 0.01
+
+
+@pytest.mark.parametrize("sizes", [[4, 4, 1], [3], [0, 2]])
+def test_chunks_are_answered_in_order_whatever_their_size(exported: Path, sizes: list[int]) -> None:
+    ensemble = pipeline.Exported.open(exported).ensemble("onnx", 2)
+    crops = np.random.default_rng(0).integers(0, 256, (sum(sizes), 144, 112, 3), np.uint8)
+    alone = [next(ensemble.hear([crop[None]]))[0].logits["mask"] for crop in crops]
+    heard = list(ensemble.hear(iter(np.split(crops, np.cumsum(sizes)[:-1]))))
+    assert [len(each[0]) for each in heard] == sizes
+    np.testing.assert_allclose(
+        np.concatenate([each[0].logits["mask"] for each in heard]), np.concatenate(alone), atol=1e-5
+    )
+
+
+def test_bf16_is_near(exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path) -> None:
+    succeed("infer", drawn / "eval", "--artifacts", exported, "--precision", "bf16", "--output", tmp_path)
+    off = (pd.read_csv(tmp_path / "predictions.csv")[PROBABILITY] - by_torch[PROBABILITY]).abs().to_numpy()
+    assert off.max() < 0.1
+
+
+def test_what_is_not_there_is_said(
+    exported: Path, fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = call("infer", exported, "--artifacts", exported, "--engine", "torch")
+    assert result.exit_code == 1 and "an export holds no torch models" in result.stderr
+    result = call("infer", exported, "--artifacts", exported, "--engine", "onnx", "--precision", "bf16")
+    assert result.exit_code == 1 and "fp32 alone" in result.stderr
+    result = call("infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--precision", "bf16")
+    assert result.exit_code == 1 and "--engine openvino --precision bf16" in result.stderr
+    monkeypatch.setitem(engines.ENGINES, "openvino", "no_such_package")
+    with pytest.raises(FacecadeError, match="is not installed"):
+        pipeline.cascade(open_run(fitted), replace(Machine(), engine="openvino"))
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"format": 99}))
+    result = call("infer", exported, "--artifacts", tmp_path)
+    assert result.exit_code == 1 and "format 99" in result.stderr
