@@ -278,6 +278,7 @@ One thread, {result["faces"]} photographs of `train`, every so-many-th. *Lost* i
 * OpenVINO with its default pinning put the first stream of each of many networks on one core: 4.9 photographs/s for 10.9.
 * One network on all cores at a time instead of a network a core: cores wait for each other after every layer.
 * More than four photographs at once: no quicker for OpenVINO (290 a second at 4, 8 and 16, one core), and a single photograph waits longer.
+* 32 photographs at once by torch: 8 take two thirds of the time each, because what a layer leaves stays in the cache.
 * MTCNN's networks by OpenVINO instead of ONNX Runtime: the same time, and a picture's size has to be compiled first.
 """
 

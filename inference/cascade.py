@@ -20,9 +20,12 @@ from faces.look import Look, Looker
 from faces.mtcnn import Nets
 from faces.table import Source
 from inference.ensemble import Ensemble
-from inference.stream import Heard, stream
+from inference.stream import Heard, gathered, stream
 from recipe import Face
 from report.predictions import AnswerFiles, predictions_table
+
+AT_ONCE = 64
+"""Photographs that the combiner answers for, and that are written, at once: what an `infer` that is stopped may lose."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,10 @@ class Cascade:
         if done:
             note(f"going on after {done} of {len(paths)} photographs")
         with Bar("infer", len(paths) - done, "photographs") as bar:
-            for heard in stream(paths[done:], self.looker(), self.ensemble, workers):
+            for heard in gathered(stream(paths[done:], self.looker(), self.ensemble, workers), AT_ONCE, bar.advance):
                 until = done + len(heard.looks)
                 for place, answerer in answerers.items():
                     files[place].add(done, answerer(ids[done:until], heard))
-                bar.advance(until - done)
                 done = until
         summary = next(iter([file.close() for file in files.values()]))
         return {**summary, "seconds": round(time.monotonic() - started, 1)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from base.threads import bounded_map
-from combiner.features import Voices
+from combiner.features import Voices, join
 from faces.decode import DecodeError
 from faces.look import Look, Looker
 from inference.ensemble import Ensemble
@@ -57,3 +57,25 @@ def stream(paths: Sequence[Path], looker: Looker[Look], ensemble: Ensemble, work
 
     for voices in ensemble.hear(chunks()):
         yield Heard(waiting.popleft(), voices)
+
+
+def gathered(parts: Iterable[Heard], least: int, advance: Callable[[int], None]) -> Iterator[Heard]:
+    """The same photographs, in pieces of at least so many (but for the last).
+
+    Args:
+        advance: called with the number of photographs of each part.
+    """
+    waiting: list[Heard] = []
+    for part in parts:
+        waiting.append(part)
+        advance(len(part.looks))
+        if sum(len(each.looks) for each in waiting) >= least:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: Sequence[Heard]) -> Heard:
+    folds = {fold: join([part.voices[fold] for part in parts]) for fold in parts[0].voices}
+    return Heard([look for part in parts for look in part.looks], folds)

@@ -53,7 +53,7 @@ def torch_ensemble(
         for fit in folds
     ]
     columns = {stage: folds[0].stage.columns for stage, folds in fits.items()}
-    return Ensemble(members, columns, CHUNK, streams if device.type == "cpu" else 1)
+    return Ensemble(members, columns, CHUNK[device.type], streams if device.type == "cpu" else 1)
 
 
 def _run(network: Answering, device: torch.device) -> Model:

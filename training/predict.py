@@ -13,9 +13,10 @@ from torch import Tensor
 from recipe import StageRecipe
 from training.pixels import chunk
 
-CHUNK = 32
-"""Photographs a model sees at once. Always exactly so many (the last chunk is padded), because
-kernels for another batch shape may round differently."""
+CHUNK = {"cpu": 8, "cuda": 128}
+"""Photographs a model sees at once, each in all its views, by device. Always exactly so many (the last chunk is padded), because
+kernels for another batch shape may round differently. What a processor reads and writes for more does not stay in its cache: 32
+at once take half as long again each."""
 
 VIEW = 0.9
 """Share of each side that a cropped view shows."""
@@ -41,10 +42,11 @@ def predict(
         embedding (N, D) and head outputs (N, C), float32.
     """
     viewed, device = Viewed(backbone, recipe), next(backbone.parameters()).device
+    count = CHUNK[device.type]
     embeddings, outputs = [], []
-    for start in range(0, len(rows), CHUNK):
-        chosen = rows[start : start + CHUNK]
-        photographs = torch.from_numpy(chunk(crops[chosen], recipe.size, CHUNK)).to(device)
+    for start in range(0, len(rows), count):
+        chosen = rows[start : start + count]
+        photographs = torch.from_numpy(chunk(crops[chosen], recipe.size, count)).to(device)
         with answering(device):
             embedding, output = viewed(photographs)
         embeddings.append(embedding[: len(chosen)].cpu().numpy())
