@@ -251,10 +251,8 @@ def infer(folder: Path, data: Path, output: Path, machine: Machine) -> dict[str,
         folder: of a run, or of an export, which needs no torch.
     """
     if is_export(folder):
-        models, source = (
-            _exported_cascade(Exported.open(folder), _engine_of_export(machine), machine),
-            read_source(data),
-        )
+        models = _exported_cascade(Exported.open(folder), _engine_of_export(machine), machine)
+        source = read_source(data)
     else:
         run = open_run(folder)
         _require_fitted(run)

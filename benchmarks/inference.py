@@ -26,9 +26,8 @@ import pipeline
 from base.artifact import write_json
 from base.machine import Machine, cores
 from base.threads import bounded_map
-from faces.crop import crop
+from faces.crop import Box, crop
 from faces.decode import decode
-from faces.detect import make_detector
 from faces.look import Look
 from faces.mtcnn import MTCNN
 from faces.table import read_source
@@ -64,14 +63,22 @@ def rate(call: Callable[[], Any], count: int) -> float:
 
 
 def published(run: Run, paths: Sequence[Path]) -> None:
-    """Stage after stage, fold after fold, each with photographs decoded, found and cut for itself."""
+    """Stage after stage, fold after fold, each with photographs decoded, found by facenet-pytorch and cut for itself."""
+    import facenet_pytorch
     import torch
 
     from stages.fit import load_fold
     from training.predict import predict
 
     torch.set_num_threads(cores())
-    detect, face = make_detector(run.recipe.face), run.recipe.face
+    face = run.recipe.face
+    mtcnn = facenet_pytorch.MTCNN(min_face_size=face.min_face, thresholds=list(face.thresholds), device="cpu").eval()
+
+    def detect(photograph: np.ndarray) -> Box | None:
+        with torch.inference_mode():
+            boxes, probability = mtcnn.detect(photograph)
+        return None if boxes is None else Box(*boxes[0].tolist(), float(probability[0]))
+
     for stage, recipe in run.recipe.stages.items():
         for fold in range(run.recipe.folds):
             backbone = load_fold(pipeline.wanted_fit(run, stage, fold), torch.device("cpu"))
@@ -128,6 +135,7 @@ def memory(
     artifacts: Path, paths: Sequence[Path], counts: Sequence[int], folder: Path, log: Path
 ) -> list[dict[str, Any]]:
     """Peak memory and rate of `infer` on so many photographs."""
+    pipeline.export(open_run(artifacts))  # or the first call would write it, with torch
     steps = []
     for count in counts:
         source = photographs(paths, folder / f"{count}", count)
@@ -141,7 +149,9 @@ def memory(
             "--output",
             str(folder / f"o{count}"),
         ]
-        steps.append({"photographs": count, **run_step(f"infer {count}", words, log)})
+        step = run_step(f"infer {count}", words, log)
+        shown = step["command"].replace(str(folder), "FOLDER")
+        steps.append({**step, "photographs": count, "command": shown})
     return steps
 
 
@@ -273,13 +283,15 @@ One thread, {result["faces"]} photographs of `train`, every so-many-th. *Lost* i
 
 {table(["setting", "smallest face", "thresholds", "lost", "ms", "lost by facenet-pytorch", "ms"], result["mtcnn"])}
 
-## Attempts
+## Attempts that did not pay
 
-* OpenVINO with its default pinning put the first stream of each of many networks on one core: 4.9 photographs/s for 10.9.
-* One network on all cores at a time instead of a network a core: cores wait for each other after every layer.
-* More than four photographs at once: no quicker for OpenVINO (290 a second at 4, 8 and 16, one core), and a single photograph waits longer.
-* 32 photographs at once by torch: 8 take two thirds of the time each, because what a layer leaves stays in the cache.
-* MTCNN's networks by OpenVINO instead of ONNX Runtime: the same time, and a picture's size has to be compiled first.
+* OpenVINO with threads pinned to cores, its default: the first stream of every network lands on the same core, and half
+  the machine idles.
+* One network at a time on all cores instead of a network on each: cores wait for each other after every layer.
+* More photographs at once: OpenVINO is no quicker, torch is slower (what a layer leaves falls out of the cache), and a single
+  photograph waits longer.
+* MTCNN's networks by OpenVINO instead of ONNX Runtime: the same time.
+* One memory arena of the C library for all threads: no difference.
 """
 
 

@@ -29,6 +29,8 @@ from training.predict import answering
 WRITERS = ("onnx", "onnxscript")
 """Packages that torch writes ONNX by."""
 
+PARTS = ("networks", "detector", "combiner")
+
 MOST_OFF = 1e-3
 """Furthest that a written network may be from torch's, as a share of the spread of what torch says."""
 
@@ -61,7 +63,11 @@ def write(
     if not can_export():
         raise FacecadeError("what writes ONNX is not installed", "pip install -e '.[engines]'")
     engine = next(name for name in reversed(ENGINES) if installed(name))
+    if (folder / "run.json").exists():
+        raise FacecadeError(f"{folder} holds a run, which an export beside it would hide", "give a folder of its own")
     (folder / MANIFEST).unlink(missing_ok=True)
+    for part in PARTS:  # of an earlier export, perhaps with more folds
+        shutil.rmtree(folder / part, ignore_errors=True)
     stages: dict[str, Any] = {}
     for name, folds in fits.items():
         paths, off = [], []

@@ -10,6 +10,7 @@ requirements.txt        the packages that `infer` needs to run from here
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ NEEDED = (
     "pillow",
     "opencv-python-headless",
     "xgboost-cpu",
+    "xgboost",
     "scikit-learn",
     "pydantic",
     "click",
@@ -42,7 +44,7 @@ NEEDED = (
     "filelock",
     "onnxruntime",
 )
-"""Packages that `infer` needs without torch."""
+"""Packages that `infer` needs without torch; of XGBoost's two, the one that is installed."""
 
 
 def is_export(folder: Path) -> bool:
@@ -96,9 +98,8 @@ class Exported:
         """The networks of all stages, or of their first folds, run by an engine of `inference.engines.ENGINES`."""
         stages: dict[str, Any] = self.manifest["stages"]
         networks = sum(len(stage["networks"][:folds]) for stage in stages.values())
-        each = -(
-            -streams // networks
-        )  # as many streams as there are calls, and no more: they would fight for the cores
+        # As many streams in all as there are calls at once, and no more: they would fight for the cores.
+        each = math.ceil(streams / networks)
         members = [
             Member(name, fold, tuple(stage["size"]), load(engine, self.folder / path, each, precision))
             for name, stage in stages.items()

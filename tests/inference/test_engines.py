@@ -170,6 +170,8 @@ def test_what_is_not_there_is_said(
     monkeypatch.setitem(engines.ENGINES, "openvino", "no_such_package")
     with pytest.raises(FacecadeError, match="is not installed"):
         pipeline.cascade(open_run(fitted), replace(Machine(), engine="openvino"))
+    result = call("export", fitted, "--artifacts", fitted)
+    assert result.exit_code == 1 and "holds a run" in result.stderr
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"format": 99}))
     result = call("infer", exported, "--artifacts", tmp_path)
