@@ -355,7 +355,9 @@ def infer(
             f"{said['ImageID']}: {said['mask']}, {said['gender']}, {said['band']}{years}; "
             f"class {said['ans']}, confidence {said['confidence']:.2f}"
         )
-    click.echo(f"photographs: {summary['photographs']}; flagged: {flags}; {summary['seconds']:.0f} s")
+    click.echo(
+        f"photographs: {summary['photographs']}; flagged: {flags}; {summary['seconds']:.0f} s by {summary['engine']}"
+    )
     click.echo(f"{summary['submission']}\n{summary['predictions']}")
 
 

@@ -89,7 +89,8 @@ class Cascade:
                     files[place].add(done, answerer(ids[done:until], heard))
                 done = until
         summary = next(iter([file.close() for file in files.values()]))
-        return {**summary, "seconds": round(time.monotonic() - started, 1)}
+        engine = " ".join(self.made_of["engine"])
+        return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -36,7 +36,7 @@ COMMANDS = sorted(main.commands)
 def answered(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of `infer` on the drawn eval set."""
     output = tmp_path_factory.mktemp("answered")
-    succeed("infer", drawn / "eval", "--artifacts", fitted, "--output", output)
+    succeed("infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", output)
     return output
 
 
@@ -83,7 +83,8 @@ def test_the_same_seed_gives_the_same_bytes(fitted: Path, answered: Path, drawn:
     recipe = ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, "--workers", 1]
     succeed("fit-stage", "all", "--data", drawn / "train", *recipe, *TINY)
     succeed("fit-meta", "--artifacts", artifacts)
-    succeed("infer", drawn / "eval", "--artifacts", artifacts, "--output", tmp_path, "--workers", 5)
+    words = ["--engine", "torch", "--workers", 5]
+    succeed("infer", drawn / "eval", "--artifacts", artifacts, "--output", tmp_path, *words)
     for name in ("submission.csv", "predictions.csv"):
         assert (tmp_path / name).read_bytes() == (answered / name).read_bytes()
 
@@ -202,7 +203,7 @@ def test_what_a_stage_starts_from_is_fitted_first(fitted: Path, tmp_path: Path) 
 
 def test_artifacts_hold_no_pickle_and_say_what_made_them(fitted: Path) -> None:
     suffixes = {path.suffix for path in fitted.rglob("*") if path.is_file() and path.parent.name != "events"}
-    assert suffixes <= {".json", ".jsonl", ".csv", ".npz", ".ubj", ".safetensors", ".u8", ""}
+    assert suffixes <= {".json", ".jsonl", ".csv", ".npz", ".ubj", ".safetensors", ".u8", ".onnx", ".txt", ""}
     for meta in fitted.rglob("meta.json"):
         record = json.loads(meta.read_text())
         assert record["versions"]["torch"] and "seed" in record and "recipe" in record
@@ -354,7 +355,7 @@ def test_infer_that_was_stopped_goes_on_to_the_same_answers(
             raise KeyboardInterrupt
         return answer(self, ids, heard)
 
-    words = ["infer", drawn / "eval", "--artifacts", fitted, "--output", tmp_path]
+    words = ["infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
     with monkeypatch.context() as patched:
         patched.setattr(Answerer, "__call__", until_the_second)
         assert call(*words).exit_code != 0

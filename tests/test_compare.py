@@ -74,10 +74,7 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     text = page(result, "first", "python cli.py compare", [{"commit": "abc", "machine": "m"}] * 2)
     assert "averaged" not in text
     rival = next(row for row in result["entries"] if row["recipe"] == "second" and row["kind"] == "combined")
-    assert (
-        "Commit: abc." in text
-        and f"combined is `second` with a nested macro-F1 of {rival['nested']['macro-F1']['value']:.3f}" in text
-    )
+    assert "Commit: abc." in text and f"combined, `second`, has {rival['nested']['macro-F1']['value']:.3f}" in text
     twice = page(result, "first", "c", [{"commit": "abc", "machine": "m"}], ({**result, "repeats": 2}, "c --repeats 2"))
     assert "## Every network 2 times, averaged" in twice and twice.count("| 1 | ") == 2
     made = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
