@@ -119,7 +119,10 @@ class Group(ExampleLast, click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            click.echo("\nStopped. What is finished is kept; the same command with --resume goes on.", err=True)
+            asked = self.commands.get(ctx.invoked_subcommand or "")
+            resumes = asked is not None and any(option.name == "resume" for option in asked.params)
+            again = "the same command with --resume" if resumes else "the same command"
+            click.echo(f"\nStopped. What is finished is kept; {again} goes on.", err=True)
             ctx.exit(130)
         except Exception as error:
             if ctx.params.get("debug"):

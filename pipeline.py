@@ -335,7 +335,7 @@ def export(run: Run, folder: Path | None = None) -> Exported:
         folder: where; by default one that `infer` keeps in the run.
     """
     kept, folder = _require_fitted(run), folder or _export_folder(run)
-    made_of = {"run": str(run.folder), "fits": run.fits_digest, "combiner": digest(read_json(kept / "meta.json"))}
+    made_of = {"fits": run.fits_digest, "combiner": digest(read_json(kept / "meta.json"))}
     if is_export(folder):
         known = Exported.open(folder)
         if all(known.manifest.get(key) == value for key, value in made_of.items()):
@@ -343,7 +343,7 @@ def export(run: Run, folder: Path | None = None) -> Exported:
     from inference.export import write
 
     fits = {stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages}
-    about = {**made_of, "versions": versions()}
+    about = {"run": str(run.folder), **made_of, "versions": versions()}
     with Bar("export", len(fits) * run.recipe.folds, "networks") as bar:
         write(folder, fits, _alignments(run), run.recipe.face, kept, run.seen, about, bar.advance)
     return Exported.open(folder)

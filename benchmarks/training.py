@@ -25,12 +25,13 @@ from steps import ROOT, commit, machine
 sys.path.insert(0, str(ROOT))
 from base.artifact import write_json
 from base.machine import cores
+from faces.labels import BAND_EDGES
 from faces.store import Entry, FaceStore
 from faces.table import read_source
-from recipe import Recipe, StageRecipe, override, parse, read_toml
+from recipe import Recipe, StageRecipe, parse, read_toml
 from report.results import table
 
-HELD = 1
+TIMED = 1
 """Epochs that are timed, after one that is not."""
 
 
@@ -55,13 +56,13 @@ def loop(task: Task) -> float:
 
     backbone, lessons, loss = _begun(task)
     name = multiprocessing.current_process().name
-    recipe = task.stage.model_copy(update={"epochs": 1 + HELD, "per_person": 0})
+    recipe = task.stage.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
     state, folder = task.folder / f"{name}.safetensors", task.folder / name
     fit(backbone, lessons, loss, recipe, task.recipe.augment.get(recipe.augment, []), 0, state, folder, name)
     from training.tracking import read_history
 
     seconds = [line["seconds"] for line in read_history(folder)][1:]
-    return len(lessons.rows) // recipe.batch_size * recipe.batch_size * HELD / sum(seconds)
+    return len(lessons.rows) // recipe.batch_size * recipe.batch_size * TIMED / sum(seconds)
 
 
 def alone(task: Task) -> float:
@@ -150,7 +151,7 @@ def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
     target = stage.target(rows)
     lessons = Lessons(
         np.arange(len(rows)), np.arange(0), target, stage.weight(rows, 1.0), rows["person"].to_numpy(), stage.stratum(rows),
-        (rows["age"] >= 60).to_numpy(copy=True), np.load(task.crops, mmap_mode="r"), np.arange(len(rows)),
+        (rows["age"] >= BAND_EDGES[-1]).to_numpy(copy=True), np.load(task.crops, mmap_mode="r"), np.arange(len(rows)),
     )  # fmt: skip
     backbone = new_backbone(stage, recipe, 0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     return backbone, lessons, stage.criterion(None, target)
@@ -189,7 +190,7 @@ def at_once(call: Callable[[Task], float], task: Task) -> float:
 )
 def main(data: Path, path: Path, stage: str, count: int, rounds: int) -> None:
     """Measure on DATA's train/; write benchmarks/TRAINING.md."""
-    recipe = parse(override(read_toml(path), [], []))
+    recipe = parse(read_toml(path))
     source = read_source(data / "train")
     rows = source.table.iloc[:: max(1, len(source.table) // count)][:count].reset_index(drop=True)
     with tempfile.TemporaryDirectory() as temporary:

@@ -19,6 +19,7 @@ from comparison.budget import Budget, Scaled, scale
 from comparison.repeats import repeated
 from faces.store import Entry
 from faces.table import Source, read_source
+from inference.ensemble import Ensemble
 from recipe import override, parse, read_toml
 from report.evaluate import Scored, evaluate, match
 from report.metrics import as_json, paired_difference, score
@@ -170,13 +171,11 @@ def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[d
     kept = read_json(record) if record.exists() else {}
     kinds: dict[str, str | None] = {**_unstacked(combiner), "combined": None}
     if kept.get("asked") != asked:
+        cascade = pipeline.cascade(run, replace(machine, engine="torch"))  # the same engine for every recipe
         if terms.evaluation:
             also = {way: _place(folder, kind) for kind, way in _unstacked(combiner).items()}
-            source = read_source(terms.evaluation[0])
-            pipeline.cascade(run, replace(machine, engine="torch")).infer(
-                source, _place(folder, "combined"), machine.workers, also
-            )
-        kept = {"asked": asked, "photographs_per_second": _speed(run, machine)}
+            cascade.infer(read_source(terms.evaluation[0]), _place(folder, "combined"), machine.workers, also)
+        kept = {"asked": asked, "photographs_per_second": _speed(run, cascade.ensemble, machine.workers)}
         write_json(record, kept)
     if not terms.evaluation:
         return kept, {}
@@ -188,12 +187,12 @@ def _place(folder: Path, kind: str) -> Path:
     return folder / "eval" / kind.replace(" ", "-")
 
 
-def _speed(run: Run, machine: Machine) -> float:
+def _speed(run: Run, models: Ensemble, workers: int) -> float:
     """Photographs a second through all models, from crops that are ready."""
     store = run.store()
-    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_PHOTOGRAPHS]], machine.workers)
+    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_PHOTOGRAPHS]], workers)
     rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_PHOTOGRAPHS)
-    models, crops = pipeline.cascade(run, replace(machine, engine="torch")).ensemble, store.crops()
+    crops = store.crops()
     chunks = [crops[some] for some in np.split(rows, range(models.batch, len(rows), models.batch))]
     list(models.hear(chunks[:1]))  # the first call warms up
     started = time.monotonic()

@@ -17,8 +17,6 @@ Model = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
 """Engines that run an export, the quicker first, and the package of each."""
 
-PRECISIONS = ("fp32", "bf16")
-
 
 def installed(engine: str) -> bool:
     """Whether an engine of ENGINES can be had here."""
@@ -33,7 +31,7 @@ def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Mode
 
     Args:
         streams: calls of this network that may come at once.
-        precision: of PRECISIONS; bf16 is OpenVINO's alone.
+        precision: `fp32`, or `bf16`, which is OpenVINO's alone.
 
     Raises:
         FacecadeError: the engine's package is not installed, or the engine has not the precision.

@@ -151,8 +151,8 @@ def _take_over(model: Any, network: torch.nn.Module) -> bool:
     """Put a network's tensors in the place of those of another of the same make; False where a name is not found."""
     from onnx import numpy_helper
 
-    tensors = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    tensors |= {name: value for name, value in network.named_buffers() if not name.endswith("num_batches_tracked")}
+    every = dict(network.named_parameters()) | dict(network.named_buffers())
+    tensors = {name: value for name, value in every.items() if not name.endswith("num_batches_tracked")}
     places = {place.name: place for place in model.graph.initializer}
     if not tensors.keys() <= places.keys():
         return False

@@ -358,7 +358,8 @@ def test_infer_that_was_stopped_goes_on_to_the_same_answers(
     words = ["infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
     with monkeypatch.context() as patched:
         patched.setattr(Answerer, "__call__", until_the_second)
-        assert call(*words).exit_code != 0
+        stopped = call(*words)
+    assert stopped.exit_code != 0 and "the same command goes on" in stopped.stderr
     assert not (tmp_path / "submission.csv").exists()
     result = call(*words)
     assert result.exit_code == 0 and "going on after 64 of 84 photographs" in result.stderr

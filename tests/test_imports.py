@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "combiner": {"base", "recipe", "faces", "report"},
     "inference": {"base", "recipe", "faces", "report", "training", "stages", "combiner"},
     "pipeline": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference"},
-    "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "pipeline"},
+    "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "inference", "pipeline"},
     "cli": {"base", "recipe", "faces", "report", "run", "pipeline", "comparison"},
 }
 """Every part of the project, and the other parts it may import."""

@@ -110,13 +110,16 @@ def test_auto_measures_once_and_remembers(fitted: Path, tmp_path: Path, monkeypa
     assert json.loads((artifacts / "engine.json").read_text())["photographs_per_second"] == rates
 
 
-def test_a_run_that_changed_is_exported_anew(fitted: Path, tmp_path: Path) -> None:
+def test_a_run_that_changed_is_exported_anew(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifacts = shutil.copytree(fitted, tmp_path / "run")
     first = pipeline.export(open_run(artifacts))
     again = pipeline.export(open_run(artifacts))
     assert again.manifest == first.manifest
     written = (first.folder / "manifest.json").stat().st_mtime_ns
     assert (pipeline.export(open_run(artifacts)).folder / "manifest.json").stat().st_mtime_ns == written
+    monkeypatch.chdir(tmp_path)
+    assert (pipeline.export(open_run(Path("run"))).folder / "manifest.json").stat().st_mtime_ns == written
+    monkeypatch.undo()
     succeed("fit-meta", "--artifacts", artifacts)
     meta = artifacts / "combiner/meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "prior": [1 / N_CLASSES] * N_CLASSES}))
