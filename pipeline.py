@@ -27,7 +27,7 @@ from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.table import classes, read_source
 from inference.cascade import Cascade
 from inference.choose import choose, remembered
-from inference.engines import ENGINES, installed
+from inference.engines import ENGINES, installed, require
 from inference.exported import Exported, is_export
 from inference.stream import stream
 from recipe import kind_of
@@ -309,6 +309,8 @@ def _engine(run: Run, machine: Machine, photographs: int) -> str:
     if machine.engine == "torch" and machine.precision != "fp32":
         raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
     if machine.engine != "auto":
+        if machine.engine != "torch":
+            require(machine.engine, machine.precision)  # before anything is exported for it
         return machine.engine
     if machine.precision != "fp32":
         return "openvino"

@@ -23,6 +23,16 @@ def installed(engine: str) -> bool:
     return importlib.util.find_spec(ENGINES[engine]) is not None
 
 
+def require(engine: str, precision: str) -> None:
+    """Raises FacecadeError where the engine's package is not installed, or the engine has not the precision."""
+    if not installed(engine):
+        raise FacecadeError(
+            f"{ENGINES[engine]} is not installed", f"pip install {ENGINES[engine]}, or another --engine"
+        )
+    if engine != "openvino" and precision != "fp32":
+        raise FacecadeError(f"--engine {engine} computes in fp32 alone", "--engine openvino --precision bf16")
+
+
 def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Model:
     """A network of an export.
 
@@ -34,16 +44,11 @@ def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Mode
         precision: `fp32`, or `bf16`, which is OpenVINO's alone.
 
     Raises:
-        FacecadeError: the engine's package is not installed, or the engine has not the precision.
+        FacecadeError: as `require` says.
     """
-    if not installed(engine):
-        raise FacecadeError(
-            f"{ENGINES[engine]} is not installed", f"pip install {ENGINES[engine]}, or another --engine"
-        )
+    require(engine, precision)
     if engine == "openvino":
         return _openvino(path, streams, {"fp32": "f32", "bf16": "bf16"}[precision])
-    if precision != "fp32":
-        raise FacecadeError(f"--engine {engine} computes in fp32 alone", "--engine openvino --precision bf16")
     return _onnx(path)
 
 

@@ -219,7 +219,8 @@ def test_what_cannot_be_seen_is_answered_and_flagged(fitted: Path, answered: Pat
     whole = (data / "images" / ids[2]).read_bytes()
     (data / "images" / ids[2]).write_bytes(whole[: len(whole) // 3])
     (data / "images" / ids[3]).write_text("no image")
-    summary = json.loads(succeed("infer", data, "--artifacts", fitted, "--output", tmp_path, "--json"))
+    words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path, "--json"]
+    summary = json.loads(succeed("infer", data, *words))
     assert summary["flags"] == {"unreadable": 3, "no-file": 1}
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert table["ImageID"].tolist() == ids
@@ -292,7 +293,7 @@ def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fi
 def test_a_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     (run / "stages/mask/fold0/weights.safetensors").write_bytes(b"\0" * 100)
-    result = call("infer", drawn / "eval", "--artifacts", run, "--output", tmp_path)
+    result = call("infer", drawn / "eval", "--artifacts", run, "--engine", "torch", "--output", tmp_path)
     assert result.exit_code == 1 and "fold0/weights.safetensors is damaged" in result.stderr
     (run / "stages/mask/fold0/outputs.npz").write_bytes(b"PK\3\4 not an archive")
     result = call("fit-meta", "--artifacts", run)

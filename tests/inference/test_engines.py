@@ -173,6 +173,7 @@ def test_what_is_not_there_is_said(
     monkeypatch.setitem(engines.ENGINES, "openvino", "no_such_package")
     with pytest.raises(FacecadeError, match="is not installed"):
         pipeline.cascade(open_run(fitted), replace(Machine(), engine="openvino"))
+    assert not (fitted / "export").exists(), "nothing is written for an engine that is not there"
     result = call("export", fitted, "--artifacts", fitted)
     assert result.exit_code == 1 and "holds a run" in result.stderr
     manifest = tmp_path / "manifest.json"
