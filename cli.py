@@ -16,6 +16,8 @@ from base.machine import cores
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from recipe import Answer
+
 VERSION = "0.1.0"
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -84,6 +86,12 @@ PRECISION = click.option(
     default="fp32",
     show_default=True,
     help="bf16 (OpenVINO's alone) is quicker, and near a boundary names another class.",
+)
+
+ANSWER = click.option(
+    "--answer",
+    type=click.Choice(["mean", "soup", "refit", "first"]),
+    help="Which networks of each stage are asked.  [default: as the recipe says]",
 )
 
 
@@ -263,13 +271,16 @@ def fit_stage(
     else:
         assert old, "without data there is a run"
         run = change_recipe(old, tables, dry_run) if tables != old.tables else old
-    wanted = list(folds) or list(range(run.recipe.folds))
-    require_folds(wanted, run.recipe.folds)
+    require_folds(folds, run.recipe.folds)
+    wanted = folds or run.recipe.fits
     if dry_run:
         keys = pipeline.plan(run, chosen, wanted, resume)
-        plan = [{"stage": stage, "fold": fold, "state": run.state(stage, fold)} for stage, fold in keys]
+        plan = [
+            {"stage": stage, "fold": fold, "name": run.recipe.fit_name(fold), "state": run.state(stage, fold)}
+            for stage, fold in keys
+        ]
         recipes = {stage: run.recipe.stages[stage].model_dump() for stage in chosen}
-        text = "\n".join(f"would fit {item['stage']} fold {item['fold']} (now {item['state']})" for item in plan)
+        text = "\n".join(f"would fit {item['stage']} {item['name']} (now {item['state']})" for item in plan)
         click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)
         return
     machine = Machine(device, jobs, threads, workers)
@@ -320,6 +331,7 @@ def fit_meta(
 @OUTPUT
 @ENGINE
 @PRECISION
+@ANSWER
 @DEVICE
 @WORKERS
 @JSON
@@ -329,6 +341,7 @@ def infer(
     output: Path,
     engine: str,
     precision: str,
+    answer: Answer | None,
     device: str,
     workers: int,
     as_json: bool,
@@ -347,7 +360,7 @@ def infer(
     from base.machine import Machine
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
-    summary = pipeline.infer(artifacts, data, output, machine)
+    summary = pipeline.infer(artifacts, data, output, machine, answer)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
@@ -366,9 +379,10 @@ def infer(
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@ANSWER
 @ARTIFACTS
 @JSON
-def export(folder: Path, artifacts: Path, as_json: bool) -> None:
+def export(folder: Path, answer: Answer | None, artifacts: Path, as_json: bool) -> None:
     """Write the fitted cascade as ONNX, to a folder that `infer` needs no torch for.
 
     FOLDER gets the networks, MTCNN's too, the combiner, a manifest, and a requirements.txt of what infer needs there.
@@ -380,7 +394,7 @@ def export(folder: Path, artifacts: Path, as_json: bool) -> None:
     import pipeline
     from run import open_run
 
-    exported = pipeline.export(open_run(artifacts), folder)
+    exported = pipeline.export(open_run(artifacts), answer, folder)
     if as_json:
         click.echo(json.dumps(exported.manifest, indent=2))
         return
@@ -637,7 +651,7 @@ def draw(folder: Path, people: int, seed: int) -> None:
 
 def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:
     """A stage's scores on held-out people: their mean over the folds fitted, and their range."""
-    mine = [record["score"] for record in records if record["stage"] == stage]
+    mine = [record["score"] for record in records if record["stage"] == stage and record["score"]]
     parts = []
     for name in mine[0]:
         values = [score[name] for score in mine]
@@ -738,7 +752,8 @@ def _tuning_text(result: dict[str, Any], folder: Path) -> str:
 
 def _list_text(result: dict[str, Any]) -> str:
     rows = [
-        [item["stage"], str(item["fold"]), item["state"], item["score"], item["seconds"]] for item in result["fits"]
+        [item["stage"], item["name"].removeprefix("fold "), item["state"], item["score"], item["seconds"]]
+        for item in result["fits"]
     ]
     combiner = result["combiner"]
     lines = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from inference.choose import choose, remembered
 from inference.engines import ENGINES, installed, require
 from inference.exported import Exported, is_export
 from inference.stream import stream
-from recipe import kind_of
+from recipe import WHOLE, Answer, kind_of
 from report.metrics import as_json, class_f1, paired_difference, score
 from run import Run, open_run, scores_text
 
@@ -85,34 +85,37 @@ def fit_stage(
     todo = [wanted_fit(run, *key) for key in plan(run, stages, folds, resume)]
     for (stage, fold), fit in asked.items():
         if run.state(stage, fold) == "fitted":
-            score = scores_text(read_json(fit.folder / "meta.json")["score"])
-            again = "" if resume else "; fitting it again (--resume would keep it)"
-            note(f"{stage} fold {fold}: fitted already, {score}{again}")
+            score = ", ".join(["fitted already", *_score_of(read_json(fit.folder / "meta.json"))])
+            note(f"{fit.title}: {score}" + ("" if resume else "; fitting it again (--resume would keep it)"))
     for fit in todo:
         if fit.key not in asked:
-            note(f"{fit.stage.name} fold {fit.fold}: fitting it first, because others start from it")
+            note(f"{fit.title}: fitting it first, because others are made from it")
 
     def done(fit: Fit, outcome: dict[str, Any] | BaseException) -> None:
-        name = f"{fit.stage.name} fold {fit.fold}"
         if isinstance(outcome, BaseException):
-            note(f"{name}: failed: {outcome}")
+            note(f"{fit.title}: failed: {outcome}")
         else:
-            note(f"{name}: {scores_text(outcome['score'])} on held-out people, {outcome['seconds']:.0f} s")
+            note(f"{fit.title}: " + ", ".join([*_score_of(outcome), f"{outcome['seconds']:.0f} s"]))
             if tracker:
                 scores = {**outcome["score"], "seconds": outcome["seconds"]}
                 tags = {"run": str(run.folder), "stage": fit.stage.name, "signature": fit.signature}
-                tracker.keep(name, outcome["recipe"], scores, tags, read_history(fit.folder))
+                tracker.keep(fit.title, outcome["recipe"], scores, tags, read_history(fit.folder))
 
     further = run.further_rows(store, machine.workers)
     material = Material(run.table, store.pixels, store.shape, crop_row, run.anchors(), further)
     outcomes = fit_all(todo, material, machine, resume, done)
     failed = [(fit, error) for fit, error in zip(todo, outcomes, strict=True) if isinstance(error, BaseException)]
     if failed:
-        lines = [f"{fit.stage.name} fold {fit.fold}: {error}" for fit, error in failed]
+        lines = [f"{fit.title}: {error}" for fit, error in failed]
         cause = failed[0][1]
         hint = getattr(cause, "hint", "") or "mend it, then go on with what is left: --resume"
         raise FacecadeError(f"{len(failed)} of {len(todo)} fits failed:\n  " + "\n  ".join(lines), hint) from cause
     return [read_json(fit.folder / "meta.json") for fit in asked.values()]
+
+
+def _score_of(record: Mapping[str, Any]) -> list[str]:
+    """What a fit's record says of held-out people; nothing where it held nobody out."""
+    return [f"{scores_text(record['score'])} on held-out people"] if record["score"] else []
 
 
 def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
@@ -158,18 +161,21 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
 
 
 def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[tuple[str, int]]:
-    """Stage and fold of the fits that `fit_stage` would run, each after the one it starts from; that one too, where it
-    is not fitted."""
+    """Stage and fold of the fits that `fit_stage` would run, each after those it is made from; these too, where they are
+    not fitted."""
     todo: set[tuple[str, int]] = set()
-    for stage in reversed(run.recipe.stages):  # a recipe names a stage after the one it starts from
-        followers = [name for name, recipe in run.recipe.stages.items() if recipe.start == stage]
-        for fold in range(run.recipe.folds):
-            fitted = run.state(stage, fold) == "fitted"
-            asked = stage in stages and fold in folds and not (fitted and resume)
-            if asked or (not fitted and any((name, fold) in todo for name in followers)):
-                todo.add((stage, fold))
-    keys = [(stage, fold) for stage in run.recipe.stages for fold in range(run.recipe.folds)]
-    return [key for key in keys if key in todo]
+
+    def add(stage: str, fold: int) -> None:
+        todo.add((stage, fold))
+        for need in wanted_fit(run, stage, fold).needs:
+            if need not in todo and run.state(*need) != "fitted":
+                add(*need)
+
+    for stage in stages:
+        for fold in folds:
+            if not (resume and run.state(stage, fold) == "fitted"):
+                add(stage, fold)
+    return [key for stage in run.recipe.stages for fold in run.recipe.fits if (key := (stage, fold)) in todo]
 
 
 def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
@@ -244,20 +250,27 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     return read_json(folder / "meta.json")
 
 
-def infer(folder: Path, data: Path, output: Path, machine: Machine) -> dict[str, Any]:
+def infer(folder: Path, data: Path, output: Path, machine: Machine, answer: Answer | None = None) -> dict[str, Any]:
     """Answer for every photograph of `data`, in its order (inference/cascade.py).
 
     Args:
         folder: of a run, or of an export, which needs no torch.
+        answer: which networks are asked, if others than the recipe says.
     """
     if is_export(folder):
-        models = _exported_cascade(Exported.open(folder), _engine_of_export(machine), machine)
+        exported = Exported.open(folder)
+        if answer and answer != exported.made_of["answer"]:
+            raise FacecadeError(
+                f"this export answers by {exported.made_of['answer']}, not {answer}",
+                f"export the run again with --answer {answer}",
+            )
+        models = _exported_cascade(exported, _engine_of_export(machine), machine)
         source = read_source(data)
     else:
         run = open_run(folder)
         _require_fitted(run)
         source = read_source(data)
-        models = cascade(run, machine, len(source.table))
+        models = cascade(run, machine, len(source.table), answer)
     return models.infer(source, output, machine.workers)
 
 
@@ -271,41 +284,49 @@ def _engine_of_export(machine: Machine) -> str:
     return next((name for name in ENGINES if installed(name)), "onnx")
 
 
-def cascade(run: Run, machine: Machine, photographs: int = ENOUGH) -> Cascade:
+def cascade(run: Run, machine: Machine, photographs: int = ENOUGH, answer: Answer | None = None) -> Cascade:
     """A run's fitted cascade; raises FacecadeError where a fit or the combiner is missing or stale.
 
     Args:
         photographs: how many it is wanted for. For a few torch does, where nothing is exported yet.
+        answer: which networks are asked, if others than the recipe says.
     """
-    kept = _require_fitted(run)
-    engine = _engine(run, machine, photographs)
+    kept, answer = _require_fitted(run), answer or run.recipe.answer
+    if answer in WHOLE and answer != run.recipe.answer:
+        mend = [run.command(f"fit-stage all --resume --set answer={answer}"), run.command("fit-meta")]
+        raise FacecadeError(f"this run has no {answer}", "fit it first: " + " && ".join(mend))
+    engine = _engine(run, machine, photographs, answer)
     if engine != "torch":
-        return replace(_exported_cascade(export(run), engine, machine), combiner=kept, seen=run.seen)
+        return replace(_exported_cascade(export(run, answer), engine, machine), combiner=kept, seen=run.seen)
     from training.device import torch_device
 
     device = torch_device(machine.device)
-    made_of = {"fits": run.fits_digest, "engine": [engine, str(device)]}
-    return Cascade(run.recipe.face, None, _torch_ensemble(run, device, run.recipe.folds), kept, run.seen, made_of)
+    made_of = {"fits": run.fits_digest, "answer": answer, "engine": [engine, str(device)]}
+    ensemble = _torch_ensemble(run, device, run.recipe.answering(answer))
+    return Cascade(run.recipe.face, None, ensemble, kept, run.seen, made_of)
 
 
 def _exported_cascade(exported: Exported, engine: str, machine: Machine) -> Cascade:
     streams = cores()
-    made_of = {"fits": exported.manifest["fits"], "engine": [engine, machine.precision]}
+    made_of = {**exported.made_of, "engine": [engine, machine.precision]}
     models = exported.ensemble(engine, streams, machine.precision)
     return Cascade(exported.face, exported.nets(streams), models, exported.combiner, exported.seen(), made_of)
 
 
-def _torch_ensemble(run: Run, device: torch.device, folds: int) -> Ensemble:
-    """The networks of the first so many folds of every stage, run by torch."""
+def _torch_ensemble(run: Run, device: torch.device, folds: Sequence[int]) -> Ensemble:
+    """The networks of some fits of every stage, run by torch."""
     from inference.torch_engine import torch_ensemble
 
-    fits = {stage: [wanted_fit(run, stage, fold) for fold in range(folds)] for stage in run.recipe.stages}
-    return torch_ensemble(fits, _alignments(run), device, cores())
+    return torch_ensemble(_fits(run, folds), _alignments(run), device, cores())
 
 
-def _engine(run: Run, machine: Machine, photographs: int) -> str:
+def _fits(run: Run, folds: Sequence[int]) -> dict[str, list[Fit]]:
+    return {stage: [wanted_fit(run, stage, fold) for fold in folds] for stage in run.recipe.stages}
+
+
+def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> str:
     """The engine asked for; for `auto` the quickest, measured once for a run on a machine."""
-    record, exported = run.folder / "engine.json", is_export(_export_folder(run))
+    record, exported = run.folder / "engine.json", is_export(_export_folder(run, answer))
     if machine.engine == "torch" and machine.precision != "fp32":
         raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
     if machine.engine != "auto":
@@ -324,35 +345,35 @@ def _engine(run: Run, machine: Machine, photographs: int) -> str:
         return "torch"
     if photographs < ENOUGH and not exported:
         return "torch"
-    written, streams = export(run), cores()
-    makers: dict[str, Callable[[], Ensemble]] = {"torch": lambda: _torch_ensemble(run, torch.device("cpu"), 1)}
+    written, streams, one = export(run, answer), cores(), run.recipe.answering(answer)[:1]
+    makers: dict[str, Callable[[], Ensemble]] = {"torch": lambda: _torch_ensemble(run, torch.device("cpu"), one)}
     makers |= {name: partial(written.ensemble, name, streams, folds=1) for name in ENGINES if installed(name)}
     return choose(record, run.fits_digest, makers, run.recipe.face.size)
 
 
-def export(run: Run, folder: Path | None = None) -> Exported:
+def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -> Exported:
     """A run's fitted cascade as a folder that needs no torch (inference/exported.py): written, unless it is there.
 
     Args:
+        answer: which networks it holds, if others than the recipe says.
         folder: where; by default one that `infer` keeps in the run.
     """
-    kept, folder = _require_fitted(run), folder or _export_folder(run)
-    made_of = {"fits": run.fits_digest, "combiner": digest(read_json(kept / "meta.json"))}
-    if is_export(folder):
-        known = Exported.open(folder)
-        if all(known.manifest.get(key) == value for key, value in made_of.items()):
-            return known
+    kept, answer = _require_fitted(run), answer or run.recipe.answer
+    folder = folder or _export_folder(run, answer)
+    made_of = {"fits": run.fits_digest, "answer": answer, "combiner": digest(read_json(kept / "meta.json"))}
+    if known := Exported.known(folder, made_of):
+        return known
     from inference.export import write
 
-    fits = {stage: [wanted_fit(run, stage, fold) for fold in range(run.recipe.folds)] for stage in run.recipe.stages}
-    about = {"run": str(run.folder), **made_of, "versions": versions()}
-    with Bar("export", len(fits) * run.recipe.folds, "networks") as bar:
+    fits = _fits(run, run.recipe.answering(answer))
+    about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
+    with Bar("export", sum(map(len, fits.values())), "networks") as bar:
         write(folder, fits, _alignments(run), run.recipe.face, kept, run.seen, about, bar.advance)
     return Exported.open(folder)
 
 
-def _export_folder(run: Run) -> Path:
-    return run.folder / "export"
+def _export_folder(run: Run, answer: Answer) -> Path:
+    return run.folder / "export" / answer
 
 
 def _require_fitted(run: Run) -> Path:
@@ -372,7 +393,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
         The record that `pseudo/labels.json` holds.
     """
     source, trained_on = read_source(data), [known for known, flag in run.seen.items() if flag == TRAINED_ON]
-    models = cascade(run, machine, len(source.table))
+    models = cascade(run, machine, len(source.table), "mean")
     paths, content, folds = source.table["path"].to_numpy(), [], []
     with Bar("label", len(paths), "photographs") as bar:
         for heard in stream([source.root / path for path in paths], models.looker(), models.ensemble, machine.workers):
@@ -422,7 +443,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
 
 
 def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
-    """What the run's recipe asks of one fold of one stage."""
+    """What the run's recipe asks of one fit of one stage."""
     from stages import make_stage
     from stages.fit import Fit
 
@@ -433,23 +454,26 @@ def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
         first = run.recipe.stages[recipe.start]
         known = make_stage(recipe.start, first.loss, first.auxiliary).outputs
         head_rows = [known.index(output) if output in known else -1 for output in made.outputs]
+    soup = fold == run.recipe.folds and run.recipe.answer == "soup"
     return Fit(
         made,
         fold,
+        run.recipe.fit_name(fold),
         recipe,
         weights,
         head_rows,
         run.recipe.augment.get(recipe.augment, []),
         run.cap,
         run.recipe.seed,
-        run.signature(stage),
+        run.signature(stage, fold),
         run.folds_hash,
         run.fold_folder(stage, fold),
+        [run.fold_folder(stage, each) / "weights.safetensors" for each in range(fold)] if soup else [],
     )
 
 
 def _require_fits(run: Run) -> None:
-    """Every fold of every stage fitted as the recipe now says, or an error with the commands that mend it."""
+    """Every fit of every stage there as the recipe now says, or an error with the commands that mend it."""
     unanswered = lacking(run.recipe.stages)
     if unanswered:
         raise FacecadeError(
@@ -459,13 +483,13 @@ def _require_fits(run: Run) -> None:
     wrong: list[str] = []
     mend: list[str] = []
     for stage in run.recipe.stages:
-        states = {fold: run.state(stage, fold) for fold in range(run.recipe.folds)}
-        bad = {fold: state for fold, state in states.items() if state != "fitted"}
+        states = {run.recipe.fit_name(fold): run.state(stage, fold) for fold in run.recipe.fits}
+        bad = {name: state for name, state in states.items() if state != "fitted"}
         if bad:
-            wrong.append(f"{stage}: " + ", ".join(f"fold {fold} {state}" for fold, state in bad.items()))
+            wrong.append(f"{stage}: " + ", ".join(f"{name} {state}" for name, state in bad.items()))
             mend.append(run.command(f"fit-stage {stage} --resume"))
     if wrong:
-        raise FacecadeError("not every fold is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
+        raise FacecadeError("not everything is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
 
 
 def _combination_folder(run: Run) -> Path:
@@ -477,9 +501,8 @@ def _combination_folder(run: Run) -> Path:
 
 
 def _outputs(run: Run) -> dict[str, list[FoldOutput]]:
-    """What every fold of every stage left."""
-    folds = range(run.recipe.folds)
-    return {stage: [read_fold(run.fold_folder(stage, fold)) for fold in folds] for stage in run.recipe.stages}
+    """What every fit of every stage left."""
+    return {stage: [read_fold(run.fold_folder(stage, fold)) for fold in run.recipe.fits] for stage in run.recipe.stages}
 
 
 def _columns(run: Run) -> dict[str, tuple[str, ...]]:

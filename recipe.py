@@ -15,6 +15,8 @@ from base.errors import FacecadeError, problems, unknown_name
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+Answer = Literal["mean", "soup", "refit", "first"]
+
 View = Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]
 
 
@@ -155,6 +157,10 @@ class Recipe(Section):
     seed: int = 0
     folds: int = Field(4, ge=3)
     """At least three: the decision rule is learned by a cross-validation among the folds not scored."""
+    answer: Answer = "mean"
+    """Which networks of a stage `infer` asks. `mean` averages what those of all folds say, and costs as many times more as
+    there are folds; the others ask one: `soup`, whose weights are the mean of theirs (arXiv:2203.05482); `refit`, trained
+    once more, on everybody; `first`, fold 0's. The combiner learns from all folds in every case."""
     age_cap: float | Literal["auto", "none"] = "auto"
     """The age at which the data stop telling (60 in the competition); `auto` looks for it."""
     face: Face = Face()
@@ -163,12 +169,29 @@ class Recipe(Section):
     stages: dict[str, StageRecipe]
     combiner: Combiner = Combiner()
 
+    @property
+    def fits(self) -> range:
+        """Numbers of a stage's fits: the folds, and one more where one network of everybody answers (`fit_name`)."""
+        return range(self.folds + (self.answer in WHOLE))
+
+    def fit_name(self, number: int) -> str:
+        """What a fit is called: `fold 2`, or `whole` where nobody is held out."""
+        return f"fold {number}" if number < self.folds else "whole"
+
+    def answering(self, answer: Answer) -> list[int]:
+        """Numbers of the fits that are asked at inference."""
+        return {"mean": list(range(self.folds)), "first": [0]}.get(answer, [self.folds])
+
     @model_validator(mode="before")
     @classmethod
     def _whole_numbers(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and isinstance(value.get("age_cap"), int):
             value = {**value, "age_cap": float(value["age_cap"])}
         return value
+
+
+WHOLE: tuple[Answer, ...] = ("soup", "refit")
+"""Answers by a network that holds nobody out."""
 
 
 def kind_of(stage: str) -> str:
@@ -254,7 +277,7 @@ def _section(where: Sequence[str | int]) -> type[Section] | None:
 
 def require_folds(wanted: Sequence[int], folds: int) -> None:
     """Raises FacecadeError for folds that a run of so many has not."""
-    if max(wanted) >= folds:
+    if max(wanted, default=0) >= folds:
         raise FacecadeError(f"there is no fold {max(wanted)}", f"this run has folds 0 to {folds - 1}")
 
 

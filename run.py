@@ -61,9 +61,11 @@ class Run:
     def labels_hash(self) -> str:
         return digest(self.table[["path", "content", "person", "mask", "gender", "age"]].to_numpy().tolist())
 
-    def signature(self, stage: str) -> str:
-        """A fingerprint of everything that a stage's fit depends on; another one makes it stale."""
+    def signature(self, stage: str, fold: int = 0) -> str:
+        """A fingerprint of everything that a stage's fit depends on; another one makes it stale. It is the same for all folds."""
         settings = self.recipe.stages[stage]
+        if fold == self.recipe.folds:
+            return digest([self.signature(stage), self.recipe.answer])
         return digest(
             {
                 "learning": LEARNING,
@@ -94,13 +96,14 @@ class Run:
         return f"python cli.py {words}" + ("" if self.folder == Path("artifacts") else f" --artifacts {self.folder}")
 
     def fold_folder(self, stage: str, fold: int) -> Path:
-        return self.folder / "stages" / stage / f"fold{fold}"
+        """Of a fold's fit, or of the one that holds nobody out."""
+        return self.folder / "stages" / stage / self.recipe.fit_name(fold).replace(" ", "")
 
     def state(self, stage: str, fold: int) -> str:
         """`fitted`, `stale` (fitted with other settings, data or folds), `begun` or `missing`."""
         folder = self.fold_folder(stage, fold)
         if (folder / "meta.json").exists():
-            current = read_json(folder / "meta.json").get("signature") == self.signature(stage)
+            current = read_json(folder / "meta.json").get("signature") == self.signature(stage, fold)
             return "fitted" if current else "stale"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
 
@@ -108,9 +111,7 @@ class Run:
     def fits_digest(self) -> str:
         """A fingerprint of what the fits that a combiner stacks have answered; it changes where one is fitted anew."""
         metas = [
-            self.fold_folder(stage, fold) / "meta.json"
-            for stage in self.recipe.stages
-            for fold in range(self.recipe.folds)
+            self.fold_folder(stage, fold) / "meta.json" for stage in self.recipe.stages for fold in self.recipe.fits
         ]
         said = [read_json(meta).get("outputs") if meta.exists() else None for meta in metas]
         return digest([[self.signature(stage) for stage in self.recipe.stages], said])
@@ -351,13 +352,14 @@ def describe(run: Run) -> dict[str, Any]:
     """What the run's folder holds: every fold of every stage, the combiner, and what to do next."""
     fits: list[dict[str, Any]] = []
     for stage in run.recipe.stages:
-        for fold in range(run.recipe.folds):
+        for fold in run.recipe.fits:
             state, meta = run.state(stage, fold), run.fold_folder(stage, fold) / "meta.json"
             record = read_json(meta) if meta.exists() else {}
             fits.append(
                 {
                     "stage": stage,
                     "fold": fold,
+                    "name": run.recipe.fit_name(fold),
                     "state": state,
                     "score": scores_text(record.get("score", {})),
                     "seconds": f"{record['seconds']:.0f}" if record else "",

@@ -131,7 +131,7 @@ def _rows(
 
 def _run(path: Path, folder: Path, source: Source, terms: Terms, machine: Machine) -> tuple[Run, list[str]]:
     """The recipe's run on the comparison's folds: as it was left, if nothing changed."""
-    tables = override(read_toml(path), [f"folds={terms.folds}", f"seed={terms.seed}"], [])
+    tables = override(read_toml(path), [f"folds={terms.folds}", f"seed={terms.seed}", "answer=mean"], [])
     recipe = parse(tables, str(path))
     scaled = Scaled(tables, [])
     if terms.budget:

@@ -77,7 +77,7 @@ def write(
             crops = torch.from_numpy(_noise((BATCH, *fit.recipe.size, 3)))
             if network is None or not _take_over(network, answers):
                 network = _traced(answers, crops, {0: torch.export.Dim("batch")}, ("embedding", "logits"))
-            path = f"networks/{name}-fold{fit.fold}.onnx"
+            path = f"networks/{name}-{fit.folder.name}.onnx"
             _put(folder / path, network)
             off.append(_compare(answers, folder / path, crops, engine))
             paths.append(path)

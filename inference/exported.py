@@ -11,6 +11,7 @@ requirements.txt        the packages that `infer` needs to run from here
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from inference.engines import installed, load
 from inference.ensemble import Ensemble, Member
 from recipe import Face
 
-FORMAT = 1
+FORMAT = 2
 
 BATCH = 4
 """Crops that an exported network is shown at once. On a processor more are no quicker, and one photograph waits less."""
@@ -70,6 +71,18 @@ class Exported:
                 f"{folder} is an export of format {manifest['format']}, not {FORMAT}", "export it again"
             )
         return cls(folder, manifest)
+
+    @classmethod
+    def known(cls, folder: Path, made_of: Mapping[str, Any]) -> Exported | None:
+        """The export in a folder, where it is one of just this."""
+        manifest = read_json(folder / MANIFEST) if is_export(folder) else {}
+        same = manifest.get("format") == FORMAT and manifest["made_of"] == made_of
+        return cls(folder, manifest) if same else None
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What decides the answers: fits, which of them answer, combiner."""
+        return dict(self.manifest["made_of"])
 
     @property
     def face(self) -> Face:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from base.progress import Bar
 from base.seeding import derive
 from faces.labels import BAND_EDGES
 from recipe import StageRecipe
-from stages.stage import Stage, StageOutput
+from stages.stage import Stage
 from training import checkpoint
 from training.backbone import Backbone, load_weights
 from training.loop import Lessons, fit
@@ -33,12 +34,14 @@ NO_FOLD = -1
 class Fit:
     """One fold's fit, asked for: what to learn from, with what, and where it is kept.
 
-    weights: where training starts, and head_rows: which of its outputs each of the head's takes over, as
+    fold: the one held out; a number that no row has where nobody is. name: what people call it. soup: files of weights
+    whose mean it is instead of being trained. weights: where training starts, and head_rows: which of its outputs each of the head's takes over, as
     `training.backbone.load_weights` takes them.
     """
 
     stage: Stage
     fold: int
+    name: str
     recipe: StageRecipe
     weights: str
     head_rows: Sequence[int]
@@ -48,6 +51,11 @@ class Fit:
     signature: str
     folds_hash: str
     folder: Path
+    soup: Sequence[Path] = ()
+
+    @property
+    def title(self) -> str:
+        return f"{self.stage.name} {self.name}"
 
     @property
     def key(self) -> tuple[str, int]:
@@ -55,9 +63,11 @@ class Fit:
         return self.stage.name, self.fold
 
     @property
-    def start_key(self) -> tuple[str, int]:
-        """The fit that this one starts from; a name that is no fit's where it starts from none."""
-        return self.recipe.start or "", self.fold
+    def needs(self) -> list[tuple[str, int]]:
+        """The fits that must be there before this one: what it starts from, or what it is the mean of."""
+        if self.soup:
+            return [(self.stage.name, fold) for fold in range(len(self.soup))]
+        return [(self.recipe.start, self.fold)] if self.recipe.start else []
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,16 @@ class Material:
         """The sample table with what further photographs teach a fold below it, in no fold themselves; and `crop_row`."""
         if self.further is None:
             return self.table, self.crop_row
-        further = self.further[self.further["fold"] == fold]
+        if (self.table["fold"] == fold).any():
+            further = self.further[self.further["fold"] == fold]
+        else:  # nobody is held out: every further photograph, by the first label that it has
+            further = self.further.drop_duplicates("path")
         added = further.assign(fold=NO_FOLD, person="further " + further["person"]).reindex(columns=self.table.columns)
         return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, further["crop"]]
 
 
 def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int, resume: bool) -> dict[str, Any]:
-    """Train on every fold but one; keep weights, outputs and a record in the fit's folder.
+    """Train on every fold but one, or on all; keep weights, outputs and a record in the fit's folder.
 
     Args:
         workers: processes that augment; 0 = this one.
@@ -100,7 +113,6 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     Returns:
         The record, as in the folder's meta.json; its presence says that the fit is whole.
     """
-    (table, crop_row), crops, anchors = material.taught(wanted.fold), material.crops(), material.anchors
     stage, recipe, folder = wanted.stage, wanted.recipe, wanted.folder
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / f"checkpoint-{wanted.signature}.safetensors"
@@ -108,54 +120,24 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != state or not resume:
             old.unlink()
-
-    held_out = table["fold"].to_numpy() == wanted.fold
-    weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
-    rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table, wanted)
-    taught = _taught(table, wanted)
-    lessons = Lessons(
-        rows,
-        stop_rows,
-        stage.target(taught),
-        weight,
-        table["person"].to_numpy(),
-        stage.stratum(taught),
-        (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
-        crops,
-        crop_row,
-    )
-    if not len(lessons.rows):
-        raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
-    load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
-    title = f"{stage.name} fold {wanted.fold}"
-    loss = stage.criterion(wanted.cap, lessons.target[lessons.rows])
-    kept = fit(
-        backbone,
-        lessons,
-        loss,
-        recipe,
-        wanted.transforms,
-        derive(wanted.seed, stage.name, wanted.fold),
-        state,
-        folder,
-        title,
-        workers,
-    )
-    history = read_history(folder)
+    kept, learned = (_mean if wanted.soup else _train)(wanted, material, backbone, state, workers)
 
-    answered = np.flatnonzero(held_out)
-    with Bar(f"{title}: out of fold", len(answered) + len(anchors), "photographs") as bar:
-        output = answer(kept, stage, recipe, crops, crop_row[answered], bar)
-        anchor_output = answer(kept, stage, recipe, crops, crop_row[anchors], bar)
+    table, anchors = material.table, material.anchors
+    answered = np.flatnonzero(table["fold"].to_numpy() == wanted.fold)
+    asked = np.r_[answered, anchors]
+    with Bar(f"{wanted.title}: out of fold", len(asked), "photographs") as bar:
+        embedding, outputs = predict(kept, material.crops(), material.crop_row[asked], recipe, bar.advance)
+    logits = stage.logits(torch.from_numpy(outputs)).numpy()
+    own = len(answered)
     write_arrays(
         folder / "outputs.npz",
         {
             "rows": answered,
-            "embedding": output.embedding,
-            "logits": output.logits,
+            "embedding": embedding[:own],
+            "logits": logits[:own],
             "anchors": anchors,
-            "anchor_embedding": anchor_output.embedding,
+            "anchor_embedding": embedding[own:],
         },
     )
     checkpoint.save_weights(folder / "weights.safetensors", kept)
@@ -169,18 +151,71 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         "recipe": recipe.model_dump(),
         "columns": stage.columns,
         "device": str(device),
+        **learned,
+        "parameters": sum(p.numel() for p in kept.parameters()),
+        "score": stage.score(logits[:own], table.iloc[answered]) if own else {},
+        "versions": versions(),
+    }
+    write_json(folder / "meta.json", record)
+    state.unlink(missing_ok=True)
+    return record
+
+
+def _mean(
+    wanted: Fit, material: Material, backbone: Backbone, state: Path, workers: int
+) -> tuple[Backbone, dict[str, Any]]:
+    """The mean of the folds' weights, which everybody has taught."""
+    started = time.monotonic()
+    checkpoint.load_mean(wanted.soup, backbone)
+    people, photographs = material.table["person"].nunique(), len(material.table)
+    about = {"people": int(people), "photographs": photographs, "further": 0, "epochs": 0}
+    kept: Backbone = backbone.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return kept, {**about, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _train(
+    wanted: Fit, material: Material, backbone: Backbone, state: Path, workers: int
+) -> tuple[Backbone, dict[str, Any]]:
+    """What is learned from everybody who is not held out; and of whom, and for how long."""
+    (table, crop_row), stage, recipe = material.taught(wanted.fold), wanted.stage, wanted.recipe
+    held_out = table["fold"].to_numpy() == wanted.fold
+    weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
+    rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table, wanted)
+    taught = _taught(table, wanted)
+    lessons = Lessons(
+        rows,
+        stop_rows,
+        stage.target(taught),
+        weight,
+        table["person"].to_numpy(),
+        stage.stratum(taught),
+        (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
+        material.crops(),
+        crop_row,
+    )
+    if not len(lessons.rows):
+        raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
+    load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
+    kept = fit(
+        backbone,
+        lessons,
+        stage.criterion(wanted.cap, lessons.target[lessons.rows]),
+        recipe,
+        wanted.transforms,
+        derive(wanted.seed, stage.name, wanted.fold),
+        state,
+        wanted.folder,
+        wanted.title,
+        workers,
+    )
+    history = read_history(wanted.folder)
+    return kept, {
         "people": int(table["person"][lessons.rows].nunique()),
         "photographs": len(lessons.rows),
         "further": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
         "epochs": len(history),
-        "parameters": sum(p.numel() for p in kept.parameters()),
-        "score": stage.score(output.logits, table.iloc[answered]),
         "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
-        "versions": versions(),
     }
-    write_json(folder / "meta.json", record)
-    state.unlink()
-    return record
 
 
 def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:
@@ -233,14 +268,6 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
         recipe.std,
         recipe.dropout_samples,
     )
-
-
-def answer(
-    backbone: Backbone, stage: Stage, recipe: StageRecipe, crops: np.ndarray, rows: np.ndarray, bar: Bar
-) -> StageOutput:
-    """What a fitted model says of some crops."""
-    embedding, outputs = predict(backbone, crops, rows, recipe, bar.advance)
-    return StageOutput(embedding, stage.logits(torch.from_numpy(outputs)).numpy())
 
 
 def load_fold(wanted: Fit, device: torch.device) -> Backbone:

@@ -42,13 +42,13 @@ def fit_all(
     outcomes: dict[tuple[str, int], Outcome] = {}
     jobs = min(machine.jobs or _jobs(machine), len(fits))
     cost = _costs(fits, material) if len(fits) > 1 else {}
-    with Bar("all", sum(cost[fit.stage.name] for fit in fits), "gigaflops") if cost else nullcontext() as bar:
+    with Bar("all", sum(cost[fit.key] for fit in fits), "gigaflops") if cost else nullcontext() as bar:
 
         def settle(fit: Fit, outcome: Outcome) -> None:
             outcomes[fit.key] = outcome
             done(fit, outcome)
             if bar:
-                bar.advance(cost[fit.stage.name], f"{len(outcomes)} of {len(fits)} fits")
+                bar.advance(cost[fit.key], f"{len(outcomes)} of {len(fits)} fits")
 
         if jobs <= 1:
             for fit in fits:
@@ -64,21 +64,20 @@ def _jobs(machine: Machine) -> int:
     return 1 if torch_device(machine.device).type == "cuda" else max(1, cores() // machine.threads)
 
 
-def _costs(fits: Sequence[Fit], material: Material) -> dict[str, int]:
-    """Gigaflops of a fit of each stage; 1 where its model cannot even be run, which its fit will say."""
+def _costs(fits: Sequence[Fit], material: Material) -> dict[tuple[str, int], int]:
+    """Gigaflops of each fit, 1 of a mean of others; 1 where its model cannot even be run, which its fit will say."""
     costs = {}
     for fit in {fit.stage.name: fit for fit in fits}.values():  # folds cost the same, and counting builds the model
         try:
             costs[fit.stage.name] = round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1
         except Exception:
             costs[fit.stage.name] = 1
-    return costs
+    return {fit.key: 1 if fit.soup else costs[fit.stage.name] for fit in fits}
 
 
 def _skipped(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | None:
-    if isinstance(outcomes.get(fit.start_key), BaseException):
-        return FacecadeError(f"not tried: {fit.recipe.start}, which it starts from, failed")
-    return None
+    failed = [stage for stage, fold in fit.needs if isinstance(outcomes.get((stage, fold)), BaseException)]
+    return FacecadeError(f"not tried: {failed[0]}, which it is made from, failed") if failed else None
 
 
 def _attempt(fit: Fit, material: Material, machine: Machine, resume: bool) -> Outcome:
@@ -117,7 +116,7 @@ def _fit_side_by_side(
         idle = [process() for _ in range(jobs)]
         while waiting or running:
             unsettled = {fit.key for fit in [*waiting, *(fit for fit, _ in running.values())]}
-            for fit in [fit for fit in waiting if fit.start_key not in unsettled]:
+            for fit in [fit for fit in waiting if unsettled.isdisjoint(fit.needs)]:
                 if skipped := _skipped(fit, outcomes):
                     waiting.remove(fit)
                     settle(fit, skipped)

@@ -1,10 +1,9 @@
-"""A stage: one thing that is learned; and what a fitted stage says of photographs."""
+"""A stage: one thing that is learned."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,6 @@ from training.losses import class_loss
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(outputs [B, width], targets [B] or [B, T]) → losses [B]."""
-
-
-@dataclass(frozen=True)
-class StageOutput:
-    """What one model says of N photographs: embedding (N, D) and logits (N, C), float32."""
-
-    embedding: np.ndarray
-    logits: np.ndarray
 
 
 class Stage(ABC):

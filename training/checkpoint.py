@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise FacecadeError(
             f"{path} does not fit its model: {str(error).splitlines()[0]}", "fit the stage again"
         ) from None
+
+
+def load_mean(paths: Sequence[Path], module: nn.Module) -> None:
+    """Read the mean of several state dicts, statistics of the batch norms included; raises FacecadeError as `load_weights`."""
+    mean = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in module.state_dict().items()}
+    for path in paths:
+        load_weights(path, module)
+        for key, value in module.state_dict().items():
+            mean[key] += value / len(paths)
+    module.load_state_dict(mean)  # in their own types
 
 
 def save_state(

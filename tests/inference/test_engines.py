@@ -124,7 +124,7 @@ def test_a_run_that_changed_is_exported_anew(fitted: Path, tmp_path: Path, monke
     meta = artifacts / "combiner/meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "prior": [1 / N_CLASSES] * N_CLASSES}))
     anew = pipeline.export(open_run(artifacts))
-    assert anew.manifest["combiner"] != first.manifest["combiner"]
+    assert anew.made_of["combiner"] != first.made_of["combiner"]
     assert json.loads((anew.combiner / "meta.json").read_text())["prior"][0] == 1 / N_CLASSES
 
 
