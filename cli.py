@@ -399,10 +399,15 @@ def export(folder: Path, answer: Answer | None, artifacts: Path, as_json: bool) 
         click.echo(json.dumps(exported.manifest, indent=2))
         return
     rows = [
-        [name, "×".join(map(str, stage["size"])), str(len(stage["networks"])), f"{max(stage['off']):.0e}"]
-        for name, stage in exported.manifest["stages"].items()
+        [
+            ", ".join(each["stages"]),
+            "×".join(map(str, each["size"])),
+            str(len(each["files"])),
+            f"{max(each['off']):.0e}",
+        ]
+        for each in exported.manifest["networks"]
     ]
-    click.echo(_table(rows, ["stage", "input", "networks", "off torch by"]))
+    click.echo(_table(rows, ["stages", "input", "networks", "off torch by"]))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     click.echo(f"{folder}: {size / 2**20:.0f} MB")
     click.echo(f"Next: python cli.py infer DATA --artifacts {folder} --engine onnx")

@@ -29,6 +29,7 @@ from inference.cascade import Cascade
 from inference.choose import choose, remembered
 from inference.engines import ENGINES, installed, require
 from inference.exported import Exported, is_export
+from inference.families import families
 from inference.stream import stream
 from recipe import WHOLE, Answer, kind_of
 from report.metrics import as_json, class_f1, paired_difference, score
@@ -131,9 +132,11 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
     import torch
 
     from stages import make_stage
+    from stages.fit import new_backbone
     from stages.stage import Classifier
     from training.augment import build
     from training.backbone import require_model, require_weights
+    from training.freeze import Thawed
     from training.optimizers import Schedule, make_optimizer
 
     answers: dict[str, tuple[str, ...]] = {}
@@ -150,6 +153,8 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
                 "vote = 'soft' averages its views",
             )
         require_model(stage.backbone)
+        if stage.freeze != "none":
+            Thawed(new_backbone(made, stage, 0), stage.freeze, stage.size)
         Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
     for transforms in recipe.augment.values():
         build(transforms, recipe.face.size)
@@ -367,7 +372,7 @@ def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -
 
     fits = _fits(run, run.recipe.answering(answer))
     about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
-    with Bar("export", sum(map(len, fits.values())), "networks") as bar:
+    with Bar("export", len(families(run.recipe.stages)) * len(run.recipe.answering(answer)), "networks") as bar:
         write(folder, fits, _alignments(run), run.recipe.face, kept, run.seen, about, bar.advance)
     return Exported.open(folder)
 

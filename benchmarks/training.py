@@ -49,6 +49,9 @@ class Task:
     def stage(self) -> StageRecipe:
         return self.recipe.stages[self.name]
 
+    def pixels(self) -> np.ndarray:
+        return np.load(self.crops, mmap_mode="r")  # type: ignore[no-any-return]
+
 
 def loop(task: Task) -> float:
     """Photographs a second of `training.loop.fit`, augmentation, optimizer and averaged weights included."""
@@ -58,7 +61,7 @@ def loop(task: Task) -> float:
     name = multiprocessing.current_process().name
     recipe = task.stage.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
     state, folder = task.folder / f"{name}.safetensors", task.folder / name
-    fit(backbone, lessons, loss, recipe, task.recipe.augment.get(recipe.augment, []), 0, state, folder, name)
+    fit(backbone, lessons, loss, recipe, 0, state, folder, name)
     from training.tracking import read_history
 
     seconds = [line["seconds"] for line in read_history(folder)][1:]
@@ -71,7 +74,7 @@ def alone(task: Task) -> float:
 
     backbone, lessons, loss = _begun(task)
     size = task.stage.batch_size
-    batch = torch.from_numpy(_resized(lessons.crops[:size], task.stage.size))
+    batch = torch.from_numpy(_resized(task.pixels()[:size], task.stage.size))
     target = torch.from_numpy(lessons.target[:size])
 
     def step() -> None:
@@ -94,7 +97,7 @@ def timms(task: Task) -> float:
 
     backbone, lessons, loss = _begun(task)
     recipe = task.stage
-    images = [Image.fromarray(crop) for crop in lessons.crops]
+    images = [Image.fromarray(crop) for crop in task.pixels()]
 
     class Crops(torch.utils.data.Dataset[Any]):
         transform: Any = None
@@ -143,6 +146,7 @@ def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
     from stages.fit import new_backbone
     from training.device import torch_device
     from training.loop import Lessons
+    from training.shown import Augmented
 
     torch_device("cpu")
     torch.set_num_threads(1)
@@ -151,7 +155,8 @@ def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
     target = stage.target(rows)
     lessons = Lessons(
         np.arange(len(rows)), np.arange(0), target, stage.weight(rows, 1.0), rows["person"].to_numpy(), stage.stratum(rows),
-        (rows["age"] >= BAND_EDGES[-1]).to_numpy(copy=True), np.load(task.crops, mmap_mode="r"), np.arange(len(rows)),
+        (rows["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
+        Augmented(task.pixels(), np.arange(len(rows)), task.recipe.augment.get(recipe.augment, []), recipe),
     )  # fmt: skip
     backbone = new_backbone(stage, recipe, 0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     return backbone, lessons, stage.criterion(None, target)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from base.errors import problems
 from recipe import Recipe, Section, StageRecipe, explain, read_toml
 from stages import make_stage
-from stages.cost import TRAINING, forward_flops, shown_in_epoch, training_flops
+from stages.cost import shown_in_epoch, training_flops
 from stages.stage import Stage
 
 
@@ -87,7 +87,7 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
             new = new.model_copy(update={"schedule_args": _schedule(old, epochs, new.lr)})
         written[name] = new
         shown = round(epochs * shown_in_epoch(made[name], new, table) * share)
-        spent = f"{shown} photographs a fold, {TRAINING * forward_flops(made[name], new) * shown / 1e12:.1f} teraflops"
+        spent = f"{shown} photographs a fold, {training_flops(made[name], new, table) * share / 1e12:.1f} teraflops"
         changes.append(f"{name}: " + ", ".join([*_changed(old, new), spent]))
     kept = {key: value for key, value in tables.items() if key != "defaults"}
     return Scaled(

@@ -5,14 +5,14 @@ What lies between the networks is NumPy's, so that any engine may run them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy.sparse import csr_array
 
-Net = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Net = Callable[[np.ndarray], Sequence[np.ndarray]]
 """float32 (N, 3, h, w), a pixel's 0..255 brought to -1..1 → how far each box is off, float32 (N, 4) in shares of its
 size, and the probability that it shows a face, float32 (N,). The first network says both for a grid of boxes:
 (1, 4, rows, columns) and (1, rows, columns)."""

@@ -1,18 +1,18 @@
-"""What runs an exported network: one input, two outputs, from as many threads as one likes."""
+"""What runs an exported network: one input, some outputs, from as many threads as one likes."""
 
 from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from base.errors import FacecadeError
 
-Model = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""A batch, (N, ...) → two arrays of N rows each."""
+Model = Callable[[np.ndarray], Sequence[np.ndarray]]
+"""A batch, (N, ...) → arrays of N rows each."""
 
 ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
 """Engines that run an export, the quicker first, and the package of each."""
@@ -60,9 +60,8 @@ def _onnx(path: Path) -> Model:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def call(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        first, second = session.run(None, {name: batch})
-        return first, second
+    def call(batch: np.ndarray) -> list[np.ndarray]:
+        return list(session.run(None, {name: batch}))
 
     return call
 
@@ -82,10 +81,10 @@ def _openvino(path: Path, streams: int, precision: str) -> Model:
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     own = threading.local()  # a request holds the arrays of one call
 
-    def call(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def call(batch: np.ndarray) -> list[np.ndarray]:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
         said = own.request.infer([batch])
-        return said[0].copy(), said[1].copy()
+        return [said[place].copy() for place in range(len(said))]
 
     return call

@@ -17,10 +17,10 @@ from training.pixels import chunk
 
 @dataclass(frozen=True)
 class Member:
-    """One fold's network of a stage. model: crops, uint8 (batch, *size, 3), RGB → embeddings in the folds' shared basis
-    (batch, d) and logits (batch, C), float32."""
+    """One fold's network of a stage, or of several on one backbone. model: crops, uint8 (batch, *size, 3), RGB → of each
+    stage embeddings in the folds' shared basis (batch, d) and logits (batch, C), float32."""
 
-    stage: str
+    stages: Sequence[str]
     fold: int
     size: tuple[int, int]
     model: Model
@@ -30,7 +30,7 @@ class Member:
 class Ensemble:
     """All folds of all stages.
 
-    columns: names of each stage's logits. batch: crops that a network sees at once, always exactly so many, because
+    columns: names of each stage's logits, in the recipe's order. batch: crops that a network sees at once, always exactly so many, because
     kernels for another shape may round differently. streams: networks that answer at once.
     """
 
@@ -61,9 +61,17 @@ class Ensemble:
         while said := list(islice(answers, len(self.members))):
             yield self._voices(said, rows.popleft())
 
-    def _voices(self, said: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> dict[int, Voices]:
-        voices: dict[int, Voices] = {}
-        for member, (embedding, logits) in zip(self.members, said, strict=True):
-            of_fold = voices.setdefault(member.fold, Voices({}, dict(self.columns), {}))
-            of_fold.embedding[member.stage], of_fold.logits[member.stage] = embedding[:count], logits[:count]
-        return voices
+    def _voices(self, said: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, Voices]:
+        """Stages in the recipe's order, whichever share a backbone: it is that of the combiner's features."""
+        heard: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+        for member, arrays in zip(self.members, said, strict=True):
+            pairs = zip(arrays[::2], arrays[1::2], strict=True)
+            heard.setdefault(member.fold, {}).update(zip(member.stages, pairs, strict=True))
+        return {
+            fold: Voices(
+                {stage: of[stage][1][:count] for stage in self.columns},
+                dict(self.columns),
+                {stage: of[stage][0][:count] for stage in self.columns},
+            )
+            for fold, of in heard.items()
+        }

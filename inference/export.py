@@ -21,7 +21,7 @@ from base.errors import FacecadeError
 from combiner.align import Alignment
 from inference.engines import ENGINES, installed, load
 from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED
-from inference.torch_engine import Answering
+from inference.torch_engine import Answering, networks
 from recipe import Face
 from stages.fit import Fit
 from training.predict import answering
@@ -68,21 +68,20 @@ def write(
     (folder / MANIFEST).unlink(missing_ok=True)
     for part in PARTS:  # of an earlier export, perhaps with more folds
         shutil.rmtree(folder / part, ignore_errors=True)
-    stages: dict[str, Any] = {}
-    for name, folds in fits.items():
-        paths, off = [], []
-        network = None
-        for fit in folds:
-            answers = Answering(fit, alignments[name]).eval()
-            crops = torch.from_numpy(_noise((BATCH, *fit.recipe.size, 3)))
-            if network is None or not _take_over(network, answers):
-                network = _traced(answers, crops, {0: torch.export.Dim("batch")}, ("embedding", "logits"))
-            path = f"networks/{name}-{fit.folder.name}.onnx"
-            _put(folder / path, network)
-            off.append(_compare(answers, folder / path, crops, engine))
-            paths.append(path)
+    written = []
+    for family, folds in networks(fits, alignments):
+        names = [f"{what}-{stage}" for stage in family for what in ("embedding", "logits")]
+        files, off = [], []
+        graph = None
+        for fit, network in zip(fits[family[0]], folds, strict=True):
+            crops = torch.from_numpy(_noise((BATCH, *network.size, 3)))
+            if graph is None or not _take_over(graph, network):
+                graph = _traced(network, crops, {0: torch.export.Dim("batch")}, names)
+            files.append(f"networks/{family[0]}-{fit.folder.name}.onnx")
+            _put(folder / files[-1], graph)
+            off.append(_compare(network, folder / files[-1], crops, engine))
             advance()
-        stages[name] = {"size": folds[0].recipe.size, "columns": folds[0].stage.columns, "networks": paths, "off": off}
+        written.append({"stages": family, "size": network.size, "files": files, "off": off})
     kept = folder / "combiner"
     for part in ("rule.npz", "model.ubj", "meta.json"):
         if (combiner / part).exists():
@@ -95,7 +94,8 @@ def write(
         **about,
         "face": face.model_dump(),
         "detector": _detector(folder) if face.detector == "mtcnn" else {},
-        "stages": stages,
+        "columns": {stage: folds[0].stage.columns for stage, folds in fits.items()},
+        "networks": written,
     }
     write_json(folder / MANIFEST, manifest)
     return manifest
@@ -168,7 +168,7 @@ def _put(path: Path, model: Any) -> None:
     write_atomic(path, write)
 
 
-def _compare(network: torch.nn.Module, path: Path, crops: torch.Tensor, engine: str) -> float:
+def _compare(network: Answering, path: Path, crops: torch.Tensor, engine: str) -> float:
     """How far a written network's answers are from torch's, at most, as a share of their spread."""
     with answering(torch.device("cpu")):
         wanted = [values.numpy() for values in network(crops)]

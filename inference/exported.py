@@ -1,7 +1,8 @@
 """A fitted cascade as a folder that needs no torch: networks as ONNX, the combiner, and a manifest that names them.
 
 manifest.json           what is here, of which run, and how far each network's answers are from torch's
-networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding` in the shared basis, `logits`
+networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; so
+                        of each stage on one backbone
 detector/propose.onnx, refine.onnx, decide.onnx     MTCNN's, where the recipe finds faces by it
 combiner/               as fit-meta left it
 seen.json               fingerprints of the photographs that the run learned from
@@ -109,14 +110,13 @@ class Exported:
 
     def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:
         """The networks of all stages, or of their first folds, run by an engine of `inference.engines.ENGINES`."""
-        stages: dict[str, Any] = self.manifest["stages"]
-        networks = sum(len(stage["networks"][:folds]) for stage in stages.values())
+        networks: list[dict[str, Any]] = self.manifest["networks"]
         # As many streams in all as there are calls at once, and no more: they would fight for the cores.
-        each = math.ceil(streams / networks)
+        each = math.ceil(streams / sum(len(network["files"][:folds]) for network in networks))
         members = [
-            Member(name, fold, tuple(stage["size"]), load(engine, self.folder / path, each, precision))
-            for name, stage in stages.items()
-            for fold, path in enumerate(stage["networks"][:folds])
+            Member(network["stages"], fold, tuple(network["size"]), load(engine, self.folder / path, each, precision))
+            for network in networks
+            for fold, path in enumerate(network["files"][:folds])
         ]
-        columns = {name: tuple(stage["columns"]) for name, stage in stages.items()}
+        columns = {stage: tuple(names) for stage, names in self.manifest["columns"].items()}
         return Ensemble(members, columns, BATCH, streams)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,29 +11,67 @@ from torch import Tensor
 from combiner.align import Alignment
 from inference.engines import Model
 from inference.ensemble import Ensemble, Member
+from inference.families import families
 from stages.fit import Fit, load_fold
-from training.predict import CHUNK, Viewed, answering
+from training.predict import CHUNK, answering, averaged, in_views, voted
 
 
 class Answering(torch.nn.Module):
-    """A fitted fold: crops, uint8 [B, h, w, 3], RGB → its embedding in the folds' shared basis [B, d] and its logits
-    [B, C], float32."""
+    """One fold of a stage, or of several on one backbone: crops, uint8 [B, h, w, 3], RGB → of each stage the embedding in
+    the folds' shared basis [B, d] and the logits [B, C], float32."""
 
-    offset: Tensor
-    matrix: Tensor
-
-    def __init__(self, fit: Fit, alignment: Alignment) -> None:
+    def __init__(self, fits: Sequence[Fit], alignments: Mapping[str, Alignment]) -> None:
+        """
+        Args:
+            fits: of one fold; the first one's backbone is that of the others too (inference/families.py).
+        """
         super().__init__()
-        self.viewed, self.stage = Viewed(load_fold(fit, torch.device("cpu")), fit.recipe), fit.stage
-        self.register_buffer("offset", torch.from_numpy(alignment.offset[fit.fold]))
-        self.register_buffer("matrix", torch.from_numpy(alignment.matrix[fit.fold]))
+        first, *others = fits
+        self.fold, self.size, self.fits = first.fold, first.recipe.size, fits
+        self.backbone = load_fold(first, torch.device("cpu"))
+        classifiers = [load_fold(fit, torch.device("cpu")).model.get_classifier() for fit in others]
+        self.classifiers = torch.nn.ModuleList(classifiers)
+        for fit in fits:
+            alignment = alignments[fit.stage.name]
+            self.register_buffer(f"offset_{fit.stage.name}", torch.from_numpy(alignment.offset[fit.fold]))
+            self.register_buffer(f"matrix_{fit.stage.name}", torch.from_numpy(alignment.matrix[fit.fold]))
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        return self.read(*self.viewed(crops))
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(fit.stage.name for fit in self.fits)
 
-    def read(self, embedding: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The backbone's embedding [B, D] in the shared basis, and its head's outputs [B, width] as logits."""
-        return (embedding - self.offset) @ self.matrix, self.stage.logits(outputs)
+    def forward(self, crops: Tensor) -> list[Tensor]:
+        return self.read(self.see(crops))
+
+    def see(self, crops: Tensor) -> list[Tensor]:
+        """The backbone's embedding [B, D], and each head's outputs."""
+        views = self.fits[0].recipe.views
+        embedding, outputs = self.backbone(in_views(crops, views))
+        said = [outputs, *(classifier(embedding) for classifier in self.classifiers)]
+        votes = [voted(each, views, fit.recipe.vote) for fit, each in zip(self.fits, said, strict=True)]
+        return [averaged(embedding, views), *votes]
+
+    def read(self, said: Sequence[Tensor]) -> list[Tensor]:
+        """What the model saw, in the shared basis and as logits."""
+        embedding, *outputs = said
+        answers = []
+        for fit, each in zip(self.fits, outputs, strict=True):
+            offset, matrix = (self.get_buffer(f"{what}_{fit.stage.name}") for what in ("offset", "matrix"))
+            answers += [(embedding - offset) @ matrix, fit.stage.logits(each)]
+        return answers
+
+
+def networks(
+    fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment]
+) -> Iterator[tuple[tuple[str, ...], Iterator[Answering]]]:
+    """The stages that share a backbone, and their folds' networks, for all stages; each is loaded when it is asked for.
+
+    Args:
+        fits: the fitted folds of each stage.
+    """
+    for family in families({stage: folds[0].recipe for stage, folds in fits.items()}):
+        of_folds = zip(*(fits[stage] for stage in family), strict=True)
+        yield family, (Answering(of_fold, alignments).eval() for of_fold in of_folds)
 
 
 def torch_ensemble(
@@ -48,20 +86,19 @@ def torch_ensemble(
     if device.type == "cpu" and streams > 1:  # each network by one thread: two of them never wait for each other
         torch.set_num_threads(1)
     members = [
-        Member(stage, fit.fold, fit.recipe.size, _run(Answering(fit, alignments[stage]).to(device).eval(), device))
-        for stage, folds in fits.items()
-        for fit in folds
+        Member(family, network.fold, network.size, _run(network.to(device), device))
+        for family, folds in networks(fits, alignments)
+        for network in folds
     ]
     columns = {stage: folds[0].stage.columns for stage, folds in fits.items()}
     return Ensemble(members, columns, CHUNK[device.type], streams if device.type == "cpu" else 1)
 
 
 def _run(network: Answering, device: torch.device) -> Model:
-    def call(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def call(crops: np.ndarray) -> list[np.ndarray]:
         with answering(device):
-            said = network.viewed(torch.from_numpy(crops).to(device))
+            said = network.see(torch.from_numpy(crops).to(device))
         with torch.inference_mode():
-            embedding, logits = network.read(*said)
-        return embedding.cpu().numpy(), logits.cpu().numpy()
+            return [values.cpu().numpy() for values in network.read(said)]
 
     return call

@@ -11,6 +11,7 @@ from faces.labels import BAND_EDGES
 from recipe import StageRecipe
 from stages.fit import new_backbone
 from stages.stage import Stage
+from training.freeze import Thawed
 from training.sampling import epoch_rows
 
 TRAINING = 3
@@ -20,16 +21,23 @@ TRAINING = 3
 
 def training_flops(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> float:
     """Operations of training a stage on everybody in a sample table; early stopping may save some."""
-    return TRAINING * forward_flops(stage, recipe) * recipe.epochs * shown_in_epoch(stage, recipe, table)
+    frozen, learning = forward_flops(stage, recipe)
+    once = frozen * len(recipe.views) * int((stage.weight(table, recipe.other_gender) > 0).sum())
+    return once + TRAINING * learning * recipe.epochs * shown_in_epoch(stage, recipe, table)
 
 
-def forward_flops(stage: Stage, recipe: StageRecipe) -> int:
-    """Operations of a stage's model on one photograph, a multiplication and an addition counting as two."""
-    backbone = new_backbone(stage, recipe, 0).eval().to("meta")  # shapes without numbers: nothing is computed
+def forward_flops(stage: Stage, recipe: StageRecipe) -> tuple[int, int]:
+    """Operations of a stage's model on one photograph, of its frozen part and of what learns; a multiplication and an
+    addition counting as two."""
+    backbone = new_backbone(stage, recipe, 0).eval()
+    thawed = Thawed(backbone, recipe.freeze, recipe.size) if recipe.freeze != "none" else None
+    backbone.to("meta")  # shapes without numbers: nothing is computed
     photograph = torch.zeros(1, *recipe.size, 3, dtype=torch.uint8, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        backbone(photograph)
-    return int(counter.get_total_flops())
+    with torch.inference_mode(), FlopCounterMode(display=False) as frozen:
+        features = thawed.remember(photograph) if thawed else photograph
+    with torch.inference_mode(), FlopCounterMode(display=False) as learning:
+        (thawed or backbone)(features)
+    return int(frozen.get_total_flops()), int(learning.get_total_flops())
 
 
 def shown_in_epoch(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> int:

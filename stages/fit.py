@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from recipe import StageRecipe
 from stages.stage import Stage
 from training import checkpoint
 from training.backbone import Backbone, load_weights
+from training.freeze import Remembered, Thawed, remember
 from training.loop import Lessons, fit
 from training.predict import predict
+from training.shown import Augmented
 from training.tracking import read_history
 
 NO_FOLD = -1
@@ -190,24 +192,18 @@ def _train(
         table["person"].to_numpy(),
         stage.stratum(taught),
         (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
-        material.crops(),
-        crop_row,
+        Augmented(material.crops(), crop_row, wanted.transforms, recipe),
     )
     if not len(lessons.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
-    kept = fit(
-        backbone,
-        lessons,
-        stage.criterion(wanted.cap, lessons.target[lessons.rows]),
-        recipe,
-        wanted.transforms,
-        derive(wanted.seed, stage.name, wanted.fold),
-        state,
-        wanted.folder,
-        wanted.title,
-        workers,
-    )
+    loss, seed = stage.criterion(wanted.cap, lessons.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
+    place = (state, wanted.folder, wanted.title)
+    if recipe.freeze == "none":
+        kept = fit(backbone, lessons, loss, recipe, seed, *place, workers)
+    else:
+        thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material.crops(), crop_row, wanted)
+        kept = fit(thawed, replace(lessons, shown=known), loss, recipe, seed, *place).backbone
     history = read_history(wanted.folder)
     return kept, {
         "people": int(table["person"][lessons.rows].nunique()),
@@ -216,6 +212,16 @@ def _train(
         "epochs": len(history),
         "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
     }
+
+
+def _thawed(
+    backbone: Backbone, recipe: StageRecipe, rows: np.ndarray, crops: np.ndarray, crop_row: np.ndarray, wanted: Fit
+) -> tuple[Thawed, Remembered]:
+    """What is left to learn, and what the frozen part says of the rows that teach."""
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    thawed = Thawed(backbone, recipe.freeze, recipe.size).eval()
+    with Bar(f"{wanted.title}: frozen part", len(rows), "photographs") as bar:
+        return thawed, remember(thawed, crops, crop_row, rows, recipe, wanted.folder, bar.advance)
 
 
 def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from base.errors import FacecadeError, unknown_name
 
@@ -62,7 +63,7 @@ class Backbone(nn.Module):
             self.model = timm.create_model(name, num_classes=outputs, **rates, **fixed, **_tuples(arguments or {}))
         except TypeError as error:
             raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
-        self.dropout_samples = dropout_samples
+        self.dropout, self.dropout_samples = dropout, dropout_samples
         for statistic, given in (("mean", mean), ("std", std)):
             values = torch.tensor(given or self.model.pretrained_cfg[statistic])
             self.register_buffer(statistic, values.view(1, 3, 1, 1) * 255, persistent=False)
@@ -75,13 +76,28 @@ class Backbone(nn.Module):
         Returns:
             embedding [B, D] and logits [B, C], float32 (or the autocast dtype).
         """
+        return self.head(self.model.forward_features(self.normalised(photographs)))
+
+    def normalised(self, photographs: Tensor) -> Tensor:
+        """uint8 [B, H, W, 3] → what timm's model takes, float32 [B, 3, H, W]."""
         pixels = photographs.permute(0, 3, 1, 2).float()  # NHWC memory is channels-last already
-        features = self.model.forward_features((pixels - self.mean) / self.std)
+        return (pixels - self.mean) / self.std
+
+    def head(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, as timm's `forward_features` says them → embedding [B, D] and logits [B, C]."""
         # timm drops out within `forward_head`, so that each of these is another sample.
-        times = self.dropout_samples if self.training else 1
-        embeddings = [self.model.forward_head(features, pre_logits=True) for _ in range(times)]
+        embeddings = [self.model.forward_head(features, pre_logits=True) for _ in range(self._samples)]
         logits = torch.stack([self.model.get_classifier()(embedding) for embedding in embeddings])
         return embeddings[0], logits.mean(0)
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """An embedding [B, D] that nothing was dropped of → logits [B, C]."""
+        dropped = [functional.dropout(embedding, self.dropout, self.training) for _ in range(self._samples)]
+        return torch.stack([self.model.get_classifier()(values) for values in dropped]).mean(0)
+
+    @property
+    def _samples(self) -> int:
+        return self.dropout_samples if self.training else 1
 
 
 def require_model(name: str) -> None:

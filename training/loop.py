@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader, Dataset
 from base.progress import Bar
 from base.seeding import derive
 from recipe import StageRecipe
-from training import augment
-from training.backbone import Backbone
 from training.checkpoint import load_state, save_state
 from training.mixing import mean_loss, mix
 from training.optimizers import Schedule, make_optimizer
-from training.predict import predict
 from training.sampling import epoch_rows
+from training.shown import Shown
 from training.tracking import keep_history
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Lessons:
 
     rows: int64 (n,), the rows that teach; stop_rows: int64 (m,), those that early stopping watches. target: float32 (N,) or (N, T).
     weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), old: bool (N,), for
-    sampling. crops: uint8 (M, h, w, 3);
-    crop_row: int64 (N,), where each row's crop lies.
+    sampling. shown: what the model is shown of each row.
     """
 
     rows: np.ndarray
@@ -45,23 +44,21 @@ class Lessons:
     person: np.ndarray
     stratum: np.ndarray
     old: np.ndarray
-    crops: np.ndarray
-    crop_row: np.ndarray
+    shown: Shown
 
 
 class _Epoch(Dataset[tuple[np.ndarray, int]]):
     """One epoch's photographs, augmented by seeds of their own: workers cannot change them."""
 
-    def __init__(self, lessons: Lessons, rows: np.ndarray, pipeline: Any, seed: int) -> None:
-        self.lessons, self.rows, self.pipeline, self.seed = lessons, rows, pipeline, seed
+    def __init__(self, shown: Shown, rows: np.ndarray, seed: int) -> None:
+        self.shown, self.rows, self.seed = shown, rows, seed
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
         row = int(self.rows[place])
-        crop = np.asarray(self.lessons.crops[self.lessons.crop_row[row]])
-        return augment.apply(self.pipeline, crop, derive(self.seed, place)), row
+        return self.shown.lesson(row, derive(self.seed, place)), row
 
 
 def _collate(items: Sequence[tuple[np.ndarray, int]]) -> tuple[Tensor, np.ndarray]:
@@ -69,48 +66,45 @@ def _collate(items: Sequence[tuple[np.ndarray, int]]) -> tuple[Tensor, np.ndarra
 
 
 def fit(
-    backbone: Backbone,
+    model: Model,
     lessons: Lessons,
     loss: Callable[[Tensor, Tensor], Tensor],
     recipe: StageRecipe,
-    transforms: Sequence[Mapping[str, Any]],
     seed: int,
     state: Path,
     folder: Path,
     title: str,
     workers: int = 0,
-) -> Backbone:
-    """Train `backbone`, epoch by epoch, leaving a checkpoint at `state` after each.
+) -> Model:
+    """Train `model`, epoch by epoch, leaving a checkpoint at `state` after each.
 
     Where `state` exists, training goes on from it, to the same weights as an unbroken run: every
     random number is drawn from a stream named by seed and epoch.
 
     Args:
+        model: what `lessons` shows → (embedding [B, D], outputs [B, C]).
         loss: (outputs [B, C], target [B] or [B, T]) → [B].
-        transforms: augmentation, as `training.augment.build` takes it.
         folder: where the learning curve is kept (training/tracking.py).
 
     Returns:
         The model to keep, in eval mode: averaged weights where the recipe asks for them.
     """
-    device = next(backbone.parameters()).device
-    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(backbone, recipe)
+    device = next(model.parameters()).device
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, recipe)
     # Without a function of ours torch averages evenly, which is what SWA asks for.
     averaging = warming_average(recipe.ema) if not recipe.swa else None
-    average = AveragedModel(backbone, multi_avg_fn=averaging, use_buffers=True)
-    current: Backbone = average.module if recipe.ema or recipe.swa else backbone  # type: ignore[assignment]
-    best = copy.deepcopy(backbone) if recipe.patience else current
-    modules: dict[str, torch.nn.Module] = {"model": backbone, "average": average}
+    average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+    current: Model = average.module if recipe.ema or recipe.swa else model  # type: ignore[assignment]
+    best = copy.deepcopy(model) if recipe.patience else current
+    modules: dict[str, torch.nn.Module] = {"model": model, "average": average}
     if recipe.patience:
         modules["best"] = best
     lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
 
-    pipeline = augment.build(transforms, recipe.size)
     target = torch.from_numpy(lessons.target).to(device)
     weight = torch.from_numpy(lessons.weight).to(device)
-
-    old = torch.from_numpy(lessons.old).to(device)
+    old = torch.from_numpy(lessons.old)
 
     def rows_of(epoch: int) -> np.ndarray:
         return epoch_rows(lessons.rows, lessons.person, lessons.stratum, lessons.old, recipe, seed, epoch)
@@ -125,7 +119,7 @@ def fit(
                 break
             began = time.monotonic()
             torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
-            data = _Epoch(lessons, rows_of(epoch), pipeline, derive(seed, "augment", epoch))
+            data = _Epoch(lessons.shown, rows_of(epoch), derive(seed, "augment", epoch))
             loader = DataLoader(
                 data,
                 recipe.batch_size,
@@ -135,30 +129,30 @@ def fit(
                 pin_memory=device.type == "cuda",
             )
             random = np.random.default_rng(derive(seed, "mix", epoch))
-            backbone.train()
+            model.train()
             losses = []
             for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
                 rate = schedule.before(step)
                 index = torch.from_numpy(rows).to(device, non_blocking=True)
                 shown = photographs.to(device, non_blocking=True)
-                mixture = mix(shown, old[index] | (not recipe.mix_only_old), recipe, random)
+                mixture = mix(shown, old[torch.from_numpy(rows)] | (not recipe.mix_only_old), recipe, random)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    _, outputs = backbone(mixture.photographs if mixture else shown)
+                    _, outputs = model(mixture.photographs if mixture else shown)
                 mean = mean_loss(loss, outputs.float(), target[index], weight[index], mixture)
                 mean.backward()
-                torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip_grad)
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
                 optimizer.step()
                 optimizer.zero_grad()
                 if recipe.ema and not recipe.swa:
-                    average.update_parameters(backbone)
+                    average.update_parameters(model)
                 losses.append(mean.detach())
                 bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
             lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5), "lr": rate})
             schedule.after_epoch([line["loss"] for line in lines])
             if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
-                average.update_parameters(backbone)
+                average.update_parameters(model)
             if recipe.patience:
-                lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss, recipe)
+                lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss)
                 if all(lines[-1]["stop_loss"] < line["stop_loss"] for line in lines[:-1]):
                     best.load_state_dict(current.state_dict())
             lines[-1]["seconds"] = round(time.monotonic() - began, 3)
@@ -183,13 +177,9 @@ def _stalled(lines: Sequence[Mapping[str, float]], patience: int) -> bool:
     return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
 
 
-def _stop_loss(
-    model: torch.nn.Module, lessons: Lessons, loss: Callable[[Tensor, Tensor], Tensor], recipe: StageRecipe
-) -> float:
+def _stop_loss(model: torch.nn.Module, lessons: Lessons, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
     """Mean loss on the rows that early stopping watches."""
-    soft = recipe.model_copy(update={"vote": "soft"})  # a loss is of outputs; votes have none
-    _, outputs = predict(model.eval(), lessons.crops, lessons.crop_row[lessons.stop_rows], soft)
+    outputs = torch.from_numpy(lessons.shown.outputs(model.eval(), lessons.stop_rows))
     target = torch.from_numpy(lessons.target[lessons.stop_rows])
     weight = torch.from_numpy(lessons.weight[lessons.stop_rows])
-    each = loss(torch.from_numpy(outputs), target) * weight
-    return round(float(each.sum() / weight.sum()), 5)
+    return round(float((loss(outputs, target) * weight).sum() / weight.sum()), 5)

@@ -32,7 +32,7 @@ def mix(photographs: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.ra
 
     Args:
         photographs: uint8 [B, H, W, 3].
-        allowed: bool [B], which photographs may be the first of a mixture. Where only some may, the second is one of
+        allowed: bool [B], on the processor, which photographs may be the first of a mixture. Where only some may, the second is one of
             the others. Photographs that are not mixed are their own second.
     """
     if not (recipe.mixup or recipe.cutmix) or random.random() >= recipe.mix_chance:
@@ -40,7 +40,8 @@ def mix(photographs: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.ra
     cut = recipe.cutmix and (not recipe.mixup or random.random() < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
     count, height, width = photographs.shape[:3]
-    partner = _partners(allowed, random)
+    partner = _partners(allowed, random).to(photographs.device, non_blocking=True)
+    allowed = allowed.to(photographs.device, non_blocking=True)
     share = float(random.beta(alpha, alpha))
     if cut:  # arXiv:1905.04899
         mixed = photographs.clone()
@@ -73,12 +74,12 @@ def mean_loss(
 
 def _partners(allowed: Tensor, random: np.random.Generator) -> Tensor:
     """Who the second of each mixture is, int64 [B]."""
-    drawn = torch.from_numpy(random.permutation(len(allowed))).to(allowed.device)
+    drawn = torch.from_numpy(random.permutation(len(allowed)))
     if allowed.all():
         return drawn
     others = drawn[~allowed[drawn]]
-    partner = torch.arange(len(allowed), device=allowed.device)
-    partner[allowed] = others[torch.arange(int(allowed.sum()), device=allowed.device) % len(others)]
+    partner = torch.arange(len(allowed))
+    partner[allowed] = others[torch.arange(int(allowed.sum())) % len(others)]
     return partner
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -41,16 +41,16 @@ def predict(
     Returns:
         embedding (N, D) and head outputs (N, C), float32.
     """
-    viewed, device = Viewed(backbone, recipe), next(backbone.parameters()).device
+    device = next(backbone.parameters()).device
     count = CHUNK[device.type]
     embeddings, outputs = [], []
     for start in range(0, len(rows), count):
         chosen = rows[start : start + count]
         photographs = torch.from_numpy(chunk(crops[chosen], recipe.size, count)).to(device)
         with answering(device):
-            embedding, output = viewed(photographs)
-        embeddings.append(embedding[: len(chosen)].cpu().numpy())
-        outputs.append(output[: len(chosen)].cpu().numpy())
+            embedding, output = backbone(in_views(photographs, recipe.views))
+        embeddings.append(averaged(embedding, recipe.views)[: len(chosen)].cpu().numpy())
+        outputs.append(voted(output, recipe.views, recipe.vote)[: len(chosen)].cpu().numpy())
         advance(len(chosen))
     return np.concatenate(embeddings), np.concatenate(outputs)
 
@@ -62,22 +62,19 @@ def answering(device: torch.device) -> Iterator[None]:
         yield
 
 
-class Viewed(torch.nn.Module):
-    """A backbone that is shown several views of each photograph."""
+def in_views(photographs: Tensor, views: Sequence[str]) -> Tensor:
+    """Photographs [B, H, W, 3] in V views, one view after the other: [V·B, H, W, 3]."""
+    return torch.cat([view(photographs, name) for name in views])
 
-    def __init__(self, backbone: torch.nn.Module, recipe: StageRecipe) -> None:
-        """
-        Args:
-            recipe: the `views` that are averaged, or counted where `vote` is hard.
-        """
-        super().__init__()
-        self.backbone, self.views, self.vote = backbone, recipe.views, recipe.vote
 
-    def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, H, W, 3] → embedding [B, D] and head outputs [B, C], float32."""
-        embedding, outputs = self.backbone(torch.cat([view(photographs, name) for name in self.views]))
-        embedding, outputs = (values.float().unflatten(0, (len(self.views), -1)) for values in (embedding, outputs))
-        return embedding.mean(0), _votes(outputs) if self.vote == "hard" else outputs.mean(0)
+def averaged(values: Tensor, views: Sequence[str]) -> Tensor:
+    """What was said of V views [V·B, ...] → their mean [B, ...], float32."""
+    return values.float().unflatten(0, (len(views), -1)).mean(0)
+
+
+def voted(outputs: Tensor, views: Sequence[str], vote: str) -> Tensor:
+    """Head outputs [V·B, C] of V views → those of the photographs [B, C], float32."""
+    return averaged(outputs, views) if vote == "soft" else _votes(outputs.float().unflatten(0, (len(views), -1)))
 
 
 def view(photographs: Tensor, name: str) -> Tensor:

@@ -43,9 +43,21 @@ def test_an_epoch_counts_what_is_shown(settings: dict[str, Any], shown: int, tab
 def test_operations_are_those_that_the_paper_counts() -> None:
     """ResNet-18 has 1.8 billion multiply-adds at 224 × 224 (arXiv:1512.03385, table 1)."""
     stage = make_stage("mask", "ce")
-    assert forward_flops(stage, recipe(size=[224, 224], loss="ce")) == pytest.approx(2 * 1.8e9, rel=0.02)
+    assert forward_flops(stage, recipe(size=[224, 224], loss="ce")) == (0, pytest.approx(2 * 1.8e9, rel=0.02))
 
 
 def test_training_takes_three_times_as_many_for_each_photograph_shown(table: pd.DataFrame) -> None:
     stage, settings = make_stage("age-male", "dldl"), recipe(epochs=5)
-    assert training_flops(stage, settings, table) == 3 * forward_flops(stage, settings) * 5 * 84
+    assert training_flops(stage, settings, table) == 3 * forward_flops(stage, settings)[1] * 5 * 84
+
+
+def test_a_frozen_part_is_paid_once_a_view(table: pd.DataFrame) -> None:
+    stage, plain = make_stage("age-male", "dldl"), recipe(epochs=5)
+    (_, whole), costs = forward_flops(stage, plain), {}
+    for until in ("all", "layer3"):
+        settings = recipe(epochs=5, freeze=until)
+        frozen, learning = forward_flops(stage, settings)
+        assert frozen + learning == pytest.approx(whole, rel=1e-3) and min(frozen, learning) > 0
+        costs[until] = training_flops(stage, settings, table)
+        assert costs[until] == frozen * 2 * 84 + 3 * learning * 5 * 84
+    assert costs["all"] < costs["layer3"] < training_flops(stage, plain, table) / 2

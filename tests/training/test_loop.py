@@ -16,28 +16,31 @@ from training.checkpoint import load_weights, save_weights
 from training.loop import Lessons, fit
 from training.losses import class_loss
 from training.predict import predict
+from training.shown import Augmented
 from training.tracking import read_history
 
 RECIPE = StageRecipe(backbone="test_efficientnet", size=(32, 32), epochs=3, batch_size=8, lr=1e-2, ema=0.9, dropout=0.3)
-FLIP = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "RandomBrightnessContrast", "p": 0.5}]
+FLIP: list[dict[str, object]] = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "RandomBrightnessContrast", "p": 0.5}]
 
 
-def lessons() -> Lessons:
-    """Forty photographs, half of them bright: something to learn."""
-    generator = np.random.default_rng(0)
-    target = np.arange(40) % 2
-    crops = (generator.integers(0, 100, (40, 32, 32, 3)) + 120 * target[:, None, None, None]).astype(np.uint8)
-    rows = np.arange(40)
+TARGET = np.arange(40) % 2
+CROPS = (np.random.default_rng(0).integers(0, 100, (40, 32, 32, 3)) + 120 * TARGET[:, None, None, None]).astype(
+    np.uint8
+)
+ROWS = np.arange(40)
+"""Forty photographs, half of them bright: something to learn."""
+
+
+def lessons(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = FLIP) -> Lessons:
     return Lessons(
-        rows,
-        rows[::5],
-        target.astype(np.float32),
+        ROWS,
+        ROWS[::5],
+        TARGET.astype(np.float32),
         np.ones(40, np.float32),
         np.array([f"p{i // 4}" for i in range(40)]),
-        target,
-        target == 1,
-        crops,
-        rows,
+        TARGET,
+        TARGET == 1,
+        Augmented(CROPS, ROWS, transforms, recipe),
     )
 
 
@@ -46,10 +49,9 @@ def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[
     backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout)
     kept = fit(
         backbone,
-        lessons(),
+        lessons(recipe),
         class_loss("ce", torch.tensor([20.0, 20.0])),
         recipe,
-        FLIP,
         7,
         folder / "s.safetensors",
         folder,
@@ -120,7 +122,7 @@ def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    data = lessons()
+    data = lessons(transforms=[])
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
     recipe = RECIPE.model_copy(update={"epochs": 8, "dropout": 0.0})
     kept = fit(
@@ -128,26 +130,25 @@ def test_it_learns(tmp_path: Path) -> None:
         data,
         class_loss("ce", torch.tensor([20.0, 20.0])),
         recipe,
-        [],
         7,
         tmp_path / "s.safetensors",
         tmp_path,
         "t",
     )
-    _, logits = predict(kept, data.crops, data.rows, RECIPE)
+    _, logits = predict(kept, CROPS, data.rows, RECIPE)
     assert (logits.argmax(1) == data.target).mean() > 0.95
 
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     """A rate that wrecks the model: training ends early, and what is kept is the model of the best epoch."""
     recipe = RECIPE.model_copy(update={"patience": 2, "epochs": 12, "lr": 0.3, "ema": 0.0, "schedule": "constant"})
-    data = lessons()
+    data = lessons(recipe, [])
     backbone = Backbone(recipe.backbone, 2, recipe.size)
     loss = class_loss("ce", torch.tensor([20.0, 20.0]))
-    kept = fit(backbone, data, loss, recipe, [], 7, tmp_path / "s.safetensors", tmp_path, "t")
+    kept = fit(backbone, data, loss, recipe, 7, tmp_path / "s.safetensors", tmp_path, "t")
     values = [json.loads(line)["stop_loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert len(values) == min(12, values.index(min(values)) + 1 + 2) < 12
-    _, outputs = predict(kept, data.crops, data.crop_row[data.stop_rows], recipe)
+    _, outputs = predict(kept, CROPS, data.stop_rows, recipe)
     again = loss(torch.from_numpy(outputs), torch.from_numpy(data.target[data.stop_rows])).mean().item()
     assert again == pytest.approx(min(values), abs=1e-4)
 
@@ -157,24 +158,23 @@ def test_views_are_averaged_or_counted() -> None:
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
     views = ("plain", "flip", "left", "right", "top", "bottom", "centre")
-    each = [predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": (name,)}))[1] for name in views]
-    soft = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views}))[1]
+    each = [predict(backbone, CROPS, data.rows, RECIPE.model_copy(update={"views": (name,)}))[1] for name in views]
+    soft = predict(backbone, CROPS, data.rows, RECIPE.model_copy(update={"views": views}))[1]
     assert soft == pytest.approx(np.mean(each, axis=0), abs=1e-5)
     assert len({values.tobytes() for values in each}) == len(views)
-    hard = predict(backbone, data.crops, data.rows, RECIPE.model_copy(update={"views": views, "vote": "hard"}))[1]
+    hard = predict(backbone, CROPS, data.rows, RECIPE.model_copy(update={"views": views, "vote": "hard"}))[1]
     counts = np.sum([np.eye(2)[values.argmax(1)] for values in each], axis=0)
     assert np.exp(hard) == pytest.approx((counts + 0.5) / 8, abs=1e-5)
 
 
 def test_outputs_do_not_depend_on_company() -> None:
-    data = lessons()
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
-    embedding, logits = predict(backbone, data.crops, np.arange(40), RECIPE)
+    embedding, logits = predict(backbone, CROPS, np.arange(40), RECIPE)
     order = np.random.default_rng(0).permutation(40)
-    shuffled_embedding, shuffled = predict(backbone, data.crops, order, RECIPE)
+    shuffled_embedding, shuffled = predict(backbone, CROPS, order, RECIPE)
     assert (shuffled == logits[order]).all() and (shuffled_embedding == embedding[order]).all()
-    alone = np.concatenate([predict(backbone, data.crops, np.array([row]), RECIPE)[1] for row in range(5)])
+    alone = np.concatenate([predict(backbone, CROPS, np.array([row]), RECIPE)[1] for row in range(5)])
     assert (alone == logits[:5]).all()
 
 
