@@ -63,6 +63,12 @@ MLFLOW = click.option(
     help="Write each fit to MLflow as well: a file, as mlflow.db, or a tracking URI.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
+COMPILE = click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Train by torch.compile: says how long it took, pays on long fits, needs a C++ compiler.",
+)
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 WORKERS = click.option(
     "--workers",
@@ -82,10 +88,10 @@ ENGINE = click.option(
 )
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16"]),
+    type=click.Choice(["auto", "fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="bf16 (OpenVINO's alone) is quicker, and near a boundary names another class.",
+    help="bf16 is OpenVINO's alone, spares the early layers, and near a boundary names another class. auto: bf16 where the processor has it.",
 )
 
 ANSWER = click.option(
@@ -202,6 +208,7 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 )
 @JOBS
 @THREADS
+@COMPILE
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
 @MLFLOW
 @ARTIFACTS
@@ -222,6 +229,7 @@ def fit_stage(
     extra: Path | None,
     jobs: int,
     threads: int,
+    compiled: bool,
     dry_run: bool,
     mlflow: str | None,
     artifacts: Path,
@@ -283,7 +291,7 @@ def fit_stage(
         text = "\n".join(f"would fit {item['stage']} {item['name']} (now {item['state']})" for item in plan)
         click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)
         return
-    machine = Machine(device, jobs, threads, workers)
+    machine = Machine(device, jobs, threads, workers, compile=compiled)
     records = pipeline.fit_stage(run, chosen, wanted, machine, resume, tracker)
     if as_json:
         click.echo(json.dumps(records, indent=2, default=str))

@@ -284,7 +284,7 @@ def _engine_of_export(machine: Machine) -> str:
         raise FacecadeError("an export holds no torch models", "--engine openvino or onnx")
     if machine.engine != "auto":
         return machine.engine
-    if machine.precision != "fp32":
+    if machine.precision == "bf16":
         return "openvino"
     return next((name for name in ENGINES if installed(name)), "onnx")
 
@@ -313,8 +313,9 @@ def cascade(run: Run, machine: Machine, photographs: int = ENOUGH, answer: Answe
 
 def _exported_cascade(exported: Exported, engine: str, machine: Machine) -> Cascade:
     streams = cores()
-    made_of = {**exported.made_of, "engine": [engine, machine.precision]}
-    models = exported.ensemble(engine, streams, machine.precision)
+    precision = exported.precision(engine, machine.precision)
+    made_of = {**exported.made_of, "engine": [engine, precision]}
+    models = exported.ensemble(engine, streams, precision)
     return Cascade(exported.face, exported.nets(streams), models, exported.combiner, exported.seen(), made_of)
 
 
@@ -332,15 +333,16 @@ def _fits(run: Run, folds: Sequence[int]) -> dict[str, list[Fit]]:
 def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> str:
     """The engine asked for; for `auto` the quickest, measured once for a run on a machine."""
     record, exported = run.folder / "engine.json", is_export(_export_folder(run, answer))
-    if machine.engine == "torch" and machine.precision != "fp32":
+    measured = f"{run.fits_digest} {machine.precision}"
+    if machine.engine == "torch" and machine.precision == "bf16":
         raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
     if machine.engine != "auto":
         if machine.engine != "torch":
             require(machine.engine, machine.precision)  # before anything is exported for it
         return machine.engine
-    if machine.precision != "fp32":
+    if machine.precision == "bf16":
         return "openvino"
-    if machine.device != "cuda" and (known := remembered(record, run.fits_digest)):
+    if machine.device != "cuda" and (known := remembered(record, measured)):
         return known
     import torch
 
@@ -352,8 +354,10 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> str
         return "torch"
     written, streams, one = export(run, answer), cores(), run.recipe.answering(answer)[:1]
     makers: dict[str, Callable[[], Ensemble]] = {"torch": lambda: _torch_ensemble(run, torch.device("cpu"), one)}
-    makers |= {name: partial(written.ensemble, name, streams, folds=1) for name in ENGINES if installed(name)}
-    return choose(record, run.fits_digest, makers, run.recipe.face.size)
+    for name in filter(installed, ENGINES):
+        precision = written.precision(name, machine.precision)
+        makers[name] = partial(written.ensemble, name, streams, precision, folds=1)
+    return choose(record, measured, makers, run.recipe.face.size)
 
 
 def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -> Exported:

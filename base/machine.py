@@ -11,9 +11,10 @@ class Machine:
     """Where models run.
 
     device: `auto`, `cpu` or `cuda`. jobs: fits at once; 0 = one for every `threads` cores, or one on a GPU.
-    threads: of each fit on a processor. workers: threads that decode, and on a GPU processes that augment.
+    threads: of each fit on a processor. compile: train by `torch.compile`. workers: threads that decode, and on a GPU
+    processes that augment.
     engine: what runs fitted networks, `torch`, `openvino`, `onnx`, or `auto`: the quickest here. precision: `fp32`, or `bf16`
-    by OpenVINO.
+    by OpenVINO, or `auto`: bf16 where the processor has it.
     """
 
     device: str = "auto"
@@ -22,6 +23,7 @@ class Machine:
     workers: int = 2
     engine: str = "auto"
     precision: str = "fp32"
+    compile: bool = False
 
 
 def cores() -> int:

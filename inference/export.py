@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -24,6 +25,7 @@ from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED
 from inference.torch_engine import Answering, networks
 from recipe import Face
 from stages.fit import Fit
+from training.freeze import chain
 from training.predict import answering
 
 WRITERS = ("onnx", "onnxscript")
@@ -72,16 +74,18 @@ def write(
     for family, folds in networks(fits, alignments):
         names = [f"{what}-{stage}" for stage in family for what in ("embedding", "logits")]
         files, off = [], []
-        graph = None
+        graph, fp32_until = None, None
         for fit, network in zip(fits[family[0]], folds, strict=True):
             crops = torch.from_numpy(_noise((BATCH, *network.size, 3)))
             if graph is None or not _take_over(graph, network):
                 graph = _traced(network, crops, {0: torch.export.Dim("batch")}, names)
+                fp32_until = _small_from(network, graph)
             files.append(f"networks/{family[0]}-{fit.folder.name}.onnx")
             _put(folder / files[-1], graph)
             off.append(_compare(network, folder / files[-1], crops, engine))
             advance()
-        written.append({"stages": family, "size": network.size, "files": files, "off": off})
+        about_it = {"stages": family, "size": network.size, "fp32_until": fp32_until}
+        written.append({**about_it, "files": files, "off": off})
     kept = folder / "combiner"
     for part in ("rule.npz", "model.ubj", "meta.json"):
         if (combiner / part).exists():
@@ -145,6 +149,27 @@ def _traced(network: torch.nn.Module, example: torch.Tensor, dynamic: Mapping[in
         raise FacecadeError(f"torch cannot write a network as ONNX: {reason}", "infer with --engine torch") from error
     assert program is not None
     return program.model_proto
+
+
+def _small_from(network: Answering, graph: Any) -> str | None:
+    """The tensor after which the picture is less than a sixteenth of its height; None where the backbone is no chain of
+    modules. Most of what bf16 gets wrong, it gets wrong before: those errors go through everything that follows."""
+    model = network.backbone.model
+    try:
+        links = chain(model, network.size)
+    except FacecadeError:
+        return None
+    large, picture = "", torch.zeros(1, 3, *network.size)
+    with torch.inference_mode():
+        for link in links:
+            picture = model.get_submodule(link)(picture)
+            large = link if 16 * picture.shape[2] >= network.size[0] else large
+    tensor = None
+    for node in graph.graph.node:  # in the order that they are computed in
+        scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+        if f"backbone.model.{large}" in ast.literal_eval(scopes):
+            tensor = str(node.output[0])
+    return tensor
 
 
 def _take_over(model: Any, network: torch.nn.Module) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 from base.artifact import read_json
 from base.errors import FacecadeError
 from faces.mtcnn import Nets
-from inference.engines import installed, load
+from inference.engines import Model, has_bf16, installed, load
 from inference.ensemble import Ensemble, Member
 from recipe import Face
 
@@ -103,6 +103,14 @@ class Exported:
         engine = "onnx" if installed("onnx") else "openvino"
         return Nets(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
 
+    def precision(self, engine: str, asked: str) -> str:
+        """`auto` is bf16 where the processor has it and every network can keep its early layers, whose errors would
+        count most, in fp32; fp32 otherwise."""
+        if asked != "auto":
+            return asked
+        able = engine == "openvino" and all(network["fp32_until"] for network in self.manifest["networks"])
+        return "bf16" if able and has_bf16() else "fp32"
+
     @property
     def combiner(self) -> Path:
         """Folder of the fitted combination."""
@@ -113,8 +121,12 @@ class Exported:
         networks: list[dict[str, Any]] = self.manifest["networks"]
         # As many streams in all as there are calls at once, and no more: they would fight for the cores.
         each = math.ceil(streams / sum(len(network["files"][:folds]) for network in networks))
+
+        def of_network(network: dict[str, Any], path: str) -> Model:
+            return load(engine, self.folder / path, each, precision, network["fp32_until"])
+
         members = [
-            Member(network["stages"], fold, tuple(network["size"]), load(engine, self.folder / path, each, precision))
+            Member(network["stages"], fold, tuple(network["size"]), of_network(network, path))
             for network in networks
             for fold, path in enumerate(network["files"][:folds])
         ]

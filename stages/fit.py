@@ -15,6 +15,7 @@ import torch
 
 from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
+from base.machine import Machine
 from base.progress import Bar
 from base.seeding import derive
 from faces.labels import BAND_EDGES
@@ -105,11 +106,11 @@ class Material:
         return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, further["crop"]]
 
 
-def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int, resume: bool) -> dict[str, Any]:
+def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Machine, resume: bool) -> dict[str, Any]:
     """Train on every fold but one, or on all; keep weights, outputs and a record in the fit's folder.
 
     Args:
-        workers: processes that augment; 0 = this one.
+        machine: its `workers` augment for a GPU, and `compile` says whether training is compiled.
         resume: go on from a checkpoint of the same signature, if there is one.
 
     Returns:
@@ -123,7 +124,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
         if old != state or not resume:
             old.unlink()
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
-    kept, learned = (_mean if wanted.soup else _train)(wanted, material, backbone, state, workers)
+    kept, learned = (_mean if wanted.soup else _train)(wanted, material, backbone, state, machine)
 
     table, anchors = material.table, material.anchors
     answered = np.flatnonzero(table["fold"].to_numpy() == wanted.fold)
@@ -164,7 +165,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, workers: int
 
 
 def _mean(
-    wanted: Fit, material: Material, backbone: Backbone, state: Path, workers: int
+    wanted: Fit, material: Material, backbone: Backbone, state: Path, machine: Machine
 ) -> tuple[Backbone, dict[str, Any]]:
     """The mean of the folds' weights, which everybody has taught."""
     started = time.monotonic()
@@ -176,7 +177,7 @@ def _mean(
 
 
 def _train(
-    wanted: Fit, material: Material, backbone: Backbone, state: Path, workers: int
+    wanted: Fit, material: Material, backbone: Backbone, state: Path, machine: Machine
 ) -> tuple[Backbone, dict[str, Any]]:
     """What is learned from everybody who is not held out; and of whom, and for how long."""
     (table, crop_row), stage, recipe = material.taught(wanted.fold), wanted.stage, wanted.recipe
@@ -200,10 +201,12 @@ def _train(
     loss, seed = stage.criterion(wanted.cap, lessons.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
     place = (state, wanted.folder, wanted.title)
     if recipe.freeze == "none":
-        kept = fit(backbone, lessons, loss, recipe, seed, *place, workers)
+        # On a processor the model has use for every core itself.
+        workers = machine.workers if next(backbone.parameters()).is_cuda else 0
+        kept = fit(backbone, lessons, loss, recipe, seed, *place, workers, machine.compile)
     else:
         thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material.crops(), crop_row, wanted)
-        kept = fit(thawed, replace(lessons, shown=known), loss, recipe, seed, *place).backbone
+        kept = fit(thawed, replace(lessons, shown=known), loss, recipe, seed, *place, compiled=machine.compile).backbone
     history = read_history(wanted.folder)
     return kept, {
         "people": int(table["person"][lessons.rows].nunique()),

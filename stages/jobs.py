@@ -86,8 +86,7 @@ def _attempt(fit: Fit, material: Material, machine: Machine, resume: bool) -> Ou
     try:
         device = torch_device(machine.device)
         with threads(machine.threads if device.type == "cpu" else 0):
-            # On a processor the model has use for every core itself.
-            return fit_fold(fit, material, device, machine.workers if device.type == "cuda" else 0, resume)
+            return fit_fold(fit, material, device, machine, resume)
     except Exception as error:
         return error
 

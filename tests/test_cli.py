@@ -147,7 +147,7 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     result = call("fit-stage", "all", "--resume", "--artifacts", run, *settings)
     assert result.exit_code == 1 and "12 of 15 fits failed" in result.stderr
     assert "joint fold 0: the weights" in result.stderr and "do not fit test_efficientnet" in result.stderr
-    assert "gender fold 2: not tried: joint, which it starts from, failed" in result.stderr
+    assert "gender fold 2: not tried: joint, which it is made from, failed" in result.stderr
     listed = json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 

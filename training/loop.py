@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from base.progress import Bar
+from base.progress import Bar, note
 from base.seeding import derive
 from recipe import StageRecipe
 from training.checkpoint import load_state, save_state
@@ -75,6 +75,7 @@ def fit(
     folder: Path,
     title: str,
     workers: int = 0,
+    compiled: bool = False,
 ) -> Model:
     """Train `model`, epoch by epoch, leaving a checkpoint at `state` after each.
 
@@ -85,6 +86,9 @@ def fit(
         model: what `lessons` shows → (embedding [B, D], outputs [B, C]).
         loss: (outputs [B, C], target [B] or [B, T]) → [B].
         folder: where the learning curve is kept (training/tracking.py).
+        workers: processes that augment; 0 = this one.
+        compiled: by `torch.compile`, which takes a while before the first step, rounds otherwise and draws other random
+            numbers for dropout.
 
     Returns:
         The model to keep, in eval mode: averaged weights where the recipe asks for them.
@@ -112,9 +116,11 @@ def fit(
     batches = max(1, len(rows_of(0)) // recipe.batch_size)
     schedule = Schedule(optimizer, recipe, batches)
     schedule.after_epoch([line["loss"] for line in lines])
+    forward: Callable[..., tuple[Tensor, Tensor]] = torch.compile(model) if compiled else model
     with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
-        bar.advance(batches * recipe.batch_size * len(lines))
-        for epoch in range(len(lines), recipe.epochs):
+        begun = len(lines)
+        bar.advance(batches * recipe.batch_size * begun)
+        for epoch in range(begun, recipe.epochs):
             if recipe.patience and _stalled(lines, recipe.patience):
                 break
             began = time.monotonic()
@@ -137,7 +143,7 @@ def fit(
                 shown = photographs.to(device, non_blocking=True)
                 mixture = mix(shown, old[torch.from_numpy(rows)] | (not recipe.mix_only_old), recipe, random)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    _, outputs = model(mixture.photographs if mixture else shown)
+                    _, outputs = forward(mixture.photographs if mixture else shown)
                 mean = mean_loss(loss, outputs.float(), target[index], weight[index], mixture)
                 mean.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
@@ -146,6 +152,8 @@ def fit(
                 if recipe.ema and not recipe.swa:
                     average.update_parameters(model)
                 losses.append(mean.detach())
+                if compiled and epoch == begun and len(losses) == 1:
+                    note(f"{title}: compiled within {time.monotonic() - began:.0f} s")
                 bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
             lines.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5), "lr": rate})
             schedule.after_epoch([line["loss"] for line in lines])

@@ -155,10 +155,23 @@ def test_chunks_are_answered_in_order_whatever_their_size(exported: Path, sizes:
     )
 
 
-def test_bf16_is_near(exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path) -> None:
+def test_bf16_is_near_though_cut_in_two(exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path) -> None:
     succeed("infer", drawn / "eval", "--artifacts", exported, "--precision", "bf16", "--output", tmp_path)
     off = (pd.read_csv(tmp_path / "predictions.csv")[PROBABILITY] - by_torch[PROBABILITY]).abs().to_numpy()
     assert off.max() < 0.1
+    written = pipeline.Exported.open(exported)
+    (network,) = [each for each in written.manifest["networks"] if each["stages"] == ["joint"]]
+    crops = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3), np.uint8)
+    path = exported / network["files"][0]
+    exact, halves = (
+        engines.load("openvino", path, 1)(crops),
+        engines.load("openvino", path, 1, "bf16", network["fp32_until"]),
+    )
+    for wanted, said in zip(exact, halves(crops), strict=True):
+        assert np.abs(said - wanted).max() < 0.05 * wanted.std()
+        assert (said != wanted).any() or not engines.has_bf16()
+    assert written.precision("openvino", "auto") == ("bf16" if engines.has_bf16() else "fp32")
+    assert written.precision("onnx", "auto") == "fp32" and written.precision("openvino", "fp32") == "fp32"
 
 
 def test_what_is_not_there_is_said(

@@ -20,7 +20,7 @@ TABLE = pd.DataFrame({"mask": "wear", "gender": "female", "age": [20.0, 57.5, 58
 def wanted(stage: str, loss: str, **settings: Any) -> Fit:
     recipe = StageRecipe.model_validate({"backbone": "x", "loss": loss, **settings})
     made = make_stage(stage, loss, 0.0)
-    return Fit(made, 0, recipe, "none", [], [], None, 0, "signature", "folds", Path("nowhere"))
+    return Fit(made, 0, "fold 0", recipe, "none", [], [], None, 0, "signature", "folds", Path("nowhere"))
 
 
 def test_people_are_taught_as_old_from_the_recipes_age_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,3 +129,23 @@ def test_what_cannot_be_cut_is_said() -> None:
     stage = {"backbone": "resnet18", "freeze": "all", "augment": "face", "cutmix": 1.0}
     with pytest.raises(FacecadeError, match="augment, cutmix would change them"):
         parse({"stages": {"mask": stage}, "augment": {"face": []}})
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_training_is_the_same_but_for_rounding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a head alone, which compiles in seconds."""
+    weights = {}
+    for compiled in (False, True):
+        folder = tmp_path / str(compiled)
+        folder.mkdir()
+        backbone, thawed = begun("test_efficientnet", "all")
+        backbone.dropout = 0.0  # its random numbers would be others
+        recipe = RECIPE.model_copy(update={"freeze": "all"})
+        known = remember(thawed, CROPS, ROWS, ROWS, recipe, folder)
+        target, ones = TARGET.astype(np.float32), np.ones(40, np.float32)
+        lessons = Lessons(ROWS, ROWS[:0], target, ones, ROWS, TARGET, TARGET == 1, known)
+        loss = class_loss("ce", torch.ones(2))
+        kept = fit(thawed, lessons, loss, recipe, 7, folder / "s", folder, "t", compiled=compiled).backbone
+        weights[compiled] = kept.model.get_classifier().weight
+    assert torch.allclose(weights[False], weights[True], atol=1e-5)
+    assert capsys.readouterr().err.count("t: compiled within") == 1
