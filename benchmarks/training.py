@@ -14,7 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,39 +54,68 @@ class Task:
         return np.load(self.crops, mmap_mode="r")  # type: ignore[no-any-return]
 
 
-def loop(task: Task) -> float:
-    """Photographs a second of `training.loop.fit`, augmentation, optimizer and averaged weights included."""
-    from training.loop import fit
+@dataclass(frozen=True)
+class Speed:
+    """rate: photographs a second. once: seconds that went before it."""
+
+    rate: float
+    once: float = 0.0
+
+
+def loop(task: Task) -> Speed:
+    """`training.loop.fit`, augmentation, optimizer and averaged weights included."""
+    backbone, lessons, loss = _begun(task)
+    return _of_epochs(backbone, lessons, loss, task, task.stage)
+
+
+def frozen(task: Task) -> Speed:
+    """The same where only the head learns; what the backbone says of the photographs is computed once."""
+    from training.freeze import Thawed, remember
 
     backbone, lessons, loss = _begun(task)
-    name = multiprocessing.current_process().name
-    recipe = task.stage.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
-    state, folder = task.folder / f"{name}.safetensors", task.folder / name
-    fit(backbone, lessons, loss, recipe, 0, state, folder, name)
+    recipe = task.stage.model_copy(update={"freeze": "all", "cutmix": 0.0, "mixup": 0.0})
+    thawed, started = Thawed(backbone, recipe.freeze, recipe.size).eval(), time.monotonic()
+    known = remember(thawed, task.pixels(), lessons.rows, lessons.rows, recipe, task.folder)
+    once = time.monotonic() - started
+    return Speed(_of_epochs(thawed, replace(lessons, shown=known), loss, task, recipe).rate, once)
+
+
+def _of_epochs(model: Any, lessons: Any, loss: Any, task: Task, recipe: StageRecipe) -> Speed:
+    from training.loop import fit
     from training.tracking import read_history
 
+    name = multiprocessing.current_process().name + recipe.freeze
+    recipe = recipe.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
+    state, folder = task.folder / f"{name}.safetensors", task.folder / name
+    fit(model, lessons, loss, recipe, 0, state, folder, name)
+    state.unlink()
     seconds = [line["seconds"] for line in read_history(folder)][1:]
-    return len(lessons.rows) // recipe.batch_size * recipe.batch_size * TIMED / sum(seconds)
+    return Speed(len(lessons.rows) // recipe.batch_size * recipe.batch_size * TIMED / sum(seconds))
 
 
-def alone(task: Task) -> float:
-    """Photographs a second of forward and backward on one batch that is ready."""
+def alone(task: Task, half: bool = False, compiled: bool = False) -> Speed:
+    """Forward and backward on one batch that is ready."""
     import torch
 
     backbone, lessons, loss = _begun(task)
     size = task.stage.batch_size
     batch = torch.from_numpy(_resized(task.pixels()[:size], task.stage.size))
     target = torch.from_numpy(lessons.target[:size])
+    forward = torch.compile(backbone) if compiled else backbone
 
     def step() -> None:
-        _, outputs = backbone(batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            _, outputs = forward(batch)
         loss(outputs.float(), target).mean().backward()
         backbone.zero_grad()
 
-    return _steady(step, size, len(lessons.rows) // size)
+    started = time.monotonic()
+    step()
+    once = time.monotonic() - started
+    return Speed(_steady(step, size, len(lessons.rows) // size), once)
 
 
-def timms(task: Task) -> float:
+def timms(task: Task) -> Speed:
     """Photographs a second of a loop of timm's parts, as its training script puts them together: its loader with its own
     augmentation, optimizer, schedule, averaged weights, and clipping."""
     import torch
@@ -134,7 +164,7 @@ def timms(task: Task) -> float:
         return seen / (time.monotonic() - started)
 
     epoch()
-    return epoch()
+    return Speed(epoch())
 
 
 def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
@@ -177,10 +207,29 @@ def _steady(step: Callable[[], None], count: int, times: int) -> float:
     return count * times / (time.monotonic() - started)
 
 
-def at_once(call: Callable[[Task], float], task: Task) -> float:
-    """The sum of what one process a core measures at the same time."""
+def at_once(call: Callable[[Task], Speed], task: Task) -> Speed:
+    """What one process a core measures at the same time: the sum of the rates, the longest beginning."""
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        return sum(pool.map(call, [task] * cores()))
+        said = list(pool.map(call, [task] * cores()))
+    return Speed(sum(each.rate for each in said), max(each.once for each in said))
+
+
+CALLS: dict[str, Callable[[Task], Speed]] = {
+    "loop": loop,
+    "alone": alone,
+    "timm": timms,
+    "bf16": partial(alone, half=True),
+    "compiled": partial(alone, compiled=True),
+    "frozen": frozen,
+}
+NAMES = {
+    "loop": "the loop: augmentation, forward, backward, clipping, optimizer, averaged weights",
+    "alone": "forward and backward alone, on one batch that is ready",
+    "timm": "a loop of timm's parts, as its training script has them, with its own augmentation",
+    "bf16": "forward and backward alone, in bf16 autocast",
+    "compiled": "forward and backward alone, by `torch.compile`",
+    "frozen": "the loop where the head alone learns, after the backbone has spoken once",
+}
 
 
 @click.command()
@@ -207,22 +256,23 @@ def main(data: Path, path: Path, stage: str, count: int, rounds: int) -> None:
         np.save(folder / "crops.npy", store.crops()[places])
         rows.to_csv(folder / "rows.csv", index=False)
         task = Task(recipe, stage, folder / "crops.npy", folder / "rows.csv", folder)
-        measured: dict[str, list[float]] = {"loop": [], "alone": [], "timm": []}
+        measured: dict[str, list[Speed]] = {name: [] for name in NAMES}
         for _ in range(rounds):
-            for name, call in (("loop", loop), ("alone", alone), ("timm", timms)):
+            for name, call in CALLS.items():
                 measured[name].append(at_once(call, task))
-                click.echo(f"{name} {measured[name][-1]:.1f}", err=True)
-    rates = {name: float(np.median(values)) for name, values in measured.items()}
-    result = {"machine": machine(), "commit": commit(), "rates": rates, "all": measured}
+                click.echo(f"{name} {measured[name][-1].rate:.1f}", err=True)
+    rates = {name: float(np.median([each.rate for each in said])) for name, said in measured.items()}
+    once = {name: float(np.median([each.once for each in said])) for name, said in measured.items()}
+    all_of_them = {name: [asdict(each) for each in said] for name, said in measured.items()}
+    result = {"machine": machine(), "commit": commit(), "rates": rates, "all": all_of_them}
     write_json(ROOT / "output/training.json", result)
     target = ROOT / "benchmarks/TRAINING.md"
     settings = recipe.stages[stage]
-    names = {
-        "loop": "the loop: augmentation, forward, backward, clipping, optimizer, averaged weights",
-        "alone": "forward and backward alone, on one batch that is ready",
-        "timm": "a loop of timm's parts, as its training script has them, with its own augmentation",
-    }
-    lines = [[names[name], f"{rates[name]:.1f}", ", ".join(f"{each:.1f}" for each in measured[name])] for name in names]
+    lines = [
+        [NAMES[name], f"{rates[name]:.1f}", ", ".join(f"{each.rate:.1f}" for each in said)]
+        for name, said in measured.items()
+    ]
+    saved = 1 / rates["alone"] - 1 / rates["compiled"]
     target.write_text(f"""# How fast the training loop is
 
 Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `python benchmarks/training.py {" ".join(sys.argv[1:])}`; every number
@@ -235,6 +285,18 @@ was measured in that one call, by turns. `{stage}` of `{path}`: {settings.backbo
 | --- | --- | --- |
 | loop / forward and backward alone | {rates["loop"] / rates["alone"]:.2f} | ≥ 0.90 |
 | loop / timm's parts | {rates["loop"] / rates["timm"]:.2f} | |
+| alone in bf16 / alone | {rates["bf16"] / rates["alone"]:.2f} | |
+| alone compiled / alone | {rates["compiled"] / rates["alone"]:.2f} | |
+| head alone / loop | {rates["frozen"] / rates["loop"]:.0f} | |
+
+What bounds the loop is the arithmetic of forward and backward; augmentation, optimizer and averages take the rest. Compiling took
+{once["compiled"]:.0f} s before the first step{f", which {once['compiled'] / saved:.0f} photographs make up for" if saved > 0 else ""}. With `freeze = "all"` what the backbone says of the {len(rows)} photographs in {len(settings.views)} views
+took {once["frozen"]:.1f} s, once; an epoch of the head then takes {cores() * len(rows) / rates["frozen"]:.2f} s.
+
+## Attempts that did not pay
+
+* bf16 autocast in training on this processor: see the table. So a processor trains in fp32; a GPU in bf16.
+* `torch.compile`: see above; an option (`--compile`), off by itself.
 """)
     click.echo(target)
 
