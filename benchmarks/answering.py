@@ -76,7 +76,6 @@ def page(result: dict[str, Any]) -> str:
             f"`{way}`",
             WAYS[way],
             str(said["networks"]),
-            f"{said['rate']:.0f}",
             *(interval(said["score"][name], 2 if name == "age MAE" else 4) for name in names),
             ""
             if way == "mean"
@@ -84,7 +83,7 @@ def page(result: dict[str, Any]) -> str:
         ]
         for way, said in result["ways"].items()
     ]
-    head = ["`answer`", "what it is", "networks", "photographs/s", *names, "macro-F1 over `mean`"]
+    head = ["`answer`", "what it is", "networks", *names, "macro-F1 over `mean`"]
     minutes = {name: seconds / 60 for name, seconds in result["seconds"].items()}
     return f"""# Which networks should answer
 
@@ -100,7 +99,11 @@ lower than that one's; what is compared is the ways.
 
 The default is the cheapest way whose macro-F1 is within {CLOSE} of `mean`: **`{result["default"]}`**. Intervals are 95 %, by bootstrap over
 people, the last column's paired; they are wider than {CLOSE}, so that the order of near ways is not settled by them. *Networks* are
-those that a photograph is shown to. The rate is of `infer` by OpenVINO, reading, finding and combining included.
+those that a photograph is shown to; how quick each way is, `benchmarks/INFERENCE.md` says.
+
+A soup fails because the folds, though they begin alike, part early at the rates that train them in three epochs: the mean of
+their weights lies where none of them has been. A refit errs by as many years as all folds together and knows genders as well;
+what it lacks is the averaging, by which the folds' odds are less extreme than one network's.
 
 Fitting the folds took {minutes["fit"]:.1f} minutes, the refits {minutes["fit refit"]:.1f} more, the soups {minutes["fit soup"]:.1f}.
 """
@@ -130,12 +133,8 @@ def main(data: Path, recipe: Path, artifacts: Path) -> None:
     for way, said in answered.items():
         assert said["ImageID"].equals(order)
         assert not said["flags"].astype(str).str.contains("trained-on").any(), "someone answered for was learned from"
-        seconds = sum(
-            step["seconds"] for step in steps if step["step"].endswith(f" {way}") and " infer " in step["command"]
-        )
         ways[way] = {
             "networks": len(asked.stages) * len(asked.answering(way)),
-            "rate": len(said) / seconds,
             "score": as_json(score(label, said["ans"].to_numpy(), person, age, said["age"].to_numpy())),
             "change": paired_difference(
                 label, said["ans"].to_numpy(), answered["mean"]["ans"].to_numpy(), person
