@@ -101,9 +101,9 @@ The default is the cheapest way whose macro-F1 is within {CLOSE} of `mean`: **`{
 people, the last column's paired; they are wider than {CLOSE}, so that the order of near ways is not settled by them. *Networks* are
 those that a photograph is shown to; how quick each way is, `benchmarks/INFERENCE.md` says.
 
-A soup fails because the folds, though they begin alike, part early at the rates that train them in three epochs: the mean of
-their weights lies where none of them has been. A refit errs by as many years as all folds together and knows genders as well;
-what it lacks is the averaging, by which the folds' odds are less extreme than one network's.
+Our reading, which was not measured: the folds begin alike but part early, at rates that train them in three epochs, so that the
+mean of their weights lies where none of them has been; and one network lacks the averaging that makes several less sure of
+themselves where they differ.
 
 Fitting the folds took {minutes["fit"]:.1f} minutes, the refits {minutes["fit refit"]:.1f} more, the soups {minutes["fit soup"]:.1f}.
 """
