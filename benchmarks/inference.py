@@ -7,6 +7,8 @@ Everything is measured in this one call, on the same photographs and networks. T
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -163,6 +165,42 @@ def memory(
     return steps
 
 
+ONE = """
+import json, sys, time
+from pathlib import Path
+times = [time.monotonic()]
+import cli, pipeline, inference.torch_engine, report.predictions, faces.mtcnn_networks
+from base.machine import Machine
+from faces.table import read_source
+from run import open_run
+times.append(time.monotonic())
+cascade = pipeline.cascade(open_run(Path(sys.argv[1])), Machine(engine="torch"), photographs=1)
+times.append(time.monotonic())
+cascade.infer(read_source(Path(sys.argv[2])), Path(sys.argv[3]), 2)
+times.append(time.monotonic())
+print(json.dumps([after - before for before, after in zip(times, times[1:])]))
+"""
+
+
+def start_up(artifacts: Path, photograph: Path, folder: Path) -> dict[str, float]:
+    """Seconds of `--help`, of importing click, and of the parts of a one-photograph `infer`; the median of five."""
+
+    def called(*words: object) -> str:
+        command = [sys.executable, *map(str, words)]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    def seconds(*words: object) -> float:
+        return 1 / float(np.median([rate(lambda: called(*words), 1) for _ in range(5)]))
+
+    parts = [json.loads(called("-c", ONE, artifacts, photograph, folder).splitlines()[-1]) for _ in range(5)]
+    names = ("imports", "models", "rest")
+    return {
+        "click": seconds("-c", "import click"),
+        "help": seconds("cli.py", "--help"),
+        **{name: float(np.median(values)) for name, values in zip(names, zip(*parts, strict=True), strict=True)},
+    }
+
+
 @dataclass(frozen=True)
 class Answers:
     """What an engine answered on the eval set."""
@@ -270,7 +308,7 @@ def rates_text(run: dict[str, Any]) -> str:
 
 def page(result: dict[str, Any]) -> str:
     """benchmarks/INFERENCE.md."""
-    steps = result["memory"]
+    steps, start = result["memory"], result["start"]
     growth = steps[-1]["peak_mib"] / steps[0]["peak_mib"] - 1
     texts = "\n\n".join(rates_text(run) for run in result["runs"])
     return f"""# How fast a cascade answers
@@ -303,6 +341,12 @@ The bar is 99.9 % of the classes and .001 macro-F1.
 One thread, {result["faces"]} photographs of `train`, every so-many-th. *Lost* is a photograph without any face found, which then uses the centre crop.
 
 {table(["setting", "smallest face", "thresholds", "lost", "ms", "lost by facenet-pytorch", "ms"], result["mtcnn"])}
+
+## Start-up
+
+`python cli.py --help` takes {start["help"]:.2f} s, `python -c "import click"` {start["click"]:.2f} s: {start["help"] / start["click"]:.1f} times as long (bar: 3). One photograph by
+torch, with the networks of `{result["runs"][-1]["run"]}`: imports {start["imports"]:.1f} s, loading models {start["models"]:.1f} s, everything else {start["rest"]:.2f} s, {100 * start["rest"] / sum(start[name] for name in ("imports", "models", "rest")):.0f} % of it
+(bar: a third).
 
 ## Attempts that did not pay
 
@@ -351,6 +395,7 @@ def main(data: Path, artifacts: Path, light: Path | None, count: int, few: int, 
             "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
             "runs": runs,
             "memory": memory(folders[-1], paths, memory_at, folder / "memory", folders[-1] / "steps.log"),
+            "start": start_up(folders[-1], paths[0], folder / "one"),
             "faces": len(paths),
             "mtcnn": faces_found(paths, pipeline.cascade(run, ENGINES[BEST])),
             "agreement": agreement(answers(run, data, folder / "engines"), data),
