@@ -25,7 +25,7 @@ from steps import ROOT, commit, machine, run_step
 
 sys.path.insert(0, str(ROOT))
 import pipeline
-from base.artifact import write_json
+from base.artifact import read_json, write_json
 from base.machine import Machine, cores
 from base.threads import bounded_map
 from faces.crop import Box, crop
@@ -307,7 +307,14 @@ def rates_text(run: dict[str, Any]) -> str:
         ["(b) in bf16 / (a)", f"{rates['b bf16'] / rates['a']:.1f}", ""],
         ["(b) by one network / (a)", f"{rates['b first'] / rates['a']:.1f}", ""],
     ]
+    stages = open_run(Path(run["run"])).recipe.stages
+    trained = ", ".join(
+        f"{name} ({stage.backbone}, {stage.size[0]}×{stage.size[1]}, {stage.epochs} epoch{'s' if stage.epochs > 1 else ''})"
+        for name, stage in stages.items()
+    )
     return f"""## `{run["run"]}`: {run["stages"]} stages of {run["folds"]} folds
+
+{trained}. How fast networks are does not depend on what they have learned.
 
 {table(["what", "photographs/s"], [[name, f"{value:.2f}"] for name, value in said])}
 
@@ -379,8 +386,28 @@ torch, with the networks of `{result["runs"][-1]["run"]}`: imports {start["impor
 @click.option("--photographs", "count", default=400, show_default=True, help="For the rates.")
 @click.option("--few", default=64, show_default=True, help="For the slow rates.")
 @click.option("--memory-at", type=int, multiple=True, default=(1000, 20000), show_default=True)
-def main(data: Path, artifacts: Path, light: Path | None, count: int, few: int, memory_at: tuple[int, ...]) -> None:
+@click.option("--written-anew", is_flag=True, help="Measure nothing: write the page from what was measured last.")
+def main(
+    data: Path,
+    artifacts: Path,
+    light: Path | None,
+    count: int,
+    few: int,
+    memory_at: tuple[int, ...],
+    written_anew: bool,
+) -> None:
     """Measure on DATA (with train/ and eval/); write benchmarks/INFERENCE.md."""
+    target, kept = ROOT / "benchmarks/INFERENCE.md", ROOT / "output/inference.json"
+    if not written_anew:
+        write_json(kept, measure(data, artifacts, light, count, few, memory_at))
+    target.write_text(page(read_json(kept)))
+    click.echo(target)
+
+
+def measure(
+    data: Path, artifacts: Path, light: Path | None, count: int, few: int, memory_at: tuple[int, ...]
+) -> dict[str, Any]:
+    """Everything that the page says."""
     folders = [artifacts, *([light] if light else [])]
     run = open_run(artifacts)
     labelled = read_source(data / "train")
@@ -397,7 +424,7 @@ def main(data: Path, artifacts: Path, light: Path | None, count: int, few: int, 
             }
             for number, each in enumerate(map(open_run, folders))
         ]
-        result: dict[str, Any] = {
+        return {
             "machine": machine(),
             "commit": commit(),
             "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
@@ -408,10 +435,6 @@ def main(data: Path, artifacts: Path, light: Path | None, count: int, few: int, 
             "mtcnn": faces_found(paths, pipeline.cascade(run, ENGINES[BEST])),
             "agreement": agreement(answers(run, data, folder / "engines"), data),
         }
-    write_json(ROOT / "output/inference.json", result)
-    target = ROOT / "benchmarks/INFERENCE.md"
-    target.write_text(page(result))
-    click.echo(target)
 
 
 if __name__ == "__main__":
