@@ -101,7 +101,7 @@ class Material:
         if (self.table["fold"] == fold).any():
             further = self.further[self.further["fold"] == fold]
         else:  # nobody is held out: every further photograph, by the first label that it has
-            further = self.further.drop_duplicates("path")
+            further = self.further.drop_duplicates("crop")
         added = further.assign(fold=NO_FOLD, person="further " + further["person"]).reindex(columns=self.table.columns)
         return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, further["crop"]]
 

@@ -15,6 +15,7 @@ from base.errors import FacecadeError
 from faces.further import added
 from faces.synthetic import draw_data
 from run import open_run
+from stages.fit import NO_FOLD, Material
 
 
 def table(people: list[str], content: list[str]) -> pd.DataFrame:
@@ -45,6 +46,15 @@ def test_a_photograph_that_is_scored_is_not_learned_from_under_another_name() ->
     assert set(further.table["content"]) == {"n0"} and "1 that are scored left out" in further.record["text"]
     with pytest.raises(FacecadeError, match="adds no photograph"):
         added(Path("more"), table(["x"], ["a0"]), SCORED, 3)
+
+
+def test_who_holds_nobody_out_learns_each_added_photograph_once() -> None:
+    further = added(Path("more"), table(["n", "a", "b"], ["n0", "a2", "b1"]), SCORED, 3).table
+    crops = further.assign(crop=further["path"].map({"n0.jpg": 4, "a2.jpg": 5, "b1.jpg": 6}))
+    material = Material(SCORED, Path("crops"), (7, 1, 1, 3), np.arange(4), np.arange(2), crops)
+    for fold, places in ((1, [0, 1, 2, 3, 4, 5]), (3, [0, 1, 2, 3, 4, 5, 6])):
+        taught, crop_row = material.taught(fold)
+        assert sorted(crop_row) == places and (taught["fold"][4:] == NO_FOLD).all()
 
 
 @pytest.fixture(scope="module")
