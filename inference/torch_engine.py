@@ -36,10 +36,6 @@ class Answering(torch.nn.Module):
             self.register_buffer(f"offset_{fit.stage.name}", torch.from_numpy(alignment.offset[fit.fold]))
             self.register_buffer(f"matrix_{fit.stage.name}", torch.from_numpy(alignment.matrix[fit.fold]))
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return tuple(fit.stage.name for fit in self.fits)
-
     def forward(self, crops: Tensor) -> list[Tensor]:
         return self.read(self.see(crops))
 
