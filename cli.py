@@ -67,7 +67,7 @@ COMPILE = click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="Train by torch.compile: says how long it took, pays on long fits, needs a C++ compiler.",
+    help="Train by torch.compile. Says how long compiling took; needs a C++ compiler on a processor.",
 )
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 WORKERS = click.option(
