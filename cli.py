@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,9 +90,9 @@ ENGINE = click.option(
 PRECISION = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),
-    default="fp32",
+    default="auto",
     show_default=True,
-    help="bf16 is OpenVINO's alone, spares the early layers, and near a boundary names another class. auto: bf16 where the processor has it.",
+    help="bf16, OpenVINO's alone, asks again in fp32 where an answer is near another. auto: bf16 where the processor has it.",
 )
 
 ANSWER = click.option(
@@ -386,6 +387,45 @@ def infer(
 
 
 @main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@ARTIFACTS
+@click.option(
+    "--attention",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write each face's crop there, with where each stage looked laid over it; needs grad-cam.",
+)
+@DEVICE
+@JSON
+def explain(image: Path, artifacts: Path, attention: Path | None, device: str, as_json: bool) -> None:
+    """Say what is answered for one photograph, and why.
+
+    Of every face in it: the answer, what each stage says and how far its networks agree, and what tipped the combiner.
+    --artifacts may also be what `export` wrote, without --attention.
+
+    \b
+    Example:
+      python cli.py explain eval/images/photograph.jpg --attention output/attention
+    """
+    import pipeline
+    from base.machine import Machine
+
+    result = pipeline.explain(artifacts, image, Machine(device), attention)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    from rich.console import Console
+
+    from report.explained import explained
+
+    screen = Console(file=sys.stdout, highlight=False)
+    for part in explained(result, image.name):
+        screen.print(part)
+    if attention:
+        screen.print(f"\n{len(result['pictures'])} pictures in {attention}", soft_wrap=True)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @ANSWER
 @ARTIFACTS
@@ -482,6 +522,33 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
 
     result = score(match(predictions, labels), output)
     click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
+
+
+@main.command()
+@click.option(
+    "--evaluation",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What evaluate wrote of answers by this run.  [default: evaluation.json in --output, where it is]",
+)
+@ARTIFACTS
+@OUTPUT
+@WORKERS
+@JSON
+def report(evaluation: Path | None, artifacts: Path, output: Path, workers: int, as_json: bool) -> None:
+    """Write report.html, which opens from disk, and MODEL_CARD.md.
+
+    Where the cascade is right, where it fails and for whom, by nested answers; learning curves, calibration, and the worst errors.
+
+    \b
+    Example:
+      python cli.py report --output output
+    """
+    from pages.report import write_report
+    from run import open_run
+
+    beside = output / "evaluation.json"
+    files = write_report(open_run(artifacts), output, evaluation or (beside if beside.exists() else None), workers)
+    click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
 
 
 @main.command()
@@ -764,21 +831,41 @@ def _tuning_text(result: dict[str, Any], folder: Path) -> str:
 
 
 def _list_text(result: dict[str, Any]) -> str:
-    rows = [
-        [item["stage"], item["name"].removeprefix("fold "), item["state"], item["score"], item["seconds"]]
-        for item in result["fits"]
-    ]
+    measures = list(dict.fromkeys(_measure(fit["stage"], name) for fit in result["fits"] for name in fit["score"]))
+    by_stage: dict[str, list[dict[str, Any]]] = {}
+    for fit in result["fits"]:
+        by_stage.setdefault(fit["stage"], []).append(fit)
+    rows = []
+    for stage, fits in by_stage.items():
+        states = Counter(fit["state"] for fit in fits)
+        scores: dict[str, list[float]] = {}
+        for fit in fits:
+            for name, value in fit["score"].items() if fit["state"] == "fitted" else ():
+                scores.setdefault(_measure(stage, name), []).append(value)
+        means = {name: sum(values) / len(values) for name, values in scores.items()}
+        shown = [f"{means[name]:.{2 if name == 'age MAE' else 4}f}" if name in means else "" for name in measures]
+        minutes = f"{sum(fit['seconds'] or 0 for fit in fits) / 60:.1f}"
+        folds = ", ".join(f"{count} {state}" for state, count in states.items())
+        rows.append([stage, folds, *shown, minutes, fits[0]["backbone"]])
     combiner = result["combiner"]
     lines = [
         f"data {result['data']}: {result['photographs']} photographs of {result['people']} people; folds {result['folds_hash']}",
         *result["further"],
         "",
-        _table(rows, ["stage", "fold", "state", "score", "seconds"]),
+        _table(rows, ["stage", "folds", *measures, "minutes", "backbone"]),
+        *(["", "Scores are means over the folds fitted, each on the people that it held out."] if measures else []),
         "",
         f"combiner: {combiner['state']}"
         + (f" ({combiner['way']}, nested macro-F1 {_interval(combiner['score'])})" if combiner.get("way") else ""),
     ]
     return "\n".join(lines + [f"Next: {command}" for command in result["next"]])
+
+
+def _measure(stage: str, name: str) -> str:
+    """What a stage's measure is called beside those of other stages."""
+    if name.endswith("mae"):
+        return "age MAE"
+    return name if " " in name else f"{stage.rstrip('-0123456789')} {name}"
 
 
 if __name__ == "__main__":

@@ -5,29 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from base.artifact import digest, read_arrays, read_json, versions, write_arrays
+from base.artifact import digest, read_arrays, read_json, versions, write_arrays, write_atomic
 from base.errors import FacecadeError
 from base.machine import Machine, cores
 from base.progress import Bar, note
 from combiner import fit as combination
 from combiner.align import Alignment, fit_alignment
-from combiner.features import FoldOutput, join, lacking, out_of_fold, read_fold
+from combiner.features import FoldOutput, Voices, join, lacking, out_of_fold, read_fold
 from combiner.rules import SoftVote, learn_cuts
+from faces.decode import decode
 from faces.further import COLUMNS, TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
 from faces.look import Look
 from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.table import classes, read_source
+from inference.again import Exact
 from inference.cascade import Cascade
 from inference.choose import choose, remembered
 from inference.engines import ENGINES, installed, require
+from inference.explain import Explainer
 from inference.exported import Exported, is_export
 from inference.families import families
 from inference.stream import stream
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from recipe import Recipe
     from report.tracking import Tracker
     from stages.fit import Fit
+
+TRIED = 256
+"""Photographs on which an export measures how far bf16 moves an answer."""
 
 ENOUGH = 200
 """Photographs for which writing an export, which a quicker engine needs, is soon made up for."""
@@ -69,6 +75,7 @@ def fit_stage(
     """
     from stages.fit import Material
     from stages.jobs import fit_all
+    from training.device import torch_device
     from training.tracking import read_history
 
     banded = [each for each in run.further.values() if not each.record["years"]]
@@ -79,6 +86,11 @@ def fit_stage(
                 f"{banded[0].record['run']} knows age bands alone, and {', '.join(learning)} would learn years from them",
                 "take the pseudo-labels of a run whose stages know years",
             )
+    device, seen = torch_device(machine.device), versions()
+    note(
+        f"seed {run.recipe.seed}; {device}, {'bfloat16 autocast' if device.type == 'cuda' else 'float32'}; "
+        + ", ".join(f"{name} {seen[name]}" for name in ("python", "torch", "timm", "albumentations"))
+    )
     store, crop_row = run.faces(machine.workers)
     asked = {
         (stage, fold): wanted_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds
@@ -279,6 +291,56 @@ def infer(folder: Path, data: Path, output: Path, machine: Machine, answer: Answ
     return models.infer(source, output, machine.workers)
 
 
+def explain(folder: Path, photograph: Path, machine: Machine, pictures: Path | None = None) -> dict[str, Any]:
+    """What is answered for each face of a photograph, and why (inference/explain.py).
+
+    Args:
+        folder: of a run, whose networks torch runs, or of an export.
+        pictures: a folder for each face's crop, with the attention maps of every stage laid over it; needs a run.
+
+    Returns:
+        The explanation as JSON, with the files written under `pictures`.
+
+    Raises:
+        DecodeError: `photograph` is no readable photograph.
+    """
+    decode(photograph)  # what cannot be read is refused before networks are loaded
+    if is_export(folder):
+        if pictures:
+            raise FacecadeError(
+                "attention maps are taken from torch's networks, and an export holds none",
+                "give the run that it was exported from: --artifacts RUN",
+            )
+        return Explainer(_exported_cascade(Exported.open(folder), _engine_of_export(machine), machine))(
+            photograph
+        ).json()
+    run = open_run(folder)
+    explanation = Explainer(cascade(run, replace(machine, engine="torch")))(photograph)
+    result = explanation.json()
+    if pictures:
+        crops = np.stack([face.crop for face in explanation.faces])
+        result["pictures"] = _write_pictures(pictures, run, crops, machine)
+    return result
+
+
+def _write_pictures(folder: Path, run: Run, crops: np.ndarray, machine: Machine) -> list[str]:
+    """Each face's crop, and the attention of each stage to each question laid over it, as PNG; their paths."""
+    from PIL import Image
+
+    from inference.attention import attentions, overlay
+    from training.device import torch_device
+
+    fits = _fits(run, run.recipe.answering(run.recipe.answer))
+    maps = attentions(fits, crops, torch_device(machine.device))
+    pictures = {f"face{face}.png": crop for face, crop in enumerate(crops, 1)}
+    for (stage, question), shown in maps.items():
+        name = f"{stage}-{question}" if sum(stage == other for other, _ in maps) > 1 else stage
+        pictures |= {f"face{face}-{name}.png": overlay(*each) for face, each in enumerate(zip(crops, shown), 1)}
+    for name, pixels in pictures.items():
+        write_atomic(folder / name, Image.fromarray(pixels).save)
+    return [str(folder / name) for name in pictures]
+
+
 def _engine_of_export(machine: Machine) -> str:
     if machine.engine == "torch":
         raise FacecadeError("an export holds no torch models", "--engine openvino or onnx")
@@ -316,7 +378,10 @@ def _exported_cascade(exported: Exported, engine: str, machine: Machine) -> Casc
     precision = exported.precision(engine, machine.precision)
     made_of = {**exported.made_of, "engine": [engine, precision]}
     models = exported.ensemble(engine, streams, precision)
-    return Cascade(exported.face, exported.nets(streams), models, exported.combiner, exported.seen(), made_of)
+    exact = None
+    if precision == "bf16" and exported.near is not None:
+        exact = Exact(cache(partial(exported.ensemble, engine, streams)), exported.near)
+    return Cascade(exported.face, exported.nets(streams), models, exported.combiner, exported.seen(), made_of, exact)
 
 
 def _torch_ensemble(run: Run, device: torch.device, folds: Sequence[int]) -> Ensemble:
@@ -377,12 +442,20 @@ def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -
     fits = _fits(run, run.recipe.answering(answer))
     about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
     with Bar("export", len(families(run.recipe.stages)) * len(run.recipe.answering(answer)), "networks") as bar:
-        write(folder, fits, _alignments(run), run.recipe.face, kept, run.seen, about, bar.advance)
+        some = run.store().some(TRIED, run.recipe.seed)
+        write(folder, fits, _alignments(run), run.recipe.face, kept, run.seen, about, some, bar.advance)
     return Exported.open(folder)
 
 
 def _export_folder(run: Run, answer: Answer) -> Path:
     return run.folder / "export" / answer
+
+
+def held_out_voices(run: Run) -> Voices:
+    """What all stages say of every training photograph, by models that never saw its person; raises FacecadeError where
+    the run is not fitted."""
+    _require_fitted(run)
+    return out_of_fold(_outputs(run), _columns(run), len(run.table), _alignments(run))
 
 
 def _require_fitted(run: Run) -> Path:
@@ -414,7 +487,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
     if not len(new):
         raise FacecadeError(f"{data} holds no readable photograph that the run did not train on", "give others")
     rows = np.flatnonzero(np.isin(np.flatnonzero(known != ""), new))
-    voices = out_of_fold(_outputs(run), _columns(run), len(run.table), _alignments(run))
+    voices = held_out_voices(run)
     label, fold = classes(run.table), run.table["fold"].to_numpy()
     parts, own = [], np.zeros((len(label), N_CLASSES))
     for held_out in range(run.recipe.folds):

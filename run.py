@@ -361,8 +361,9 @@ def describe(run: Run) -> dict[str, Any]:
                     "fold": fold,
                     "name": run.recipe.fit_name(fold),
                     "state": state,
-                    "score": scores_text(record.get("score", {})),
-                    "seconds": f"{record['seconds']:.0f}" if record else "",
+                    "backbone": run.recipe.stages[stage].backbone,
+                    "score": record.get("score", {}),
+                    "seconds": record.get("seconds"),
                 }
             )
     unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))

@@ -20,7 +20,25 @@ SHRINK = 0.002
 
 def decide(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Answers (N,), int64, from probabilities (N, 18) and log-weights of the six groups."""
-    return (np.log(probability + 1e-12) + weights[GROUPS]).argmax(1)
+    return scores(probability, weights).argmax(1)
+
+
+def scores(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What `decide` takes the largest of, (N, 18), in nats."""
+    return np.log(probability + 1e-12) + weights[GROUPS]
+
+
+def lead(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How far each answer is ahead of the next class in the decision, in nats, float (N,)."""
+    second, first = np.sort(scores(probability, weights))[:, -2:].T
+    return first - second
+
+
+def runner_up(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The class (N,), int64, that `decide` would answer were there not the one that it does."""
+    values = scores(probability, weights)
+    np.put_along_axis(values, values.argmax(1)[:, None], -np.inf, axis=1)
+    return values.argmax(1)
 
 
 def fit_weights(probability: np.ndarray, label: np.ndarray) -> np.ndarray:

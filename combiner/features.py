@@ -57,6 +57,20 @@ class Voices:
             {stage: values[rows] for stage, values in self.embedding.items()},
         )
 
+    def with_rows(self, rows: np.ndarray, others: Voices) -> Voices:
+        """The same voices, but for some rows, which `others` are about."""
+
+        def put(values: np.ndarray, new: np.ndarray) -> np.ndarray:
+            values = values.copy()
+            values[rows] = new
+            return values
+
+        return Voices(
+            {stage: put(values, others.logits[stage]) for stage, values in self.logits.items()},
+            self.columns,
+            {stage: put(values, others.embedding[stage]) for stage, values in self.embedding.items()},
+        )
+
     def without_embedding(self) -> Voices:
         """The logits alone."""
         return Voices(self.logits, self.columns, {})
@@ -64,8 +78,14 @@ class Voices:
     def about(self, question: str) -> np.ndarray:
         """What all stages say of `mask`, `gender`, `age-male` or `age-female`, (N, C): logits of the stages that answer
         it, and log-probabilities where it is one of several things that a stage's classes stand for."""
-        columns = [_answer(stage, values, self.columns[stage], question) for stage, values in self.logits.items()]
-        return np.column_stack([values for values in columns if values.size]).astype(float)
+        return np.column_stack([values for values in self._answers(question).values() if values.size]).astype(float)
+
+    def speakers(self, question: str) -> list[str]:
+        """The stage that says each column of `about`."""
+        return [stage for stage, values in self._answers(question).items() for _ in range(values.shape[1])]
+
+    def _answers(self, question: str) -> dict[str, np.ndarray]:
+        return {stage: _answer(stage, values, self.columns[stage], question) for stage, values in self.logits.items()}
 
     def of(self, kind: str) -> np.ndarray | None:
         """Logits (N, C) of the stages of a kind, averaged where there are several; None where there is none."""
@@ -132,7 +152,7 @@ class Voices:
             odds = [place for place, name in enumerate(names) if name.startswith("log_odds_")]
             if values is None or not (odds or names == BANDS):
                 return None
-            said.append(_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
+            said.append(bands_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
         return np.stack(said, axis=1)
 
     def ages(self) -> np.ndarray:
@@ -186,7 +206,7 @@ def _cells(kind: str, logits: np.ndarray) -> np.ndarray:
     return softmax(logits.astype(float), axis=1).reshape(len(logits), masks, len(GENDERS), len(BANDS))
 
 
-def _from_odds(log_odds: np.ndarray) -> np.ndarray:
+def bands_from_odds(log_odds: np.ndarray) -> np.ndarray:
     """Probabilities (N, 3) of the bands from the log-odds (N, 2) of reaching each edge."""
     reached = expit(log_odds)
     upper = np.minimum(reached[:, 0], reached[:, 1])  # nobody is 60 without having been 30

@@ -12,7 +12,7 @@ import numpy as np
 
 from base.artifact import read_arrays, read_json, write_arrays, write_atomic, write_json
 from base.seeding import derive
-from combiner.decision import NO_WEIGHTS, decide, fit_weights
+from combiner.decision import NO_WEIGHTS, decide, fit_weights, lead, scores
 from combiner.features import Voices
 from combiner.meta import Boosted
 from combiner.nested import Candidate, Nested, Rule, nested, select
@@ -54,6 +54,9 @@ WAYS = {
 }
 """Everything compared, of what the stages allow. Raw embeddings are here to be measured, and are never chosen."""
 
+GRADED = ("soft", "logistic", "boosted")
+"""Rules whose probabilities tell how near an answer is to another; the others jump at a cut."""
+
 UNSTACKED = {"as trained": "as-trained", "hard cascade": "hard-cascade"}
 """Ways that stack nothing, with the folder where each is kept beside the best: what a comparison sets against it."""
 
@@ -73,9 +76,25 @@ class Combination:
     weights: np.ndarray
 
     def __call__(self, voices: Voices) -> tuple[np.ndarray, np.ndarray]:
-        seen = voices if WAYS[self.name].embedding == "aligned" else voices.without_embedding()
-        probability = self.rule.probability(seen)
+        probability = self.rule.probability(self.hears(voices))
         return probability, decide(probability, self.weights)
+
+    def hears(self, voices: Voices) -> Voices:
+        """What the rule is told of the voices: all, or the logits alone."""
+        return voices if WAYS[self.name].embedding == "aligned" else voices.without_embedding()
+
+    @property
+    def graded(self) -> bool:
+        """Whether the probabilities tell how near an answer is to another."""
+        return WAYS[self.name].rule in GRADED
+
+    def lead(self, voices: Voices) -> np.ndarray:
+        """How far each answer is ahead of the next class, in nats, float (N,)."""
+        return lead(self(voices)[0], self.weights)
+
+    def scores(self, voices: Voices) -> np.ndarray:
+        """What the answer is the largest of, in nats, (N, 18)."""
+        return scores(self(voices)[0], self.weights)
 
 
 def _fitter(rule: str, settings: Combiner, seed: int) -> Callable[[Voices, np.ndarray], Rule]:

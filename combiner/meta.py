@@ -53,6 +53,19 @@ class Boosted:
         """(N, 18)."""
         return np.asarray(self.booster.predict(_matrix(voices, self.cuts, self.start)), float)
 
+    def shap(self, voices: Voices) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """What each feature adds to each class's margin, in nats: SHAP values of the trees (TreeSHAP, Lundberg et al.,
+        arXiv:1802.03888), as XGBoost computes them.
+
+        Returns:
+            values (N, 18, F), what the trees say on average (N, 18), and the features' names. With `margin`, which they
+            start from, they add up to what `probability` is the softmax of.
+        """
+        matrix = _matrix(voices, self.cuts, self.start)
+        values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
+        average = values[..., -1] - margin(self.start, voices)  # XGBoost counts the base margin among the bias
+        return values[..., :-1], average, list(matrix.feature_names or [])
+
     def arrays(self) -> Arrays:
         return {**({} if self.cuts is None else {"cuts": self.cuts}), **self.start.arrays()}
 
@@ -69,5 +82,9 @@ class Boosted:
 
 def _matrix(voices: Voices, cuts: np.ndarray | None, start: SoftVote, label: np.ndarray | None = None) -> xgb.DMatrix:
     values, names = features(voices, cuts)
-    margin = np.log(start.probability(voices) + 1e-6).astype(np.float32)
-    return xgb.DMatrix(values, label, base_margin=margin, feature_names=names)
+    return xgb.DMatrix(values, label, base_margin=margin(start, voices), feature_names=names)
+
+
+def margin(start: SoftVote, voices: Voices) -> np.ndarray:
+    """What the trees start from: the soft vote's log-probabilities, float32 (N, 18)."""
+    return np.log(start.probability(voices) + 1e-6).astype(np.float32)

@@ -161,7 +161,7 @@ class SoftVote:
     @classmethod
     def fit(cls, voices: Voices, label: np.ndarray) -> SoftVote:
         mask, gender, band = decode(label)
-        ages = np.where((gender == 0)[:, None], *_ages(voices))
+        ages = np.where((gender == 0)[:, None], *ages_heard(voices))
         return cls(
             Logistic.fit(voices.about("mask"), mask, 3),
             Logistic.fit(voices.about("gender"), gender, 2),
@@ -171,7 +171,7 @@ class SoftVote:
     def probability(self, voices: Voices) -> np.ndarray:
         mask = self.mask.probability(voices.about("mask"))
         gender = self.gender.probability(voices.about("gender"))
-        bands = np.stack([self.band.probability(ages) for ages in _ages(voices)], axis=1)
+        bands = np.stack([self.band.probability(ages) for ages in ages_heard(voices)], axis=1)
         product = mask[:, :, None, None] * (gender[:, :, None] * bands)[:, None]
         return product.reshape(len(voices), N_CLASSES)
 
@@ -183,7 +183,7 @@ class SoftVote:
         return cls(*(Logistic.load(arrays, f"{name}_") for name in ("mask", "gender", "band")))
 
 
-def _ages(voices: Voices) -> list[np.ndarray]:
+def ages_heard(voices: Voices) -> list[np.ndarray]:
     """What the regression of bands sees of people, were they men and were they women: what all stages say of that
     gender's age, and which it is. Where the genders have not the same stages, each has columns of its own."""
     male, female = (voices.about(stage) for stage in AGE_STAGES)
@@ -191,6 +191,12 @@ def _ages(voices: Voices) -> list[np.ndarray]:
         nothing = [np.zeros_like(male), np.zeros_like(female)]
         male, female = np.column_stack([male, nothing[1]]), np.column_stack([nothing[0], female])
     return [np.column_stack([values, np.full(len(voices), gender)]) for gender, values in enumerate((male, female))]
+
+
+def ages_speakers(voices: Voices) -> list[list[str]]:
+    """The stage that says each column of `ages_heard`, but for the last."""
+    male, female = (voices.speakers(stage) for stage in AGE_STAGES)
+    return [male, female] if len(male) == len(female) else [[*male, *female]] * 2
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from report.metrics import macro_f1
+from report.metrics import confusion, macro_f1
 
 STEP = 0.25
 LOWER = np.arange(22.0, 42.0, STEP)
@@ -38,6 +38,25 @@ def fit_cuts(years: np.ndarray, band: np.ndarray) -> tuple[float, float]:
     surface = uniform_filter(macro_f1(counts), SMOOTH, mode="nearest")
     best = np.argwhere(surface >= surface.max() - 1e-12).mean(0)
     return float(LOWER[0] + best[0] * STEP), float(UPPER[0] + best[1] * STEP)
+
+
+def by_cut(years: np.ndarray, band: np.ndarray, cuts: tuple[float, float]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Macro-F1 of the three bands as either cut is moved and the other stays.
+
+    Args:
+        years: float (N,), predicted ages. band: int (N,), true bands.
+
+    Returns:
+        For the lower and for the upper cut: places of the cut in years (G,), and the score at each (G,).
+    """
+
+    def f1(lower: float, upper: float) -> float:
+        return float(macro_f1(confusion(band, cut(years, (lower, upper)), 3)))
+
+    return [
+        (LOWER, np.array([f1(lower, cuts[1]) for lower in LOWER])),
+        (UPPER, np.array([f1(cuts[0], upper) for upper in UPPER])),
+    ]
 
 
 def cut(years: np.ndarray, cuts: tuple[float, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Photograph → the box of its face: one detector, for training and inference."""
+"""Photograph → the boxes of its faces: one detector, for training and inference."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from recipe import Face
 
 Detector = Callable[[np.ndarray], "Box | None"]
 
+Finder = Callable[[np.ndarray], list[Box]]
+
 LARGEST = 1024
 """Longest side that is searched, in pixels: a camera's 24 megapixels would cost seconds."""
 
@@ -23,25 +25,29 @@ def make_detector(face: Face, nets: Nets | None = None) -> Detector:
     Args:
         nets: MTCNN's networks; by default torch runs them.
     """
+    find = make_finder(face, nets)
+    return lambda photograph: next(iter(find(photograph)), None)
+
+
+def make_finder(face: Face, nets: Nets | None = None) -> Finder:
+    """A function from a photograph to all its faces, the largest first; arguments as of `make_detector`."""
     if face.detector == "centre":
-        return lambda photograph: None
+        return lambda photograph: []
     if nets is None:
         from faces.mtcnn_networks import torch_nets
 
         nets = torch_nets()
     mtcnn = MTCNN(nets, face.min_face, face.thresholds)
 
-    def detect(photograph: np.ndarray) -> Box | None:
+    def find(photograph: np.ndarray) -> list[Box]:
         scale = max(1.0, max(photograph.shape[:2]) / LARGEST)
         if scale > 1:
             size = (round(photograph.shape[1] / scale), round(photograph.shape[0] / scale))
             photograph = np.asarray(Image.fromarray(photograph).resize(size, Image.Resampling.BILINEAR))
-        boxes = mtcnn(photograph)
-        if not len(boxes):
-            return None
-        boxes = boxes.astype(float)
-        largest = int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
-        left, top, right, bottom = (boxes[largest, :4] * scale).tolist()
-        return Box(left, top, right, bottom, float(boxes[largest, 4]))
+        boxes = mtcnn(photograph).astype(float)
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        boxes[:, :4] *= scale
+        largest_first = boxes[np.argsort(-area, kind="stable")].tolist()
+        return [Box(left, top, right, bottom, sure) for left, top, right, bottom, sure in largest_first]
 
-    return detect
+    return find

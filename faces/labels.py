@@ -11,6 +11,9 @@ BANDS = ("<30", "30-59", ">=60")
 BAND_EDGES = (30.0, 60.0)
 """An age belongs to the first band whose edge lies above it."""
 
+AXES = {"mask": MASKS, "gender": GENDERS, "age band": BANDS}
+"""What a class says, in the order of `decode`, with the values of each."""
+
 N_CLASSES = len(MASKS) * len(GENDERS) * len(BANDS)
 
 

@@ -83,6 +83,17 @@ class FaceStore:
             return np.empty(self.shape, np.uint8)
         return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
 
+    def some(self, count: int, seed: int) -> np.ndarray:
+        """Crops drawn at random, uint8 (N, height, width, 3); fewer than `count` where there are not so many."""
+        with self._lock:
+            self._load()
+        drawn = np.random.default_rng(seed).permutation(len(self._entries))[:count]
+        return np.array(self.crops()[np.sort(drawn)])
+
+    def found(self) -> np.ndarray:
+        """Whether each crop shows a face that was found, bool (rows,)."""
+        return np.array([entry.box is not None for entry in self._entries.values()], bool)
+
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Of all crops: rows, height, width, 3."""

@@ -14,11 +14,12 @@ import pandas as pd
 from base.errors import FacecadeError
 from base.progress import Bar, note
 from combiner import fit as combination
-from combiner.features import mean
+from combiner.features import Voices, mean
 from faces.decode import DecodeError
 from faces.look import Look, Looker
 from faces.mtcnn import Nets
 from faces.table import Source
+from inference.again import Exact, surely
 from inference.ensemble import Ensemble
 from inference.stream import Heard, gathered, stream
 from recipe import Face
@@ -33,7 +34,8 @@ class Cascade:
     """What `infer` needs.
 
     nets: MTCNN's networks; None where torch runs them, or none is needed. combiner: folder of the fitted combination. seen:
-    photographs that were learned from, by content, and how each is marked. made_of: what decides the answers.
+    photographs that were learned from, by content, and how each is marked. made_of: what decides the answers. exact: the same
+    networks in fp32, where `ensemble` rounds.
     """
 
     face: Face
@@ -42,6 +44,7 @@ class Cascade:
     combiner: Path
     seen: Mapping[str, str]
     made_of: Mapping[str, Any]
+    exact: Exact | None = None
 
     def looker(self) -> Looker[Look]:
         """What sees the photographs."""
@@ -78,12 +81,17 @@ class Cascade:
         wanted = {output: self.combiner}
         wanted |= {place: self.combiner / combination.UNSTACKED[way] for way, place in (also or {}).items()}
         answerers = {place: Answerer.load(self, folder) for place, folder in wanted.items()}
+
+        def lead(voices: Voices) -> np.ndarray:
+            return np.min([each.combine.lead(voices) for each in answerers.values()], axis=0)  # type: ignore[no-any-return]
+
         files = {place: AnswerFiles(place, {**asked, "combiner": each.record}) for place, each in answerers.items()}
         done = min(file.done for file in files.values())
         if done:
             note(f"going on after {done} of {len(paths)} photographs")
         with Bar("infer", len(paths) - done, "photographs") as bar:
             for heard in gathered(stream(paths[done:], self.looker(), self.ensemble, workers), AT_ONCE, bar.advance):
+                heard = surely(heard, lead, self.exact) if self.exact else heard
                 until = done + len(heard.looks)
                 for place, answerer in answerers.items():
                     files[place].add(done, answerer(ids[done:until], heard))

@@ -6,7 +6,6 @@ import importlib.util
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def require(engine: str, precision: str) -> None:
         raise FacecadeError(f"--engine {engine} computes in fp32 alone", "--engine openvino --precision bf16")
 
 
-def load(engine: str, path: Path, streams: int, precision: str = "fp32", fp32_until: str | None = None) -> Model:
+def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Model:
     """A network of an export.
 
     Each call is worked on by one thread: several calls at once keep several cores busier than one call that
@@ -52,14 +51,13 @@ def load(engine: str, path: Path, streams: int, precision: str = "fp32", fp32_un
     Args:
         streams: calls of this network that may come at once.
         precision: `fp32`, or `bf16`, which is OpenVINO's alone.
-        fp32_until: name of a tensor of the network; what comes before it is computed in fp32 all the same.
 
     Raises:
         FacecadeError: as `require` says.
     """
     require(engine, precision)
     if engine == "openvino":
-        return _openvino(path, streams, precision, fp32_until)
+        return _openvino(path, streams, precision)
     return _onnx(path)
 
 
@@ -77,7 +75,7 @@ def _onnx(path: Path) -> Model:
     return call
 
 
-def _openvino(path: Path, streams: int, precision: str, fp32_until: str | None) -> Model:
+def _openvino(path: Path, streams: int, precision: str) -> Model:
     import openvino
 
     # The first look at a tensor's data sets up a table in OpenVINO, and two threads that come there first at once wait for each
@@ -89,43 +87,14 @@ def _openvino(path: Path, streams: int, precision: str, fp32_until: str | None) 
         "INFERENCE_NUM_THREADS": streams,
         "ENABLE_CPU_PINNING": False,  # each network's first stream would be pinned to the same core
     }
-    network = core.read_model(path)
-    parts = [(network, precision)]
-    if precision == "bf16" and fp32_until:
-        early, late = _halves(network, fp32_until)
-        parts = [(early, "fp32"), (late, "bf16")]
-    hints = {"fp32": "f32", "bf16": "bf16"}
-    compiled = [
-        core.compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hints[p]}) for part, p in parts
-    ]
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    network = core.compile_model(core.read_model(path), "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
     own = threading.local()  # a request holds the arrays of one call
 
     def call(batch: np.ndarray) -> list[np.ndarray]:
-        if not hasattr(own, "requests"):
-            own.requests = [part.create_infer_request() for part in compiled]
-        *before, last = own.requests
-        features = []
-        for request in before:
-            request.infer([batch])
-            features = [request.get_output_tensor()]
-        said = last.infer([*features, batch])
+        if not hasattr(own, "request"):
+            own.request = network.create_infer_request()
+        said = own.request.infer([batch])
         return [said[place].copy() for place in range(len(said))]
 
     return call
-
-
-def _halves(network: Any, until: str) -> tuple[Any, Any]:
-    """A network cut at a tensor: its input → that tensor; and that tensor and the input → its outputs."""
-    import openvino
-
-    def cut(model: Any) -> Any:
-        outputs = (output for operation in model.get_ordered_ops() for output in operation.outputs())
-        return next(output for output in outputs if until in output.get_names())
-
-    early, place = network.clone(), cut(network)
-    features = openvino.op.Parameter(place.get_element_type(), place.get_partial_shape())
-    for reader in list(place.get_target_inputs()):
-        reader.replace_source_output(features.output(0))
-    # The second half still asks the input how many crops there are.
-    late = openvino.Model(network.get_results(), [features, *network.get_parameters()])
-    return openvino.Model([cut(early)], early.get_parameters()), late

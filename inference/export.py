@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -19,13 +18,15 @@ import torch
 
 from base.artifact import write_atomic, write_json, write_text
 from base.errors import FacecadeError
+from base.machine import cores
+from combiner import fit as combination
 from combiner.align import Alignment
-from inference.engines import ENGINES, installed, load
-from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED
+from inference.again import moved
+from inference.engines import ENGINES, has_bf16, installed, load
+from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED, Exported
 from inference.torch_engine import Answering, networks
 from recipe import Face
 from stages.fit import Fit
-from training.freeze import chain
 from training.predict import answering
 
 WRITERS = ("onnx", "onnxscript")
@@ -45,6 +46,7 @@ def write(
     combiner: Path,
     seen: Mapping[str, str],
     about: Mapping[str, Any],
+    crops: np.ndarray,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write every network, each asked once and compared with torch; the manifest last.
@@ -54,6 +56,7 @@ def write(
         combiner: folder of the fitted combination.
         seen: photographs that the run learned from.
         about: what the manifest says besides.
+        crops: some faces, uint8 (N, h, w, 3), on which it is measured how far bf16 moves an answer; N may be 0.
         advance: called after each network.
 
     Returns:
@@ -73,19 +76,16 @@ def write(
     written = []
     for family, folds in networks(fits, alignments):
         names = [f"{what}-{stage}" for stage in family for what in ("embedding", "logits")]
-        files, off = [], []
-        graph, fp32_until = None, None
+        files, off, graph = [], [], None
         for fit, network in zip(fits[family[0]], folds, strict=True):
-            crops = torch.from_numpy(_noise((BATCH, *network.size, 3)))
+            noise = torch.from_numpy(_noise((BATCH, *network.size, 3)))
             if graph is None or not _take_over(graph, network):
-                graph = _traced(network, crops, {0: torch.export.Dim("batch")}, names)
-                fp32_until = _small_from(network, graph)
+                graph = _traced(network, noise, {0: torch.export.Dim("batch")}, names)
             files.append(f"networks/{family[0]}-{fit.folder.name}.onnx")
             _put(folder / files[-1], graph)
-            off.append(_compare(network, folder / files[-1], crops, engine))
+            off.append(_compare(network, folder / files[-1], noise, engine))
             advance()
-        about_it = {"stages": family, "size": network.size, "fp32_until": fp32_until}
-        written.append({**about_it, "files": files, "off": off})
+        written.append({"stages": family, "size": network.size, "files": files, "off": off})
     kept = folder / "combiner"
     for part in ("rule.npz", "model.ubj", "meta.json"):
         if (combiner / part).exists():
@@ -101,8 +101,18 @@ def write(
         "columns": {stage: folds[0].stage.columns for stage, folds in fits.items()},
         "networks": written,
     }
+    manifest["near"] = _near(Exported(folder, manifest), crops)
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _near(exported: Exported, crops: np.ndarray) -> float | None:
+    """The furthest that bf16 moves a lead, in nats; None where that cannot be measured here, or says nothing."""
+    combine, _ = combination.load(exported.combiner)
+    if not (len(crops) and combine.graded and has_bf16()):
+        return None
+    rough, exact = (exported.ensemble("openvino", cores(), precision) for precision in ("bf16", "fp32"))
+    return moved(combine.scores, rough, exact, crops)
 
 
 def can_export() -> bool:
@@ -149,27 +159,6 @@ def _traced(network: torch.nn.Module, example: torch.Tensor, dynamic: Mapping[in
         raise FacecadeError(f"torch cannot write a network as ONNX: {reason}", "infer with --engine torch") from error
     assert program is not None
     return program.model_proto
-
-
-def _small_from(network: Answering, graph: Any) -> str | None:
-    """The tensor after which the picture is less than a sixteenth of its height; None where the backbone is no chain of
-    modules. Most of what bf16 gets wrong, it gets wrong before: those errors go through everything that follows."""
-    model = network.backbone.model
-    try:
-        links = chain(model, network.size)
-    except FacecadeError:
-        return None
-    large, picture = "", torch.zeros(1, 3, *network.size)
-    with torch.inference_mode():
-        for link in links:
-            picture = model.get_submodule(link)(picture)
-            large = link if 16 * picture.shape[2] >= network.size[0] else large
-    tensor = None
-    for node in graph.graph.node:  # in the order that they are computed in
-        scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
-        if f"backbone.model.{large}" in ast.literal_eval(scopes):
-            tensor = str(node.output[0])
-    return tensor
 
 
 def _take_over(model: Any, network: torch.nn.Module) -> bool:

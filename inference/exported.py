@@ -1,6 +1,7 @@
 """A fitted cascade as a folder that needs no torch: networks as ONNX, the combiner, and a manifest that names them.
 
-manifest.json           what is here, of which run, and how far each network's answers are from torch's
+manifest.json           what is here, of which run, how far each network's answers are from torch's, and how far bf16 moves
+                        an answer's lead
 networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; so
                         of each stage on one backbone
 detector/propose.onnx, refine.onnx, decide.onnx     MTCNN's, where the recipe finds faces by it
@@ -20,11 +21,11 @@ from typing import Any
 from base.artifact import read_json
 from base.errors import FacecadeError
 from faces.mtcnn import Nets
-from inference.engines import Model, has_bf16, installed, load
+from inference.engines import has_bf16, installed, load, require
 from inference.ensemble import Ensemble, Member
 from recipe import Face
 
-FORMAT = 2
+FORMAT = 3
 
 BATCH = 4
 """Crops that an exported network is shown at once. On a processor more are no quicker, and one photograph waits less."""
@@ -104,12 +105,27 @@ class Exported:
         return Nets(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
 
     def precision(self, engine: str, asked: str) -> str:
-        """`auto` is bf16 where the processor has it and every network can keep its early layers, whose errors would
-        count most, in fp32; fp32 otherwise."""
+        """`auto` is bf16 where the processor has it and it was measured how near another class an answer must be for it to
+        matter; fp32 otherwise.
+
+        Raises:
+            FacecadeError: bf16 was asked for of an engine that has it not, or where that is not known.
+        """
+        require(engine, asked)
+        if asked == "bf16" and self.near is None:
+            raise FacecadeError(
+                f"nothing tells which answers of {self.folder} bf16 might change: it was written on a processor without bf16, "
+                "without the photographs' crops, or combines by a rule that jumps at a cut",
+                "--precision fp32",
+            )
         if asked != "auto":
             return asked
-        able = engine == "openvino" and all(network["fp32_until"] for network in self.manifest["networks"])
-        return "bf16" if able and has_bf16() else "fp32"
+        return "bf16" if engine == "openvino" and self.near is not None and has_bf16() else "fp32"
+
+    @property
+    def near(self) -> float | None:
+        """Lead, in nats, below which bf16 might answer otherwise than fp32, as measured; None where it was not."""
+        return self.manifest["near"]
 
     @property
     def combiner(self) -> Path:
@@ -122,11 +138,8 @@ class Exported:
         # As many streams in all as there are calls at once, and no more: they would fight for the cores.
         each = math.ceil(streams / sum(len(network["files"][:folds]) for network in networks))
 
-        def of_network(network: dict[str, Any], path: str) -> Model:
-            return load(engine, self.folder / path, each, precision, network["fp32_until"])
-
         members = [
-            Member(network["stages"], fold, tuple(network["size"]), of_network(network, path))
+            Member(network["stages"], fold, tuple(network["size"]), load(engine, self.folder / path, each, precision))
             for network in networks
             for fold, path in enumerate(network["files"][:folds])
         ]

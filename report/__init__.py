@@ -1,1 +1,1 @@
-"""What people look at: scores with their intervals, and the tables made of them."""
+"""Scores with their intervals, and the tables made of them."""

@@ -61,7 +61,8 @@ def resample(people: int, seed: int = 0) -> np.ndarray:
     return generator.multinomial(people, np.full(people, 1 / people), RESAMPLES).astype(float)
 
 
-def _interval(value: float, draws: np.ndarray) -> Interval:
+def bootstrap_interval(value: float, draws: np.ndarray) -> Interval:
+    """A score and the middle 95 % of its bootstrap draws."""
     low, high = np.nanquantile(draws, [0.025, 0.975])
     return Interval(float(value), float(low), float(high))
 
@@ -108,9 +109,9 @@ def score(
     sums = per_person(person, values)
     drawn = resample(len(sums), seed) @ sums
     draws = macro_f1_draws(label, answer, person, seed)
-    result = {"macro-F1": _interval(float(macro_f1(confusion(label, answer))), draws)}
+    result = {"macro-F1": bootstrap_interval(float(macro_f1(confusion(label, answer))), draws)}
     for column, name in enumerate(rows):
-        result[name] = _interval(values[:, column].mean(), drawn[:, column] / drawn[:, -1])
+        result[name] = bootstrap_interval(values[:, column].mean(), drawn[:, column] / drawn[:, -1])
     return result
 
 
@@ -120,7 +121,7 @@ def paired_difference(
     """Macro-F1 of `first` minus that of `second` on the same resampled people."""
     value = macro_f1(confusion(label, first)) - macro_f1(confusion(label, second))
     draws = macro_f1_draws(label, first, person, seed) - macro_f1_draws(label, second, person, seed)
-    return _interval(float(value), draws)
+    return bootstrap_interval(float(value), draws)
 
 
 def class_f1(label: np.ndarray, answer: np.ndarray) -> list[float | None]:

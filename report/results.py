@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from base.artifact import read_arrays, read_json
+from base.artifact import read_json
 from faces.labels import BANDS, MASKS, class_name, decode, encode
+from report.evidence import Evidence
 from report.metrics import confusion, f1_per_class, macro_f1, score
 
 SCORES = ("macro-F1", "accuracy", "mask accuracy", "gender accuracy", "band accuracy", "age MAE")
+YEARS = ("age MAE", "age error")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -22,9 +24,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def interval(value: dict[str, float], digits: int = 4) -> str:
+def interval(value: Mapping[str, float], digits: int = 4) -> str:
     """A score with its 95 % interval."""
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def interval_of(score: str, value: Mapping[str, float], digits: int = 4) -> str:
+    """A score with its 95 % interval, with the digits that it deserves: what is in years has two."""
+    return interval(value, 2 if score in YEARS else digits)
 
 
 def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:
@@ -34,7 +41,8 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
         artifacts, output: folders of the run and of its `infer` and `evaluate`.
         steps: what was run: step, command, seconds, peak_mib, commit, machine.
     """
-    combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
+    evidence, evaluation = Evidence.read(artifacts), read_json(output / "evaluation.json")
+    combiner = evidence.combiner
     nested, scored = combiner["nested_choice"], evaluation["score"]
     total = sum(step["seconds"] for step in steps)
     commits = ", ".join(sorted({step["commit"] for step in steps}))
@@ -88,7 +96,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             table(["score", "nested out-of-fold", "eval", "intervals overlap"], agree),
             "",
-            *swapped(artifacts),
+            *swapped(evidence),
             "## Combiner against rules, and what the embeddings are worth",
             "",
             "Nested macro-F1 and accuracy on the same rows; the kept way in bold. *Raw* embeddings are in each fold's own",
@@ -100,7 +108,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "## Stages, on the people each fold held out",
             "",
-            _stages(artifacts),
+            _stages(evidence.fits),
             "",
             "Cuts in years, learned out of fold: "
             + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items())
@@ -118,28 +126,26 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "## What limits the score",
             "",
-            limits(artifacts),
+            limits(evidence),
             "",
         ]
     )
 
 
-def swapped(artifacts: Path) -> list[str]:
+def swapped(evidence: Evidence) -> list[str]:
     """Lines on people whose two photographs, of an ill-worn and of no mask, are each answered as the other.
 
     One such answer is a model's error; both of a person's, by models that never saw them, are files that were swapped.
     What that takes from the nested score says nothing of the models.
     """
-    arrays = read_arrays(artifacts / "combiner/nested.npz")
-    person = pd.read_csv(artifacts / "table.csv", usecols=["person"], dtype=str)["person"].to_numpy()
-    true, said = decode(arrays["label"])[0], decode(arrays["answer"])[0]
+    person, true, said = evidence.person, decode(evidence.label)[0], decode(evidence.answer)[0]
     incorrect, normal = MASKS.index("incorrect"), MASKS.index("normal")
     there, back = (true == incorrect) & (said == normal), (true == normal) & (said == incorrect)
     people = sorted(set(person[there]) & set(person[back]))
     if not people:
         return []
     others = ~np.isin(person, people)
-    without = score(arrays["label"][others], arrays["answer"][others], person[others])["mask accuracy"]
+    without = score(evidence.label[others], evidence.answer[others], person[others])["mask accuracy"]
     return [
         f"Of {len(people)} people both the photograph labelled *incorrect* and the one labelled *normal* are answered as the other,",
         "by models that never saw them: their files are most likely swapped. Without these people nested mask accuracy is",
@@ -148,11 +154,9 @@ def swapped(artifacts: Path) -> list[str]:
     ]
 
 
-def limits(artifacts: Path) -> str:
+def limits(evidence: Evidence) -> str:
     """Three sentences on what the score lacks, measured on the nested answers."""
-    arrays = read_arrays(artifacts / "combiner/nested.npz")
-    people = pd.read_csv(artifacts / "table.csv", usecols=["person", "age"], dtype={"person": str})
-    label, answer = arrays["label"], arrays["answer"]
+    label, answer = evidence.label, evidence.answer
     true, said = decode(label), decode(answer)
     now = float(macro_f1(confusion(label, answer)))
     perfect = []
@@ -161,10 +165,10 @@ def limits(artifacts: Path) -> str:
         perfect.append(float(macro_f1(confusion(label, encode(*mixed)))))
     worst = ("mask", "gender", "age band")[int(np.argmax(perfect))]
     by_band = [float(np.nanmean(f1_per_class(confusion(label, answer))[band::3])) for band in range(3)]
-    wrong = pd.Series(true[2] != said[2]).groupby(people["person"].to_numpy())
+    wrong = pd.Series(true[2] != said[2]).groupby(evidence.person)
     mostly = (wrong.mean() > 0.5).to_numpy()
     share = float(wrong.sum()[mostly].sum() / max(1, wrong.sum().sum()))
-    error = np.abs(arrays["years"] - people["age"].to_numpy())
+    error = np.abs(evidence.years - evidence.age)
     masked = float(error[true[0] == 0].mean()), float(error[true[0] == 2].mean())
     return (
         f"The {worst} limits it most: nested macro-F1 is {now:.3f}, and would be {perfect[2]:.3f} were the age band always "
@@ -205,8 +209,7 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
     )
 
 
-def _stages(artifacts: Path) -> str:
-    metas = [read_json(path) for path in sorted(artifacts.glob("stages/*/fold*/meta.json"))]
+def _stages(fits: Sequence[Mapping[str, Any]]) -> str:
     return table(
         ["stage", "fold", "starts from", "backbone", "size", "score", "training time"],
         [
@@ -219,7 +222,7 @@ def _stages(artifacts: Path) -> str:
                 ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()),
                 _minutes(meta["seconds"]),
             ]
-            for meta in metas
+            for meta in fits
         ],
     )
 

@@ -37,9 +37,9 @@ NO_FOLD = -1
 class Fit:
     """One fold's fit, asked for: what to learn from, with what, and where it is kept.
 
-    fold: the one held out; a number that no row has where nobody is. name: what people call it. soup: files of weights
-    whose mean it is instead of being trained. weights: where training starts, and head_rows: which of its outputs each of the head's takes over, as
-    `training.backbone.load_weights` takes them.
+    fold: the one held out; a number that no row has where nobody is. name: what people call it. weights: where training
+    starts, and head_rows: which of its outputs each of the head's takes over, as `training.backbone.load_weights` takes
+    them. soup: files of weights whose mean it is instead of being trained.
     """
 
     stage: Stage

@@ -268,7 +268,12 @@ def test_odd_but_sound_photographs_are_answered(fitted: Path, drawn: Path, tmp_p
 def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
     listed = json.loads(succeed("ls", "--artifacts", fitted, "--json"))
     assert [item["state"] for item in listed["fits"]] == ["fitted"] * 15 and listed["combiner"]["state"] == "fitted"
-    assert "nested macro-F1" in succeed("ls", "--artifacts", fitted)
+    text = succeed("ls", "--artifacts", fitted)
+    assert "nested macro-F1" in text and "Next: python cli.py infer DATA" in text
+    lines = {line.split()[0]: line for line in text.splitlines() if " 3 fitted " in line}
+    assert list(lines) == ["joint", "mask", "gender", "age-male", "age-female"]
+    mean = np.mean([item["score"]["mask accuracy"] for item in listed["fits"] if item["stage"] == "joint"])
+    assert f"{mean:.4f}" in lines["joint"] and "test_efficientnet" in lines["gender"]
 
 
 def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fitted: Path, tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from conftest import succeed
 
-from base.artifact import write_arrays
 from faces.labels import encode
+from report.evidence import Evidence
 from report.results import interval, render, summary, swapped
 
 STEPS = [
@@ -40,16 +41,15 @@ def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: 
     )
 
 
-def test_people_whose_files_were_swapped_are_counted_apart(tmp_path: Path) -> None:
+def test_people_whose_files_were_swapped_are_counted_apart() -> None:
     """Ten people, four photographs each; one pair answered crosswise, one photograph alone wrong."""
     mask = np.tile([0, 0, 1, 2], 10)
     said = mask.copy()
     said[[2, 3]] = said[[3, 2]]
     said[6] = 2
-    person = pd.Series(np.repeat([f"p{number}" for number in range(10)], 4), name="person")
-    person.to_csv(tmp_path / "table.csv", index=False)
-    write_arrays(tmp_path / "combiner/nested.npz", {"label": encode(mask, 0, 0), "answer": encode(said, 0, 0)})
-    text = " ".join(swapped(tmp_path))
+    table = pd.DataFrame({"person": np.repeat([f"p{number}" for number in range(10)], 4)})
+    label, answer = encode(mask, 0, 0), encode(said, 0, 0)
+    crossed = Evidence(table, label, answer, np.eye(18)[answer], np.full(40, np.nan), {}, {}, [])
+    text = " ".join(swapped(crossed))
     assert "Of 1 people both" in text and f"accuracy is {35 / 36:.4f} [" in text
-    write_arrays(tmp_path / "combiner/nested.npz", {"label": encode(mask, 0, 0), "answer": encode(mask, 0, 0)})
-    assert swapped(tmp_path) == []
+    assert swapped(replace(crossed, answer=label)) == []

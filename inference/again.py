@@ -1,0 +1,62 @@
+"""bf16 first, and fp32 where that could change the answer.
+
+What bf16 rounds off moves an answer's lead over the next class a little: by how much, is measured. Only photographs whose lead is
+less can be answered otherwise; they are few, and their crops are at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from combiner.features import Voices, join, mean
+from faces.look import Look
+from inference.ensemble import Ensemble
+from inference.stream import Heard
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The same networks in fp32. ensemble: gives them, and is called where some photograph is near another class. near: lead, in nats, below
+    which it is."""
+
+    ensemble: Callable[[], Ensemble]
+    near: float
+
+
+def moved(scores: Callable[[Voices], np.ndarray], rough: Ensemble, exact: Ensemble, crops: np.ndarray) -> float:
+    """By how much rounding moves a lead, at most, in nats.
+
+    Args:
+        scores: what a combination takes the largest of, (N, 18).
+        crops: uint8 (N, h, w, 3), RGB.
+    """
+    said = [scores(mean(list(_heard(ensemble, crops).values()))) for ensemble in (exact, rough)]
+    *_, second, first = np.argsort(said[0], axis=1).T
+    rows = np.arange(len(crops))
+    leads = [each[rows, first] - each[rows, second] for each in said]
+    return float(np.abs(leads[1] - leads[0]).max())
+
+
+def surely(heard: Heard, lead: Callable[[Voices], np.ndarray], exact: Exact) -> Heard:
+    """The same photographs, those near another class with what the exact networks say of them.
+
+    Args:
+        lead: how far each answer is ahead of the next class, in nats, (N,).
+    """
+    if not heard.seen.any():
+        return heard
+    near = np.flatnonzero(lead(mean(list(heard.voices.values()))) < exact.near)
+    if not len(near):
+        return heard
+    crops = [look.crop for look in heard.looks if isinstance(look, Look)]
+    again = _heard(exact.ensemble(), np.stack([crops[row] for row in near]))
+    return Heard(heard.looks, {fold: voices.with_rows(near, again[fold]) for fold, voices in heard.voices.items()})
+
+
+def _heard(ensemble: Ensemble, crops: np.ndarray) -> dict[int, Voices]:
+    """What each fold's networks say of crops."""
+    said = list(ensemble.hear(crops[start : start + ensemble.batch] for start in range(0, len(crops), ensemble.batch)))
+    return {fold: join([chunk[fold] for chunk in said]) for fold in said[0]}

@@ -1,0 +1,84 @@
+"""Photographs between two classes are asked about again, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from combiner.features import Voices
+from faces.crop import Box
+from faces.decode import DecodeError
+from faces.look import Look
+from inference.again import Exact, moved, surely
+from inference.ensemble import Ensemble
+from inference.stream import Heard
+
+
+def voices(logits: np.ndarray) -> Voices:
+    return Voices({"mask": logits}, {"mask": ("wear", "incorrect", "normal")}, {"mask": logits[:, :1]})
+
+
+class Colours(Ensemble):
+    """Says of a crop what its one colour is."""
+
+    def __init__(self) -> None:
+        super().__init__([], {}, batch=2, streams=1)
+        object.__setattr__(self, "asked", [])
+
+    def hear(self, chunks: Iterable[np.ndarray]) -> Iterator[dict[int, Voices]]:
+        for crops in chunks:
+            assert len(crops) <= self.batch
+            colour = crops[:, 0, 0].astype(float)
+            self.asked += crops[:, 0, 0, 0].tolist()  # type: ignore[attr-defined]
+            yield {0: voices(colour), 1: voices(colour + 1)}
+
+
+def heard(looks: list[Look | DecodeError], count: int) -> Heard:
+    return Heard(looks, {fold: voices(np.zeros((count, 3))) for fold in range(2)})
+
+
+def seen(colour: int) -> Look:
+    return Look(f"{colour}", Box(0, 0, 1, 1, 1.0), np.full((2, 2, 3), colour, np.uint8))
+
+
+def test_only_what_is_near_is_asked_again() -> None:
+    exact = Colours()
+    looks = [seen(10), DecodeError(Path("x"), "no such file"), seen(20), seen(30), seen(40)]
+    leads = np.array([0.1, 0.3, 0.0, 0.2])
+    after = surely(heard(looks, 4), lambda _: leads, Exact(lambda: exact, 0.25))
+    assert exact.asked == [10, 30, 40]  # type: ignore[attr-defined]
+    assert after.voices[0].logits["mask"][:, 0].tolist() == [10, 0, 30, 40]
+    assert after.voices[1].logits["mask"][:, 0].tolist() == [11, 0, 31, 41]
+    assert after.voices[1].embedding["mask"][:, 0].tolist() == [11, 0, 31, 41]
+
+
+@pytest.mark.parametrize("looks", [[], [DecodeError(Path("x"), "no such file")], [seen(1), seen(2)]])
+def test_where_nothing_is_near_the_exact_networks_are_not_loaded(looks: list[Look | DecodeError]) -> None:
+    before = heard(looks, sum(isinstance(look, Look) for look in looks))
+
+    def never() -> Ensemble:
+        raise AssertionError("loaded")
+
+    assert surely(before, lambda each: np.full(len(each), 0.25), Exact(never, 0.25)) is before
+
+
+def test_how_far_rounding_moves_a_lead() -> None:
+    """The lead of the class that is exactly the first over that which is exactly the second, whichever leads after rounding."""
+    exact = np.zeros((4, 18))
+    exact[:, 0], exact[:, 1] = [4, 3, 2, 1], [1, 1, 1, 0.9]
+    rough = exact + np.where(np.arange(18) == 1, [[0.1], [-0.2], [0], [0.3]], 0)
+    said = iter([exact, rough])
+    assert np.isclose(moved(lambda _: next(said), Colours(), Colours(), np.zeros((4, 2, 2, 3), np.uint8)), 0.3)
+
+
+def test_lead_is_that_of_the_decision() -> None:
+    from combiner.decision import decide, lead
+
+    probability = np.full((2, 18), 1e-9)
+    probability[:, 0], probability[0, 1], probability[1, 2] = 0.5, 0.25, 0.1
+    weights = np.array([0.0, np.log(4), 0.0, 0.0, 0.0, 0.0])
+    assert decide(probability, weights).tolist() == [1, 0]
+    np.testing.assert_allclose(lead(probability, weights), np.log([2, 5]), rtol=1e-6)
