@@ -1,0 +1,42 @@
+"""Calibration error is what it is defined as."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faces.labels import decode, encode
+from report.calibration import by_axis, calibration
+from report.uncertain import SHARES, handed_to_a_person
+
+
+def test_probabilities_that_mean_what_they_say_have_no_error() -> None:
+    generator = np.random.default_rng(0)
+    sure = generator.uniform(0.5, 1, 200_000)
+    label = (generator.random(200_000) > sure).astype(int)
+    said = calibration(np.column_stack([sure, 1 - sure]), label)
+    assert said.error < 0.005 and said.count.sum() == 200_000
+    assert np.abs(said.accuracy - said.confidence).max() < 0.01
+
+
+def test_error_is_the_mean_distance_weighted_by_rows() -> None:
+    probability = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 6)
+    label = np.array([0, 0, 1, 1] + [1] * 6)
+    assert np.isclose(calibration(probability, label).error, (4 * abs(0.9 - 0.5) + 6 * abs(0.6 - 1)) / 10)
+
+
+def test_axes_are_sums_over_classes() -> None:
+    probability = np.random.default_rng(0).dirichlet(np.ones(18), 5)
+    mask, gender, band = decode(np.arange(18))
+    axes = by_axis(probability)
+    np.testing.assert_allclose(axes["mask"][:, 1], probability[:, mask == 1].sum(1))
+    np.testing.assert_allclose(axes["gender"][:, 0], probability[:, gender == 0].sum(1))
+    np.testing.assert_allclose(axes["age band"][:, 2], probability[:, band == 2].sum(1))
+
+
+def test_handing_over_what_is_wrong_and_unsure_mends_it() -> None:
+    label = encode(np.arange(100) % 3, 0, 0)
+    answer, confidence = label.copy(), np.linspace(0.2, 1, 100)
+    answer[:10] = (label[:10] + 6) % 18
+    f1, wrong = handed_to_a_person(label, answer, confidence)
+    assert f1[0] < 0.95 and f1[SHARES == 0.10] == 1 and (np.diff(f1) >= 0).all()
+    assert np.isnan(wrong[0]) and wrong[5] == 1 and np.isclose(wrong[20], 0.5)
