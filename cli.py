@@ -183,6 +183,40 @@ def check(data: Path, as_json: bool, workers: int) -> None:
         raise click.exceptions.Exit(1)
 
 
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="Recipe whose faces are looked for.  [default: recipes/cpu.toml]"
+)
+@OUTPUT
+@WORKERS
+@JSON
+def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bool) -> None:
+    """Write eda.html, which shows what DATA holds before anything is trained on it.
+
+    Class balance, ages and censoring, sizes, light and blur, faces found and missed, the same photograph twice or as
+    somebody else's; and every bad row and file. DATA is whatever check takes; what needs labels is left out where there are none.
+
+    \b
+    Example:
+      python cli.py eda ../shared/data/faces/train --output output
+    """
+    from base.errors import FacecadeError
+    from recipe import parse, read_toml
+    from run import RECIPES
+
+    try:
+        from pages.eda import write_eda
+    except ModuleNotFoundError as error:
+        if error.name not in ("imagehash", "jinja2", "markupsafe", "matplotlib", "cycler"):
+            raise
+        raise FacecadeError(f"the page needs {error.name}", "pip install -e '.[report]'") from None
+
+    face = parse(read_toml(recipe or RECIPES / "cpu.toml"), str(recipe or "recipes/cpu.toml")).face
+    result = write_eda(data, output, face, workers)
+    click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
+
+
 @main.command("fit-stage")
 @click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
 @click.option("--data", type=click.Path(path_type=Path), help="Training data; later commands find it by themselves.")
@@ -759,6 +793,35 @@ def _check_text(result: dict[str, Any]) -> str:
     lines += [f"bad: {text}" for text in result["problems"]]
     lines.append(f"{len(result['problems'])} problem(s)" if result["problems"] else "no problems")
     return "\n".join(lines)
+
+
+def _eda_text(result: dict[str, Any]) -> str:
+    """The summary of a data set in a few lines, and the page."""
+    twice, ages, faces = result["duplicates"], result["ages"], result["faces"]
+    apart = "across people" if twice["people_known"] else "among photographs"
+    people = f" of {result['people']} people" if result["people"] else ""
+    lines = [f"{result['layout']}: {result['photographs']} photographs{people}; {result['readable']} can be read"]
+    if there := sorted(result["classes"], key=lambda each: int(each["photographs"])):
+        few, many = there[0], there[-1]
+        lines.append(
+            f"classes: from {few['photographs']} photographs ({few['name']}) to {many['photographs']} ({many['name']})"
+        )
+    if ages:
+        cap = ages["censored_at"]
+        said = "not censored" if cap is None else f"censored at {cap:.0f}: 'at least {cap:.0f}'"
+        lines.append(
+            f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f}, {ages['at_highest']} of the highest; {said}"
+        )
+    sizes = [f"{size}: {count}" for size, count in result["sizes"].items()]
+    lines.append(f"sizes: {', '.join(sizes[:3])}{f', {len(sizes) - 3} more' if len(sizes) > 3 else ''}")
+    if faces:
+        lines.append(f"faces: none found in {faces['none']} photographs, several in {faces['several']}")
+    lines.append(
+        f"alike {apart}: {twice['same_files_across']} photographs of the same bytes, {twice['near_pairs_across']} pairs nearly"
+    )
+    problems = len(result["problems"])
+    lines.append(f"{problems} problem(s), listed on the page" if problems else "no problems")
+    return "\n".join([*lines, *result["files"]])
 
 
 def _meta_text(record: dict[str, Any]) -> str:

@@ -1,0 +1,167 @@
+"""The page on a data set counts rightly, shows what is wrong, and needs neither labels nor a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import call, succeed
+from PIL import Image
+
+from faces.duplicates import NEAR
+from faces.table import FILE_MASKS
+
+CENTRE = ("--recipe", "recipes/demo.toml")
+"""A recipe that looks for no faces: drawn ones need not be found."""
+
+SECTIONS = ("Overview", "Problems", "Classes", "Ages", "Files", "Light and blur", "Faces", "Duplicates")
+
+
+def person_folder(data: Path, number: int) -> Path:
+    return sorted((data / "images").iterdir())[number]
+
+
+def scene(seed: int) -> Image.Image:
+    """A picture unlike all others."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 9, 3), np.uint8)
+    return Image.fromarray(coarse).resize((192, 256), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def planted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn people, with copies of photographs across them, ages that stop at 60, and a broken file."""
+    data = Path(shutil.copytree(drawn / "train", tmp_path_factory.mktemp("planted") / "train"))
+    folders = [person_folder(data, number) for number in range(12)]
+    shutil.copy(folders[0] / "mask1.jpg", folders[1] / "mask1.jpg")  # the same bytes, as somebody else's
+    shutil.copy(folders[2] / "mask1.jpg", folders[2] / "mask2.jpg")  # and as the same person's
+    for seed, (source, copy) in enumerate(((3, 4), (5, 6), (7, 8))):
+        original = scene(seed)
+        original.save(folders[source] / "normal.jpg", quality=95)
+        changed = [
+            original.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+            original.resize((96, 128)),
+            original.crop((1, 2, 190, 254)),
+        ][seed]
+        changed.save(folders[copy] / "normal.jpg", quality=60)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene(9).save(folders[9] / "normal.jpg", exif=exif)
+    (folders[10] / "normal.jpg").write_bytes(b"no photograph")
+    lines = (data / "train.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    rows = [[*row[:3], str(min(60, int(row[3]))), row[4]] for row in rows]
+    (data / "train.csv").write_text("\n".join([lines[0], *map(",".join, rows), "999,male,Drawn,no,nobody"]))
+    return data
+
+
+@pytest.fixture(scope="module")
+def said(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """What the command says, and the page."""
+    output = tmp_path_factory.mktemp("eda")
+    result = json.loads(succeed("eda", planted, *CENTRE, "--output", output, "--json"))
+    assert [path.name for path in output.iterdir()] == ["eda.html"]
+    assert result["files"] == [str(output / "eda.html")]
+    return result, (output / "eda.html").read_text()
+
+
+def test_everything_is_counted(said: tuple[dict[str, Any], str], planted: Path) -> None:
+    result, page = said
+    assert (result["photographs"], result["readable"], result["people"]) == (168, 167, 24)
+    assert sum(each["photographs"] for each in result["classes"]) == 167
+    assert len(result["classes"]) == 18 and sum(each["people"] for each in result["classes"][:6]) == 24
+    assert result["sizes"]["256×192"] == result["turned"] == 1  # turned by EXIF
+    assert result["sizes"]["96×128"] + result["sizes"]["192×256"] + result["sizes"]["189×252"] + 1 == 167
+    assert result["formats"] == {"JPEG": 167} and result["faces"] is None
+    known = json.loads(call("check", planted, "--json").stdout)
+    assert set(result["problems"]) == set(known["problems"]) and len(known["problems"]) >= 3
+    for each in result["classes"]:
+        name = f"{each['class']} {each['name']}".replace("<", "&lt;").replace(">", "&gt;")
+        assert f"<td>{name}</td><td>{each['photographs']}</td>" in page
+
+
+def test_ages_that_stop_are_noticed(said: tuple[dict[str, Any], str]) -> None:
+    result, page = said
+    assert result["ages"] == {"people": 24, "lowest": 19.0, "highest": 60.0, "at_highest": 8, "censored_at": 60.0}
+    assert "everyone of 60 or over seems to be written 60" in page
+
+
+def test_copies_are_found_across_people(said: tuple[dict[str, Any], str], planted: Path) -> None:
+    result, page = said
+    twice = result["duplicates"]
+    assert (twice["same_files_within"], twice["same_files_across"]) == (2, 2)
+    names = [f"images/{person_folder(planted, number).name}/normal.jpg" for number in range(9)]
+    pairs = {tuple(each["photographs"]): each["bits"] for each in twice["near_across"]}
+    assert all(pairs[names[source], names[source + 1]] <= NEAR for source in (3, 5, 7))
+    assert len(pairs) == twice["near_pairs_across"] and twice["photographs_across"] >= 8
+    first = page[page.index("The same file more than once") :]
+    assert f"images/{person_folder(planted, 0).name}/mask1.jpg" in first[: first.index("</figcaption>")]
+
+
+def test_the_page_is_one_file_with_every_section(said: tuple[dict[str, Any], str]) -> None:
+    _, page = said
+    for section in SECTIONS:
+        assert f"<h2>{section}</h2>" in page
+    for never in ("<script", 'src="http', 'href="http', "url(http", ">nan"):
+        assert never not in page
+    assert "normal.jpg" in page and "not an image" in page and "nobody" in page
+
+
+def test_a_folder_without_labels_is_enough(drawn: Path, tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for number, path in enumerate(sorted((drawn / "eval/images").iterdir())[:20]):
+        shutil.copy(path, photographs / f"{number}.jpg")
+    Image.new("RGBA", (50, 40), (0, 0, 0, 128)).save(photographs / "flat.png")
+    (photographs / "empty.jpg").touch()
+    result = json.loads(succeed("eda", photographs, *CENTRE, "--output", tmp_path, "--json"))
+    assert (result["people"], result["classes"], result["ages"]) == (0, [], None)
+    assert result["modes"] == {"RGB": 20, "RGBA": 1} and result["problems"] == ["empty.jpg: empty file"]
+    page = (tmp_path / "eda.html").read_text()
+    headed = [section for section in SECTIONS if f"<h2>{section}</h2>" in page]
+    assert headed == ["Overview", "Problems", "Files", "Light and blur", "Faces", "Duplicates"]
+    assert "are left out" in page and "within a person" not in page
+
+
+def test_info_and_what_cannot_be_read_at_all(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").write_bytes(b"broken")
+    (tmp_path / "info.csv").write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n")
+    result = json.loads(succeed("eda", tmp_path, *CENTRE, "--output", tmp_path, "--json"))
+    assert (result["photographs"], result["readable"], result["quality"]) == (2, 0, {})
+    assert result["problems"] == ["info.csv row 3: no file images/b.jpg", "images/a.jpg: not an image"]
+    assert "a.jpg" in (tmp_path / "eda.html").read_text()
+
+
+def test_faces_are_looked_for_as_the_recipe_says(drawn: Path, tmp_path: Path) -> None:
+    folder = person_folder(drawn / "train", 0)
+    sheet = ["path,person,mask,gender,age"]
+    for state, mask in FILE_MASKS.items():
+        Image.open(folder / f"{state}.jpg").resize((192, 256)).save(tmp_path / f"{state}.png")
+        sheet.append(f"{state}.png,somebody,{mask},male,33")
+    Image.new("RGB", (192, 256)).save(tmp_path / "black.png")
+    (tmp_path / "manifest.csv").write_text("\n".join([*sheet, "black.png,nobody,normal,male,34"]))
+    result = json.loads(succeed("eda", tmp_path, "--output", tmp_path, "--json"))
+    assert sum(result["faces"].values()) == 8 and result["faces"]["none"] >= 1
+    assert result["ages"]["censored_at"] is None and result["problems"] == []
+    page = (tmp_path / "eda.html").read_text()
+    shown = page[page.index("No face found") :]
+    assert "nobody" not in shown and "black.png" in shown and "mask: normal" in page
+    assert "do not look censored" in page and "<h2>Problems" not in page
+
+
+def test_what_is_missing_is_said(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = call("eda", tmp_path / "nowhere", "--output", tmp_path)
+    assert result.exit_code == 1 and "does not exist" in result.stderr
+    for name in ("pages.eda", "pages.eda_sections", "faces.survey", "faces.duplicates"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    result = call("eda", drawn / "train", "--output", tmp_path)
+    assert (
+        result.exit_code == 1 and "needs imagehash" in result.stderr and "pip install -e '.[report]'" in result.stderr
+    )
+    assert not list(tmp_path.glob("*.html"))
