@@ -586,6 +586,55 @@ def report(evaluation: Path | None, artifacts: Path, output: Path, workers: int,
 
 
 @main.command()
+@click.option(
+    "--most",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="How many are shown with their photographs.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least probability of an error that is put down as a correction.",
+)
+@ARTIFACTS
+@OUTPUT
+@WORKERS
+@JSON
+def audit(most: int, confidence: float, artifacts: Path, output: Path, workers: int, as_json: bool) -> None:
+    """Rank the people and photographs whose label is probably wrong.
+
+    By out-of-fold answers; with the reason in words. Writes audit.html with thumbnails, audit.csv with all of them, and
+    corrections.csv, which `fit-stage --corrections` takes when a person has looked through it.
+
+    \b
+    Example:
+      python cli.py audit --output output
+    """
+    from dataclasses import asdict
+
+    from pages.audit import write_audit
+    from run import open_run
+
+    run = open_run(artifacts)
+    found, files = write_audit(run, output, most, confidence, workers)
+    if as_json:
+        click.echo(json.dumps({"findings": [asdict(one) for one in found], "files": list(map(str, files))}, indent=2))
+        return
+    rows = [
+        [str(place), one.kind, one.id, one.recorded, one.suggested, f"{one.score:.2f}", one.reason]
+        for place, one in enumerate(found[:20], 1)
+    ]
+    click.echo(_table(rows, ["", "kind", "id", "recorded", "suggested", "wrong", "why"]))
+    click.echo("\n".join(map(str, files)))
+    again = run.command(f"fit-stage all --data {run.root} --corrections {files[-1]}")
+    click.echo(f"Next: look through {files[-1]}, add corrections that the run was begun with, then {again}")
+
+
+@main.command()
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECIPE...")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
 @click.option("--budget", type=click.Path(path_type=Path), help="TOML of the compute that every recipe is scaled to.")
