@@ -460,6 +460,67 @@ def explain(image: Path, artifacts: Path, attention: Path | None, device: str, a
 
 
 @main.command()
+@ARTIFACTS
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Any but this machine's own lets others send photographs; nothing asks who they are.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--max-megabytes",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Largest file that is taken.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1, 100_000_000),
+    default=50_000_000,
+    show_default=True,
+    help="Largest photograph that is unpacked.",
+)
+@click.option(
+    "--max-files", type=click.IntRange(1), default=32, show_default=True, help="Photographs that are taken at once."
+)
+@click.option("--open/--no-open", "opened", default=False, help="Open the page in a browser.  [default: no-open]")
+@ENGINE
+@DEVICE
+def serve(
+    artifacts: Path,
+    host: str,
+    port: int,
+    max_megabytes: float,
+    max_pixels: int,
+    max_files: int,
+    opened: bool,
+    engine: str,
+    device: str,
+) -> None:
+    """Open a local page to drop, paste or shoot photographs on.
+
+    It shows the faces found, the answers, the ages, which stage was unsure and where each looked; of several photographs a
+    table, and a CSV to download. POST /predict answers programs, as /openapi.json describes; Ctrl-C ends it.
+    --artifacts may also be what `export` wrote, which shows no attention.
+
+    \b
+    Example:
+      python cli.py serve --port 7860
+    """
+    from base.machine import Machine
+    from web.limits import Limits
+    from web.serve import serve as keep_up
+
+    limits = Limits(max_megabytes, max_pixels, max_files)
+    try:
+        keep_up(artifacts, Machine(device, engine=engine), limits, host, port, opened, VERSION, click.echo)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @ANSWER
 @ARTIFACTS

@@ -311,31 +311,47 @@ def explain(folder: Path, photograph: Path, machine: Machine, pictures: Path | N
                 "attention maps are taken from torch's networks, and an export holds none",
                 "give the run that it was exported from: --artifacts RUN",
             )
-        return Explainer(_exported_cascade(Exported.open(folder), _engine_of_export(machine), machine))(
-            photograph
-        ).json()
-    run = open_run(folder)
-    explanation = Explainer(cascade(run, replace(machine, engine="torch")))(photograph)
+        return explainer(folder, machine)(photograph).json()
+    explanation = explainer(folder, replace(machine, engine="torch"))(photograph)
     result = explanation.json()
     if pictures:
         crops = np.stack([face.crop for face in explanation.faces])
-        result["pictures"] = _write_pictures(pictures, run, crops, machine)
+        result["pictures"] = _write_pictures(pictures, crops, looked_at(open_run(folder), crops, machine))
     return result
 
 
-def _write_pictures(folder: Path, run: Run, crops: np.ndarray, machine: Machine) -> list[str]:
-    """Each face's crop, and the attention of each stage to each question laid over it, as PNG; their paths."""
-    from PIL import Image
+def explainer(folder: Path, machine: Machine) -> Explainer:
+    """What explains photographs, one after another.
 
+    Args:
+        folder: of a run, for whose few photographs `auto` exports nothing that is not there, or of an export.
+    """
+    if is_export(folder):
+        return Explainer(_exported_cascade(Exported.open(folder), _engine_of_export(machine), machine))
+    return Explainer(cascade(open_run(folder), machine, photographs=1))
+
+
+def looked_at(run: Run, crops: np.ndarray, machine: Machine) -> dict[str, np.ndarray]:
+    """Crops, uint8 (N, h, w, 3), RGB, with the attention of each stage to each question laid over them, by what they show."""
     from inference.attention import attentions, overlay
     from training.device import torch_device
 
-    fits = _fits(run, run.recipe.answering(run.recipe.answer))
-    maps = attentions(fits, crops, torch_device(machine.device))
+    maps = attentions(_fits(run, run.recipe.answering(run.recipe.answer)), crops, torch_device(machine.device))
+    return {
+        f"{stage}-{question}" if sum(stage == other for other, _ in maps) > 1 else stage: np.stack(
+            [overlay(*each) for each in zip(crops, shown, strict=True)]
+        )
+        for (stage, question), shown in maps.items()
+    }
+
+
+def _write_pictures(folder: Path, crops: np.ndarray, looked: Mapping[str, np.ndarray]) -> list[str]:
+    """Each face's crop, and the same with what is laid over it, as PNG; their paths."""
+    from PIL import Image
+
     pictures = {f"face{face}.png": crop for face, crop in enumerate(crops, 1)}
-    for (stage, question), shown in maps.items():
-        name = f"{stage}-{question}" if sum(stage == other for other, _ in maps) > 1 else stage
-        pictures |= {f"face{face}-{name}.png": overlay(*each) for face, each in enumerate(zip(crops, shown), 1)}
+    for name, overlaid in looked.items():
+        pictures |= {f"face{face}-{name}.png": pixels for face, pixels in enumerate(overlaid, 1)}
     for name, pixels in pictures.items():
         write_atomic(folder / name, Image.fromarray(pixels).save)
     return [str(folder / name) for name in pictures]

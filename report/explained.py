@@ -62,7 +62,7 @@ def _face(face: Mapping[str, Any], way: str) -> Iterator[RenderableType]:
     yield Text()
     yield _indented(_sayings(face["sayings"]))
     yield Text()
-    yield Text(_doubts(face["least_sure"], face["most_split"]))
+    yield Text(doubts(face["least_sure"], face["most_split"]))
     yield Text()
     if not tipped:
         yield Text(f"Combined by: {way}. That adds nothing up, so no part of it can be said to have tipped the answer.")
@@ -91,7 +91,7 @@ def _regressors(regressors: Sequence[Mapping[str, Any]]) -> Table:
     for each in regressors:
         cuts = f"{each['cuts'][0]:.1f} and {each['cuts'][1]:.1f}" if each["cuts"] else "none"
         table.add_row(
-            each["gender"], f"{each['years']:.1f}", _range(each["years_by_network"], 1), cuts, each["band"] or ""
+            each["gender"], f"{each['years']:.1f}", spread(each["years_by_network"], 1), cuts, each["band"] or ""
         )
     return table
 
@@ -108,22 +108,22 @@ def _sayings(sayings: Sequence[Mapping[str, Any]]) -> Table:
             said["answer"],
             "" if sure is None else f"{sure:.2f}",
             "" if years is None else f"{years:.1f}",
-            _range(said["probability_by_network"], 2) if years is None else _range(said["years_by_network"], 1),
+            spread(said["probability_by_network"], 2) if years is None else spread(said["years_by_network"], 1),
             agree,
         )
     return table
 
 
-def _doubts(least_sure: Mapping[str, Any], most_split: Mapping[str, Any] | None) -> str:
-    text = f"Least sure: {_named(least_sure)}, {least_sure['answer']} at {least_sure['probability']:.2f}."
+def doubts(least_sure: Mapping[str, Any], most_split: Mapping[str, Any] | None) -> str:
+    text = f"Least sure: {named(least_sure)}, {least_sure['answer']} at {least_sure['probability']:.2f}."
     if most_split:
         others = most_split["networks"] - most_split["agree"]
-        text += f" Networks disagree most: {_named(most_split)}, {others} of {most_split['networks']}"
+        text += f" Networks disagree most: {named(most_split)}, {others} of {most_split['networks']}"
         return f"{text} {'say' if others > 1 else 'says'} other than {most_split['answer']}."
     return text + (" Its networks agree." if least_sure["networks"] > 1 else "")
 
 
-def _named(said: Mapping[str, Any]) -> str:
+def named(said: Mapping[str, Any]) -> str:
     return said["stage"] if said["question"] in said["stage"] else f"{said['stage']} on {said['question']}"
 
 
@@ -156,7 +156,7 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}" if abs(value) >= 0.005 else ""
 
 
-def _range(values: Sequence[float], digits: int) -> str:
+def spread(values: Sequence[float], digits: int) -> str:
     """The least and the largest; nothing where there is but one."""
     return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if len(values) > 1 else ""
 

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "pipeline": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference"},
     "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "inference", "pipeline"},
     "pages": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference", "pipeline"},
-    "cli": {"base", "recipe", "faces", "report", "run", "pipeline", "comparison", "pages"},
+    "web": {"base", "recipe", "faces", "report", "run", "training", "stages", "combiner", "inference", "pipeline"},
+    "cli": {"base", "recipe", "faces", "report", "run", "pipeline", "comparison", "pages", "web"},
 }
 """Every part of the project, and the other parts it may import."""
 

@@ -1,0 +1,56 @@
+"""Explanations that no network made, for tests of what stands around them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from combiner.contributions import Tipped
+from faces.crop import Box
+from faces.labels import BANDS, GENDERS, MASKS, N_CLASSES
+from inference.explain import ExplainedFace, Explanation, Regressor, Saying
+
+MASK = Saying("mask", "mask", "wear", 0.9, (0.8, 0.95), None, (), 2, 2)
+AGE = Saying("age-male", "age", "30-59", None, (), 47.5, (28.0, 67.0), 1, 2)
+
+
+def a_face(box: Box | None = None, tipped: bool = True) -> ExplainedFace:
+    """A man of 30 to 59 with a mask, about whose age the networks disagree."""
+    probability = np.full(N_CLASSES, 0.4 / (N_CLASSES - 1))
+    probability[1] = 0.6
+    cells = probability.reshape(3, 2, 3)
+    parts = {"soft vote: mask": 1.5, "trees: age-male": -0.25, "constant": 0.1}
+    return ExplainedFace(
+        box,
+        np.full((24, 18, 3), 90, np.uint8),
+        1,
+        "wear male 30-59",
+        tuple(probability.tolist()),
+        dict(zip(MASKS, cells.sum((1, 2)).tolist())),
+        dict(zip(GENDERS, cells.sum((0, 2)).tolist())),
+        dict(zip(BANDS, cells.sum((0, 1)).tolist())),
+        47.5,
+        47.5,
+        51.0,
+        (
+            Regressor("male", 47.5, (28.0, 67.0), (29.5, 58.25), "30-59"),
+            Regressor("female", 51.0, (50.0, 52.0), (31.0, 59.0), "30-59"),
+        ),
+        (MASK, AGE),
+        MASK,
+        AGE,
+        Tipped(1, 2, 1.35, parts) if tipped else None,
+    )
+
+
+def explanation(*faces: ExplainedFace, flag: str = "") -> Explanation:
+    return Explanation((80, 60), flag, "XGBoost", faces or (a_face(),))
+
+
+def coded(form: str = "JPEG", size: tuple[int, int] = (60, 80), mode: str = "RGB") -> bytes:
+    """A grey photograph's bytes."""
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, form)
+    return file.getvalue()

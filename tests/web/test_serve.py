@@ -1,0 +1,187 @@
+"""`serve` as people meet it: the command, and its page in a real browser.
+
+The browser is Debian's Chromium, driven by Playwright, which `pip install -e '.[dev]'` brings; where there is no Chromium
+(`apt-get install chromium`) its tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import call, succeed
+from stubs import coded
+
+pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
+
+import web.serve
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+QUIET += ["--disable-sync", "--no-first-run"]
+SLOW = 90_000
+"""Milliseconds that a page may take where cores are few and shared."""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def address(fitted: Path) -> Iterator[str]:
+    """The command at work in a process of its own, ended by Ctrl-C."""
+    words = ["serve", "--artifacts", fitted, "--port", "0", "--engine", "torch", "--max-megabytes", "1"]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "cli.py", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_PROXY": "*"},
+    )
+    assert process.stdout
+    said = process.stdout.readline().strip()
+    assert said.startswith("http://127.0.0.1:"), process.stderr and process.stderr.read()
+    yield said
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err.splitlines()[-1]) == (0, "", "stopped") and "KeyboardInterrupt" not in err, err
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not on this machine: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, opened; whatever it asks for must be asked of its own host."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.set_default_timeout(SLOW)
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(address)
+    tab.wait_for_selector("#photograph input[type=file]", state="attached")
+    yield tab
+    tab.close()
+    elsewhere = [url for url in asked if url.startswith("http") and not url.startswith(f"{address}/")]
+    assert len(asked) > 3 and elsewhere == []
+
+
+def test_a_photograph_is_dropped_and_explained(page: Any, fitted: Path, drawn: Path) -> None:
+    photograph = sorted((drawn / "eval/images").iterdir())[0]
+    (face,) = json.loads(succeed("explain", photograph, "--artifacts", fitted, "--json"))["faces"]
+    page.set_input_files("#photograph input[type=file]", photograph)
+    page.wait_for_selector("#answer .fc-card")
+    text = page.inner_text("#answer")
+    assert face["name"] in text and photograph.name in text
+    assert f"probability {face['probability'][face['answer']]:.2f}" in text and "Who was unsure." in text
+    for question in ("mask", "gender", "band"):
+        assert all(f"{value:.2f}" in text for value in face[question].values())
+    for regressor in face["regressors"]:
+        assert f"{regressor['gender']} regressor {regressor['years']:.1f} years: {regressor['band']}" in text
+        assert all(f"{cut:.1f}" in text for cut in regressor["cuts"])
+    page.wait_for_selector("#attention .fc-card img")
+    assert page.locator("#attention img").count() == 7
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "a phone need not scroll sideways"
+
+
+def test_what_is_no_photograph_is_refused_and_the_next_is_answered(page: Any, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.jpg").write_text("no photograph")
+    page.set_input_files("#photograph input[type=file]", tmp_path / "words.jpg")
+    page.wait_for_selector("#answer .fc-bad")
+    assert "The file is no photograph. Give a photograph as JPEG" in page.inner_text("#answer")
+    page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
+    page.wait_for_selector("#answer .fc-bad", state="detached")
+    page.set_input_files("#photograph input[type=file]", sorted((drawn / "eval/images").iterdir())[0])
+    page.wait_for_selector("#answer .fc-card")
+
+
+def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    photographs = sorted((drawn / "eval/images").iterdir())[:3]
+    (tmp_path / "some").mkdir()
+    copies = [Path(shutil.copy(photograph, tmp_path / "some")) for photograph in photographs]
+    (tmp_path / "words (1).jpg").write_text("no photograph")
+    page.get_by_role("tab", name="Several").click()
+    page.set_input_files("#photographs input[type=file]", [*copies, tmp_path / "words (1).jpg"])
+    page.wait_for_selector("#batch table")
+    assert page.locator("#batch tbody tr").count() == 4 and "4 photographs, 1 without an answer" in page.inner_text(
+        "#batch"
+    )
+    with page.expect_download() as waiting:
+        page.click("#download")
+    assert waiting.value.suggested_filename == "predictions.csv"
+    waiting.value.save_as(tmp_path / "predictions.csv")
+    succeed("infer", tmp_path / "some", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output")
+    *same, last = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert same == (tmp_path / "output/predictions.csv").read_text().splitlines()
+    assert last.startswith("words (1).jpg,,") and "unreadable: the file is no photograph" in last
+
+
+def test_programs_are_answered_by_the_same_process(address: str) -> None:
+    httpx = pytest.importorskip("httpx")
+    files = [("photographs", ("grey.png", coded("PNG"))), ("photographs", ("words.txt", b"words"))]
+
+    def ask(_: int) -> Any:
+        return httpx.post(f"{address}/predict", files=files, timeout=60).json()["results"]
+
+    with ThreadPoolExecutor(2) as pool:
+        results, others = pool.map(ask, range(2))
+    assert results == others, "two at once do not trample on each other"
+    assert len(results[0]["explanation"]["faces"]) == 1 and results[1]["error"]["status"] == 415
+    assert "/predict" in httpx.get(f"{address}/openapi.json").json()["paths"]
+    large = httpx.post(f"{address}/gradio_api/upload", files={"files": ("large.png", bytes(2 * 2**20))}, timeout=60)
+    assert large.status_code == 413
+
+
+def test_the_page_answers_for_no_file_of_this_machine_that_nobody_gave(address: str, drawn: Path) -> None:
+    httpx = pytest.importorskip("httpx")
+    mine = {"path": str(sorted((drawn / "eval/images").iterdir())[0]), "meta": {"_type": "gradio.FileData"}}
+    asked = {"data": [mine], "fn_index": 0, "session_hash": "mine"}
+    assert httpx.post(f"{address}/gradio_api/queue/join", json=asked).status_code == 200
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data?session_hash=mine", timeout=60) as events:
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    (done,) = [each for each in told if each["msg"] == "process_completed"]
+    assert done["success"] is False and "fc-card" not in json.dumps(told)
+
+
+def test_a_port_that_is_taken_and_other_mistakes_are_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = call("serve", "--artifacts", tmp_path, "--port", port)
+    assert (
+        result.exit_code == 1 and f"port {port} of 127.0.0.1 is taken" in result.stderr and "--port 0" in result.stderr
+    )
+    result = call("serve", "--artifacts", tmp_path, "--port", 0)
+    assert result.exit_code == 1 and "holds no run" in result.stderr and "anybody" not in result.stderr
+    result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "0.0.0.0")
+    assert result.exit_code == 1 and "anybody who reaches 0.0.0.0 can send photographs" in result.stderr
+    result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "no.such.host.invalid")
+    assert result.exit_code == 1 and "no address is called" in result.stderr
+    monkeypatch.setattr(web.serve, "find_spec", lambda name: None)
+    result = call("serve", "--artifacts", tmp_path)
+    assert result.exit_code == 1 and "needs Gradio" in result.stderr and ".[web]" in result.stderr
+
+
+def test_loopback_is_known_and_every_address_is_written_as_a_browser_reads_it() -> None:
+    assert [web.serve._loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
+        *[True] * 3,
+        *[False] * 2,
+    ]
+    assert web.serve._address("0.0.0.0", 1) == "http://127.0.0.1:1" and web.serve._address("::", 1) == "http://[::1]:1"

@@ -1,0 +1,1 @@
+"""A page to drop photographs on, and the same answers for programs."""
