@@ -21,7 +21,7 @@ demo: .venv/.ready
 	$(BIN)/python cli.py evaluate $(DEMO)/output/submission.csv $(DEMO)/data/eval/eval_labels.csv --output $(DEMO)/output
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.ready
 	$(BIN)/ruff check .

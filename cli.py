@@ -102,6 +102,10 @@ ANSWER = click.option(
 )
 
 
+PAGES_NEED = ("cycler", "imagehash", "jinja2", "markupsafe", "matplotlib")
+"""Packages of the extra `report`, which eda, report and audit import."""
+
+
 class ExampleLast:
     """Help that ends in its example: what follows "Example:" in the docstring comes after the options."""
 
@@ -142,6 +146,9 @@ class Group(ExampleLast, click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
+            if isinstance(error, ModuleNotFoundError) and error.name in PAGES_NEED:
+                click.echo(f"Error: the page needs {error.name}\nNext: pip install -e '.[report]'", err=True)
+                ctx.exit(1)
             click.echo(f"Error: {type(error).__name__}: {error}", err=True)
             click.echo(
                 "Next: this should not happen; run again as `cli.py --debug …` and report the traceback", err=True
@@ -201,16 +208,9 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
     Example:
       python cli.py eda ../shared/data/faces/train --output output
     """
-    from base.errors import FacecadeError
+    from pages.eda import write_eda
     from recipe import parse, read_toml
     from run import RECIPES
-
-    try:
-        from pages.eda import write_eda
-    except ModuleNotFoundError as error:
-        if error.name not in ("imagehash", "jinja2", "markupsafe", "matplotlib", "cycler"):
-            raise
-        raise FacecadeError(f"the page needs {error.name}", "pip install -e '.[report]'") from None
 
     face = parse(read_toml(recipe or RECIPES / "cpu.toml"), str(recipe or "recipes/cpu.toml")).face
     result = write_eda(data, output, face, workers)
@@ -858,7 +858,8 @@ def list_run(artifacts: Path, as_json: bool) -> None:
     help="People to train on; a third as many to evaluate.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-def draw(folder: Path, people: int, seed: int) -> None:
+@JSON
+def draw(folder: Path, people: int, seed: int, as_json: bool) -> None:
     """Draw faces with known labels, in the competition's layout.
 
     They go to FOLDER/train and FOLDER/eval.
@@ -870,7 +871,8 @@ def draw(folder: Path, people: int, seed: int) -> None:
     from faces.synthetic import draw_data
 
     draw_data(folder, people, seed)
-    click.echo(f"{folder / 'train'}\n{folder / 'eval'}")
+    drawn = {part: str(folder / part) for part in ("train", "eval")}
+    click.echo(json.dumps(drawn, indent=2) if as_json else "\n".join(drawn.values()))
 
 
 def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:

@@ -395,7 +395,10 @@ torch, with the networks of `{result["runs"][-1]["run"]}`: imports {start["impor
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--artifacts", type=click.Path(path_type=Path, exists=True), default=Path("artifacts"), show_default=True)
 @click.option(
-    "--light", type=click.Path(path_type=Path, exists=True), help="A run of light networks, measured as well."
+    "--also",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="A run whose networks' speed is measured as well; memory and start-up are those of the last.",
 )
 @click.option("--photographs", "count", default=400, show_default=True, help="For the rates.")
 @click.option("--few", default=64, show_default=True, help="For the slow rates.")
@@ -404,7 +407,7 @@ torch, with the networks of `{result["runs"][-1]["run"]}`: imports {start["impor
 def main(
     data: Path,
     artifacts: Path,
-    light: Path | None,
+    also: tuple[Path, ...],
     count: int,
     few: int,
     memory_at: tuple[int, ...],
@@ -413,16 +416,16 @@ def main(
     """Measure on DATA (with train/ and eval/); write benchmarks/INFERENCE.md."""
     target, kept = ROOT / "benchmarks/INFERENCE.md", ROOT / "output/inference.json"
     if not written_anew:
-        write_json(kept, measure(data, artifacts, light, count, few, memory_at))
+        write_json(kept, measure(data, artifacts, also, count, few, memory_at))
     target.write_text(page(read_json(kept)))
     click.echo(target)
 
 
 def measure(
-    data: Path, artifacts: Path, light: Path | None, count: int, few: int, memory_at: tuple[int, ...]
+    data: Path, artifacts: Path, also: tuple[Path, ...], count: int, few: int, memory_at: tuple[int, ...]
 ) -> dict[str, Any]:
     """Everything that the page says."""
-    folders = [artifacts, *([light] if light else [])]
+    folders = [artifacts, *also]
     run = open_run(artifacts)
     labelled = read_source(data / "train")
     every = labelled.table["path"].iloc[:: max(1, len(labelled.table) // count)][:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ WIDE = Markup(
 
 
 def write_audit(run: Run, output: Path, most: int, confidence: float, workers: int) -> tuple[list[Finding], list[Path]]:
-    """Write audit.html, audit.csv and corrections.csv.
+    """Write audit.html, audit.csv and corrections.csv; beside a corrections.csv that says something else, which somebody may have
+    edited, corrections-2.csv and so on.
 
     Args:
         most: findings that are shown with their photographs.
@@ -52,7 +54,8 @@ def write_audit(run: Run, output: Path, most: int, confidence: float, workers: i
     store, places = run.faces(workers)
     crops = store.crops()
     shown = [(one, _shown_first(run.table, one)) for one in found[:most]]
-    files = [output / name for name in ("audit.html", "audit.csv", "corrections.csv")]
+    proposed = corrections(found, confidence)
+    files = [output / "audit.html", output / "audit.csv", _unedited(output / "corrections.csv", proposed)]
     write_page(
         files[0],
         "Which labels are probably wrong",
@@ -61,10 +64,10 @@ def write_audit(run: Run, output: Path, most: int, confidence: float, workers: i
             _counts(found, confidence),
             _sheet(run.table, [(one, rows, crops[places[rows]]) for one, rows in shown], len(found)),
         ],
-        f"Corrections from probability {confidence:g}: corrections.csv. It shows photographs of the people in the data: hand it on as you may hand those on.",
+        f"Corrections from probability {confidence:g}: {files[2].name}. It shows photographs of the people in the data: hand it on as you may hand those on.",
     )
     write_csv(files[1], ranking(found, run.table))
-    write_csv(files[2], corrections(found, confidence))
+    write_csv(files[2], proposed)
     return found, files
 
 
@@ -97,6 +100,13 @@ def corrections(found: Sequence[Finding], confidence: float) -> pd.DataFrame:
             settled |= labels
             rows.append((one.id, one.field, one.value, one.recorded, f"{one.score:.4f}", one.reason))
     return pd.DataFrame(rows, columns=["id", "field", "value", "recorded", "probability", "reason"])
+
+
+def _unedited(path: Path, proposed: pd.DataFrame) -> Path:
+    """The first of corrections.csv, corrections-2.csv, … that is not there yet, or says just what is to be written."""
+    text = proposed.to_csv(index=False, lineterminator="\n")
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(place for place in chain([path], others) if not place.exists() or place.read_text() == text)
 
 
 def _shown_first(table: pd.DataFrame, one: Finding) -> np.ndarray:

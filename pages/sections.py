@@ -58,7 +58,8 @@ def scores(evidence: Evidence, evaluation: Mapping[str, Any] | None) -> Section:
         page.heading("Rules and combiner"),
         page.table(["way of combining", "macro-F1", "accuracy"], rows, kept=list(ways).index(evidence.combiner["way"])),
         page.text(
-            f"The kept way leads “{evidence.combiner['simplest']}” by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1, paired by person."
+            f"The kept way leads “{evidence.combiner['simplest']}” by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1, paired by person. "
+            "It was chosen among these rows by these scores; the numbers at the top are what is left where that choice, too, never saw the person."
         ),
     ]
     return Section("Scores", parts)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before NumPy is there: tests run side by side, and threads would wait for each other
 
 import pytest
 from click.testing import CliRunner, Result

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 from conftest import TINY, succeed
 
 from cli import main
@@ -16,13 +19,31 @@ from training.losses.classes import CLASS_LOSSES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("**/*.md"))
+PAGES = {path.stem: path for path in (ROOT / "docs/commands").glob("*.md")}
+ANYWHERE = {"--help", "--debug", "--version"}
+"""Options of every command, or of the command line itself."""
+
+PARSED_ONLY = {"serve", "compare", "tune", "export", "fit-stage", "fit-meta", "eda", "report", "audit"}
+"""Commands that are not run from their pages: they never end, or take long and are run by the tutorial or tests of their own."""
+
+ENDLESS = {"serve"}
+VERBS = ["check", "eda", "fit-stage", "ls", "fit-meta", "infer", "evaluate", "report", "audit", "explain"]
+"""What the tutorial leads through, in its order, before a page is served."""
+
+PRINTS_NOTHING = {"serve"}
+
+
+def fenced(text: str) -> list[str]:
+    """The lines of the fenced blocks, without comments."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every `python cli.py …` line of the fenced blocks."""
-    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line)[2:] for line in lines if line.startswith("python cli.py")]
+    """Every `python cli.py …` of the fenced blocks, in its order, without these two words."""
+    parts = [part for line in fenced(text) for part in line.split(" && ")]
+    return [shlex.split(part)[2:] for part in parts if part.startswith("python cli.py ")]
 
 
 def test_the_readmes_commands_run_in_their_order(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +104,139 @@ def test_files_that_the_documentation_names_exist() -> None:
             (ROOT / page).read_text(),
         ):
             assert (ROOT / name).exists(), f"{page} names {name}"
+
+
+def named(text: str, page: str) -> set[tuple[str, str]]:
+    """Command and option of every option that a page names in its code. It is the page's command unless the same piece of code names another."""
+    prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = set()
+    for piece in [*fenced(text), *re.findall(r"`([^`\n]+)`", prose)]:
+        command = page
+        for word in re.findall(r"--[a-z][a-z-]*|[a-z][a-z-]*", piece):
+            if word.startswith("--"):
+                found.add((command, word))
+            elif word in main.commands:
+                command = word
+    outside = re.sub(r"`[^`\n]+`", "", prose)
+    assert "--" not in re.sub(r"\|[-|: ]+\|", "", outside), f"{page}: an option stands outside of code"
+    return found
+
+
+def options(command: str) -> set[str]:
+    parameters = main.commands[command].params
+    return {
+        name
+        for each in parameters
+        if isinstance(each, click.Option)
+        for name in [*each.opts, *each.secondary_opts]
+        if name.startswith("--")
+    }
+
+
+def test_every_command_has_a_page_and_every_page_a_command() -> None:
+    assert set(PAGES) == set(main.commands)
+    index = (ROOT / "docs/README.md").read_text()
+    assert set(re.findall(r"^\| \[([\w-]+)\]\(commands/\1\.md\) \| \w", index, re.MULTILINE)) == set(PAGES)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_a_page_names_every_option_of_its_command_and_none_that_is_not(page: str) -> None:
+    text = PAGES[page].read_text()
+    assert text.startswith(f"# {page}\n")
+    said = named(text, page)
+    assert options(page) <= {option for command, option in said if command == page}
+    unknown = {(command, option) for command, option in said if option not in options(command) | ANYWHERE}
+    assert not unknown
+    assert any(words[0] == page for words in commands(text)), "no example"
+    assert "## Exit codes" in text and "## Options" in text
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_what_is_typed_is_understood(path: Path) -> None:
+    """Every command line parses, and names recipes that there are."""
+    for words in commands(path.read_text()):
+        rest = words[1:] if words[0] == "--debug" else words
+        main.commands[rest[0]].make_context(rest[0], list(rest[1:]))  # raises for what click would refuse
+        for word in words:
+            if word.startswith("recipes/"):
+                assert (ROOT / word).exists(), f"{path.name}: {word}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        assert "://" in target or (path.parent / target).exists(), f"{path.name} links to {target}"
+    for name in re.findall(r"`((?:recipes|benchmarks|docs)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+@pytest.fixture(scope="module")
+def desk(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it whose run is fitted and has answered."""
+    folder = tmp_path_factory.mktemp("desk")
+    shutil.copytree(fitted, folder / "artifacts", ignore=shutil.ignore_patterns(".lock", "pseudo", "export"))
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / "eval").symlink_to(drawn / "eval")
+    words = ["--artifacts", folder / "artifacts", "--engine", "torch", "--output", folder / "output"]
+    succeed("infer", drawn / "eval", *words)
+    return folder
+
+
+def places(drawn: Path) -> dict[str, str]:
+    photograph = sorted((drawn / "eval/images").iterdir())[0]
+    return {"DATA": str(drawn / "train"), "LABELS": "eval/eval_labels.csv", "PHOTOGRAPH": str(photograph)}
+
+
+@pytest.mark.parametrize("page", sorted(set(PAGES) - PARSED_ONLY))
+def test_a_pages_own_examples_run(page: str, desk: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    further = {"infer": ["--engine", "torch"], "pseudo-label": ["--engine", "torch"]}
+    for words in commands(PAGES[page].read_text()):
+        if words[0] == page:
+            filled = [places(drawn).get(word, word) for word in words]
+            succeed(*filled, *further.get(page, []))
+
+
+def test_the_tutorials_commands_run_in_their_order(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written, in a folder of their own; only the data are drawn and the training cut short."""
+    text = (ROOT / "docs/tutorial.md").read_text()
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    (tmp_path / "eval").symlink_to(drawn / "eval")
+    monkeypatch.chdir(tmp_path)
+    exports = [line.removeprefix("export ").split("=") for line in fenced(text) if line.startswith("export ")]
+    assert {name for name, _ in exports} == {"FACECADE_ARTIFACTS", "FACECADE_OUTPUT"}
+    for name, value in exports:
+        monkeypatch.setenv(name, value)
+    small = ["epochs=1", "per_person=1", "size=[48,36]", "views=['plain']", "weights=none", "backbone_args={}"]
+    small += ["backbone=test_efficientnet", "face.size=[48,36]", "face.detector=centre"]
+    further = {"fit-stage": [*TINY, *[word for setting in small for word in ("--set", setting)]]}
+    further["infer"] = ["--engine", "torch"]
+    ran = []
+    for command, *words in commands(text):
+        if command not in ENDLESS:
+            succeed(command, *[places(drawn).get(word, word) for word in words], *further.get(command, []))
+            ran.append(command)
+        if command == "audit":  # the reader believes one of the corrections
+            sheet = tmp_path / "output/quick/corrections.csv"
+            sheet.write_text("".join(sheet.read_text().splitlines(keepends=True)[:2]))
+    assert list(dict.fromkeys(ran)) == VERBS and ran.count("fit-stage") == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_their_completion(shell: str) -> None:
+    line = f"_FACECADE_COMPLETE={shell}_source facecade"
+    assert line in (ROOT / "docs/README.md").read_text()
+    assert read_toml(ROOT / "pyproject.toml")["project"]["scripts"]["facecade"] == "cli:main"
+    variable = {"_FACECADE_COMPLETE": f"{shell}_source"}
+    said = CliRunner().invoke(main, [], prog_name="facecade", env=variable)
+    assert said.exit_code == 0 and f"_FACECADE_COMPLETE={shell}_complete" in said.stdout
+    asked = {"_FACECADE_COMPLETE": "bash_complete", "COMP_WORDS": "facecade fit-", "COMP_CWORD": "1"}
+    said = CliRunner().invoke(main, [], prog_name="facecade", env=asked)
+    assert said.stdout.split() == ["plain,fit-meta", "plain,fit-stage"]
+
+
+def test_every_command_that_prints_results_prints_json() -> None:
+    assert {name for name in main.commands if "--json" not in options(name)} == PRINTS_NOTHING

@@ -132,6 +132,19 @@ def test_only_what_is_probable_enough_is_put_down(audited: tuple[Path, set[tuple
     assert "data:image/jpeg" not in (tmp_path / "audit.html").read_text()
 
 
+def test_corrections_that_somebody_edited_are_never_overwritten(
+    audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path
+) -> None:
+    run = ["--artifacts", audited[0] / "artifacts", "--output", tmp_path, "--most", 0]
+    for _ in range(2):  # what nobody edited is written to the same place
+        succeed("audit", *run)
+    assert [path.name for path in tmp_path.glob("corrections*")] == ["corrections.csv"]
+    (tmp_path / "corrections.csv").write_text("id,field,value\nmine,age,30\n")
+    assert "corrections-2.csv" in succeed("audit", *run)
+    assert (tmp_path / "corrections.csv").read_text() == "id,field,value\nmine,age,30\n"
+    assert (tmp_path / "corrections-2.csv").read_text() == (audited[0] / "output/corrections.csv").read_text()
+
+
 def test_what_stands_in_the_way_is_said(fitted: Path, tmp_path: Path) -> None:
     result = call("audit", "--artifacts", tmp_path)
     assert result.exit_code == 1 and "holds no run" in result.stderr

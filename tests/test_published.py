@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +25,17 @@ def few(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def asked(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight photographs to answer for."""
+    folder = tmp_path_factory.mktemp("asked")
+    for photograph in sorted((drawn / "eval/images").iterdir())[:8]:
+        shutil.copy(photograph, folder)
+    return folder
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_published_recipe_runs(path: Path, few: Path, drawn: Path, tmp_path: Path) -> None:
+def test_a_published_recipe_runs(path: Path, few: Path, asked: Path, tmp_path: Path) -> None:
     """One epoch of a few steps for each stage and fold, at 80×80 pixels and without weights; all else as written."""
     run = ["--artifacts", tmp_path / "a"]
     small = ["folds=3", "epochs=1", "size=[80, 80]", "batch_size=8", "face.size=[80, 80]"]
@@ -35,9 +45,9 @@ def test_a_published_recipe_runs(path: Path, few: Path, drawn: Path, tmp_path: P
     said = succeed("fit-stage", "all", *run, *fit)
     assert all(f"{stage}: " in said for stage in parse(read_toml(path)).stages)
     assert "nested" in succeed("fit-meta", *run).lower()
-    succeed("infer", drawn / "eval", *run, "--output", tmp_path)
+    succeed("infer", asked, *run, "--output", tmp_path)
     answers = pd.read_csv(tmp_path / "submission.csv")
-    assert len(answers) == 84 and answers["ans"].between(0, 17).all()
+    assert len(answers) == 8 and answers["ans"].between(0, 17).all()
 
 
 TWICE = """
