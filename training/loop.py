@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def fit(
                 drop_last=len(data) >= recipe.batch_size,
                 collate_fn=_collate,
                 num_workers=workers,
+                multiprocessing_context=_clean_processes() if workers else None,
                 pin_memory=device.type == "cuda",
             )
             random = np.random.default_rng(derive(seed, "mix", epoch))
@@ -167,6 +169,14 @@ def fit(
             save_state(state, modules, optimizer, {"history": lines})
             keep_history(folder, lines)
     return best.eval()
+
+
+def _clean_processes() -> Any:
+    """Where workers come from: a process that has run nothing yet. A fork of this one would have locks that threads (torch's,
+    CUDA's, an engine's) held at that moment, and none of the threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.shown"])
+    return context
 
 
 def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:

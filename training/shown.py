@@ -43,6 +43,16 @@ class Augmented:
         self.pipeline = augment.build(transforms, recipe.size)
         self.recipe = recipe.model_copy(update={"vote": "soft"})  # a loss is of outputs; votes have none
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A memory map goes to another process by the name of its file, not pixel by pixel."""
+        crops = self.crops
+        return {**self.__dict__, "crops": (crops.filename, crops.shape) if isinstance(crops, np.memmap) else crops}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        crops = state["crops"]
+        opened = np.memmap(crops[0], np.uint8, "r", shape=crops[1]) if isinstance(crops, tuple) else crops
+        self.__dict__.update(state, crops=opened)
+
     def lesson(self, row: int, seed: int) -> np.ndarray:
         """uint8 (*size, 3), RGB."""
         return augment.apply(self.pipeline, np.asarray(self.crops[self.crop_row[row]]), seed)

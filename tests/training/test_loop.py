@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,16 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     assert same(train(tmp_path / "a"), train(tmp_path / "b", workers=2))
+
+
+def test_a_memory_map_goes_to_a_worker_by_name(tmp_path: Path) -> None:
+    CROPS.tofile(tmp_path / "crops.u8")
+    mapped = np.memmap(tmp_path / "crops.u8", np.uint8, "r", shape=CROPS.shape)
+    shown = Augmented(mapped, ROWS, FLIP, RECIPE)
+    sent = pickle.dumps(shown)
+    assert len(sent) < mapped.nbytes / 2
+    again = pickle.loads(sent)
+    assert isinstance(again.crops, np.memmap) and (again.lesson(7, 3) == shown.lesson(7, 3)).all()
 
 
 def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
