@@ -18,7 +18,12 @@ class DecodeError(FacecadeError):
     """A file that is no readable photograph. `reason` is short enough for a table's cell."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+        mend = (
+            "check its name"
+            if reason == "no such file"
+            else "give a photograph that other programs open, or save it again"
+        )
+        super().__init__(f"{path}: {reason}", mend)
         self.reason = reason
 
 
