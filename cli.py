@@ -7,6 +7,7 @@ import inspect
 import json
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -514,10 +515,9 @@ def serve(
     from web.serve import serve as keep_up
 
     limits = Limits(max_megabytes, max_pixels, max_files)
-    try:
+    with suppress(KeyboardInterrupt):  # which the server may have heard already
         keep_up(artifacts, Machine(device, engine=engine), limits, host, port, opened, VERSION, click.echo)
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
+    click.echo("stopped", err=True)
 
 
 @main.command()

@@ -82,4 +82,16 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    assert head <= {"__future__", "collections", "inspect", "json", "os", "sys", "pathlib", "typing", "click", "base"}
+    assert head <= {
+        "__future__",
+        "collections",
+        "contextlib",
+        "inspect",
+        "json",
+        "os",
+        "sys",
+        "pathlib",
+        "typing",
+        "click",
+        "base",
+    }
