@@ -126,6 +126,9 @@ Corrected in all: {result["people_corrected"]} people ({fields["mask"]} with two
 {table(["run", *names], rows)}
 
 The labels alone move macro-F1 by {labels}, learning from them by {learning} (95 %, paired by person).
+
+Corrections were looked for where the networks disagreed with the labels, so that the labels alone can hardly move the score but upwards. Folds
+are stratified by labels: those of the corrected run are other ones, and so are its networks.
 """
 
 
