@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py ../shared/data/faces
 
-Everything is measured in this one call, on the same photographs and networks. The run (`--artifacts`) must be fitted.
+Everything is measured on the same photographs; what is compared, in one go. The runs must be fitted. A call that was cut goes on.
 """
 
 from __future__ import annotations
@@ -354,8 +354,8 @@ def page(result: dict[str, Any]) -> str:
     texts = "\n\n".join(rates_text(run) for run in result["runs"])
     return f"""# How fast a cascade answers
 
-Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["command"]}`; every number was measured in that one
-call, on the same photographs. Each network is shown a photograph and its mirror image.
+Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["command"]}`; what is compared was measured in
+one go, on the same photographs. Each network is shown a photograph and its mirror image.
 
 {texts}
 
@@ -429,44 +429,52 @@ def main(
     """Measure on DATA (with train/ and eval/); write benchmarks/INFERENCE.md."""
     target, kept = ROOT / "benchmarks/INFERENCE.md", ROOT / "output/inference.json"
     if not written_anew:
-        write_json(kept, measure(data, artifacts, also, count, few, memory_at))
+        measure(data, artifacts, also, count, few, memory_at, kept)
     target.write_text(page(read_json(kept)))
     click.echo(target)
 
 
 def measure(
-    data: Path, artifacts: Path, also: tuple[Path, ...], count: int, few: int, memory_at: tuple[int, ...]
-) -> dict[str, Any]:
-    """Everything that the page says."""
+    data: Path, artifacts: Path, also: tuple[Path, ...], count: int, few: int, memory_at: tuple[int, ...], kept: Path
+) -> None:
+    """Measure everything that the page says, a part after another. What `kept` holds of the same command, commit and machine is measured
+    already: a call that was cut goes on."""
     folders = [artifacts, *also]
     run = open_run(artifacts)
     labelled = read_source(data / "train")
     every = labelled.table["path"].iloc[:: max(1, len(labelled.table) // count)][:count]
     paths = [labelled.root / path for path in every]
+    about = {
+        "machine": machine(),
+        "commit": commit(),
+        "command": " ".join(["python benchmarks/inference.py", *sys.argv[1:]]),
+    }
+    result: dict[str, Any] = read_json(kept) if kept.exists() else {}
+    if any(result.get(name) != said for name, said in about.items()):
+        result = {**about, "faces": len(paths), "runs": []}
+
+    def rates(folder: Path, place: Path) -> dict[str, Any]:
+        one = open_run(folder)
+        precision = pipeline.export(one).precision("openvino", "auto")
+        about_it = {"run": folder, "folds": one.recipe.folds, "stages": len(one.recipe.stages), "precision": precision}
+        return {**about_it, "rates": speed(one, precision, paths, few, place)}
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        runs = [
-            {
-                "run": each.folder,
-                "folds": each.recipe.folds,
-                "stages": len(each.recipe.stages),
-                "precision": (precision := pipeline.export(each).precision("openvino", "auto")),
-                "rates": speed(each, precision, paths, few, folder / f"speed{number}"),
-            }
-            for number, each in enumerate(map(open_run, folders))
-        ]
-        return {
-            "machine": machine(),
-            "commit": commit(),
-            "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
-            "runs": runs,
-            "memory": memory(folders[-1], paths, memory_at, folder / "memory", folders[-1] / "steps.log"),
-            "start": start_up(folders[-1], paths[0], folder / "one"),
-            "near": pipeline.export(run).near,
-            "faces": len(paths),
-            "mtcnn": faces_found(paths, pipeline.cascade(run, ENGINES[BEST])),
-            "agreement": agreement(answers(run, data, folder / "engines"), data),
+        for number in range(len(result["runs"]), len(folders)):
+            result["runs"].append(rates(folders[number], folder / f"speed{number}"))
+            write_json(kept, result)
+        parts: dict[str, Callable[[], Any]] = {
+            "memory": lambda: memory(folders[-1], paths, memory_at, folder / "memory", folders[-1] / "steps.log"),
+            "start": lambda: start_up(folders[-1], paths[0], folder / "one"),
+            "near": lambda: pipeline.export(run).near,
+            "mtcnn": lambda: faces_found(paths, pipeline.cascade(run, ENGINES[BEST])),
+            "agreement": lambda: agreement(answers(run, data, folder / "engines"), data),
         }
+        for name, part in parts.items():
+            if name not in result:
+                result[name] = part()
+                write_json(kept, result)
 
 
 if __name__ == "__main__":
