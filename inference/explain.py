@@ -17,10 +17,11 @@ from combiner.thresholds import cut
 from faces.crop import Box, crop
 from faces.decode import decode
 from faces.detect import make_finder
-from faces.labels import BAND_EDGES, BANDS, GENDERS, MASKS, class_name
+from faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, class_name
 from faces.look import content_hash
 from inference.cascade import Cascade
 from recipe import kind_of
+from report.calibration import by_axis
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,11 @@ class Explainer:
         """
         voices = mean(networks)
         probability, answers = self.combine(voices)
-        cells = probability[0].reshape(len(MASKS), len(GENDERS), len(BANDS))
-        gender = GENDERS[int(cells.sum((0, 2)).argmax())]
+        mask, gender, band = (
+            dict(zip(AXES[axis], values[0].tolist(), strict=True)) for axis, values in by_axis(probability).items()
+        )
         years = [*voices.age(), *voices.ages()[0]]
-        sayings = tuple(_sayings(voices, networks, self.cuts, gender))
+        sayings = tuple(_sayings(voices, networks, self.cuts, max(gender, key=lambda name: gender[name])))
         split = min(sayings, key=lambda said: said.agree / said.networks)
         return ExplainedFace(
             box=box,
@@ -168,9 +170,9 @@ class Explainer:
             answer=int(answers[0]),
             name=class_name(answers[0]),
             probability=tuple(probability[0].tolist()),
-            mask=dict(zip(MASKS, cells.sum((1, 2)).tolist(), strict=True)),
-            gender=dict(zip(GENDERS, cells.sum((0, 2)).tolist(), strict=True)),
-            band=dict(zip(BANDS, cells.sum((0, 1)).tolist(), strict=True)),
+            mask=mask,
+            gender=gender,
+            band=band,
             **{
                 name: None if np.isnan(value) else float(value)
                 for name, value in zip(("age", "age_if_male", "age_if_female"), years, strict=True)
