@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from combiner.features import Voices, join, mean
+from combiner.features import Voices, mean
 from faces.look import Look
 from inference.ensemble import Ensemble
 from inference.stream import Heard
@@ -26,18 +26,16 @@ class Exact:
     near: float
 
 
-def moved(scores: Callable[[Voices], np.ndarray], rough: Ensemble, exact: Ensemble, crops: np.ndarray) -> float:
-    """By how much rounding moves a lead, at most, in nats.
+def moved(rough: np.ndarray, exact: np.ndarray) -> float:
+    """By how much rounding moves the lead of the class that is exactly the first over that which is exactly the second, at most.
 
     Args:
-        scores: what a combination takes the largest of, (N, 18).
-        crops: uint8 (N, h, w, 3), RGB.
+        rough, exact: what the answer is the largest of, in nats, (N, 18).
     """
-    said = [scores(mean(list(_heard(ensemble, crops).values()))) for ensemble in (exact, rough)]
-    *_, second, first = np.argsort(said[0], axis=1).T
-    rows = np.arange(len(crops))
-    leads = [each[rows, first] - each[rows, second] for each in said]
-    return float(np.abs(leads[1] - leads[0]).max())
+    *_, second, first = np.argsort(exact, axis=1).T
+    rows = np.arange(len(exact))
+    leads = [each[rows, first] - each[rows, second] for each in (rough, exact)]
+    return float(np.abs(leads[0] - leads[1]).max())
 
 
 def surely(heard: Heard, lead: Callable[[Voices], np.ndarray], exact: Exact) -> Heard:
@@ -52,11 +50,5 @@ def surely(heard: Heard, lead: Callable[[Voices], np.ndarray], exact: Exact) -> 
     if not len(near):
         return heard
     crops = [look.crop for look in heard.looks if isinstance(look, Look)]
-    again = _heard(exact.ensemble(), np.stack([crops[row] for row in near]))
+    again = exact.ensemble().hear_all(np.stack([crops[row] for row in near]))
     return Heard(heard.looks, {fold: voices.with_rows(near, again[fold]) for fold, voices in heard.voices.items()})
-
-
-def _heard(ensemble: Ensemble, crops: np.ndarray) -> dict[int, Voices]:
-    """What each fold's networks say of crops."""
-    said = list(ensemble.hear(crops[start : start + ensemble.batch] for start in range(0, len(crops), ensemble.batch)))
-    return {fold: join([chunk[fold] for chunk in said]) for fold in said[0]}

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from base.threads import bounded_map
-from combiner.features import Voices
+from combiner.features import Voices, join
 from inference.engines import Model
 from training.pixels import chunk
 
@@ -60,6 +60,11 @@ class Ensemble:
         )
         while said := list(islice(answers, len(self.members))):
             yield self._voices(said, rows.popleft())
+
+    def hear_all(self, crops: np.ndarray) -> dict[int, Voices]:
+        """What each fold's networks say of crops, uint8 (N, h, w, 3), N ≥ 1 of any number: voices of N rows, by fold."""
+        said = list(self.hear(crops[start : start + self.batch] for start in range(0, len(crops), self.batch)))
+        return {fold: join([chunk[fold] for chunk in said]) for fold in said[0]}
 
     def _voices(self, said: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, Voices]:
         """Stages in the recipe's order, whichever share a backbone: it is that of the combiner's features."""

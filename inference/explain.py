@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from combiner import fit as combination
 from combiner.contributions import Tipped, tipped
-from combiner.features import AGE_STAGES, Voices, bands_from_odds, join, mean
+from combiner.features import AGE_STAGES, Voices, bands_from_odds, mean
 from combiner.thresholds import cut
 from faces.crop import Box, crop
 from faces.decode import decode
@@ -141,9 +141,7 @@ class Explainer:
         if boxes == [None] and self.cascade.face.detector == "mtcnn":
             flags.insert(0, "no-face")
         crops = np.stack([crop(photograph, box, self.cascade.face) for box in boxes])
-        batch = self.cascade.ensemble.batch
-        heard = list(self.cascade.ensemble.hear(crops[start : start + batch] for start in range(0, len(crops), batch)))
-        networks = [join([chunk[number] for chunk in heard]) for number in heard[0]]
+        networks = list(self.cascade.ensemble.hear_all(crops).values())
         faces = [
             self._face(box, crops[row], [voices.take(np.array([row])) for voices in networks])
             for row, box in enumerate(boxes)

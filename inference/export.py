@@ -21,6 +21,7 @@ from base.errors import FacecadeError
 from base.machine import cores
 from combiner import fit as combination
 from combiner.align import Alignment
+from combiner.features import mean
 from inference.again import moved
 from inference.engines import ENGINES, has_bf16, installed, load
 from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED, Exported
@@ -111,8 +112,9 @@ def _near(exported: Exported, crops: np.ndarray) -> float | None:
     combine, _ = combination.load(exported.combiner)
     if not (len(crops) and combine.graded and has_bf16()):
         return None
-    rough, exact = (exported.ensemble("openvino", cores(), precision) for precision in ("bf16", "fp32"))
-    return moved(combine.scores, rough, exact, crops)
+    ensembles = [exported.ensemble("openvino", cores(), precision) for precision in ("bf16", "fp32")]
+    rough, exact = (combine.scores(mean(list(each.hear_all(crops).values()))) for each in ensembles)
+    return moved(rough, exact)
 
 
 def can_export() -> bool:

@@ -1,0 +1,186 @@
+"""How far bf16 moves the answers for real photographs, on any processor; write benchmarks/ROUNDING.md.
+
+    python benchmarks/rounding.py ../shared/data/faces --artifacts artifacts/quick
+
+bf16 is imitated, and its speed is not: torch computes each operation in fp32, and what it takes and gives is rounded to bf16. That is
+what a processor does that multiplies bf16 and adds up in fp32. An engine that fuses operations rounds less often.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+from steps import ROOT, commit, machine
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+sys.path.insert(0, str(ROOT))
+import pipeline
+from base.artifact import read_json, write_json
+from base.errors import FacecadeError
+from base.machine import Machine, cores
+from base.progress import note
+from base.threads import bounded_map
+from combiner import fit as combination
+from combiner.features import Voices, mean
+from faces.look import Look
+from faces.table import read_source
+from inference.again import Exact, moved, surely
+from inference.engines import Model
+from inference.ensemble import Ensemble
+from inference.stream import Heard
+from report.metrics import as_json, paired_difference, score
+from report.results import interval, table
+from run import Run, open_run
+
+
+class Rounding(TorchDispatchMode):
+    """Every operation takes and gives values of bf16, kept as float32."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func._schema.is_mutable:  # one that is changes what it takes, and that was rounded when it was made
+            args, kwargs = _each(_rounded, (args, kwargs or {}))
+        return _each(_round_in_place, func(*args, **(kwargs or {})))
+
+
+def _each(change: Any, values: Any) -> Any:
+    return tree_map_only(
+        torch.Tensor, lambda tensor: change(tensor) if tensor.dtype == torch.float32 else tensor, values
+    )
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.bfloat16().float()
+
+
+def _round_in_place(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.copy_(tensor.bfloat16())
+
+
+def rounding(ensemble: Ensemble) -> Ensemble:
+    """The same networks, run by torch, in the numbers of bf16."""
+
+    def model(of: Model) -> Model:
+        def call(crops: np.ndarray) -> Sequence[np.ndarray]:
+            with Rounding():
+                return of(crops)
+
+        return call
+
+    return replace(ensemble, members=[replace(member, model=model(member.model)) for member in ensemble.members])
+
+
+def measure(run: Run, data: Path) -> dict[str, Any]:
+    """Everything that the page says."""
+    cascade = pipeline.cascade(run, Machine(engine="torch", device="cpu"))
+    combine, _ = combination.load(cascade.combiner)
+    if not combine.graded:
+        raise FacecadeError(f"the combiner of {run.folder} tells no lead, and never answers in bf16")
+    exact, rough = cascade.ensemble, rounding(cascade.ensemble)
+    tried = run.store().some(pipeline.TRIED, run.recipe.seed)
+
+    def scores(ensemble: Ensemble, crops: np.ndarray) -> np.ndarray:
+        return combine.scores(mean(list(ensemble.hear_all(crops).values())))
+
+    near = moved(scores(rough, tried), scores(exact, tried))
+    note(f"bf16 moves a lead by up to {near:.3f} nats on {len(tried)} crops of the training photographs")
+
+    source = read_source(data / "eval")
+    paths = [source.root / path for path in source.table["path"]]
+    looks = list(bounded_map(cascade.looker(), paths, cores()))
+    unseen = [str(path) for path, look in zip(paths, looks, strict=True) if not isinstance(look, Look)]
+    if unseen:
+        raise FacecadeError(f"{len(unseen)} photographs cannot be read, {unseen[0]} first")
+    crops = np.stack([look.crop for look in looks if isinstance(look, Look)])
+    said = {}
+    for name, ensemble in {"fp32": exact, "bf16": rough}.items():
+        said[name] = Heard(looks, ensemble.hear_all(crops))
+        note(f"{name}: {len(crops)} photographs heard")
+    again = surely(said["bf16"], combine.lead, Exact(lambda: exact, near))
+
+    labels = pd.read_csv(data / "eval/eval_labels.csv", dtype={"ImageID": str}).set_index("ImageID")
+    label, person = (labels.loc[source.image_ids, column].to_numpy() for column in ("ans", "person"))
+    asked = int((combine.lead(_voices(said["bf16"])) < near).sum())
+    ways = {"fp32": (said["fp32"], 0), "bf16 throughout": (said["bf16"], 0), "bf16 first": (again, asked)}
+    reference = combine(_voices(said["fp32"]))[1]
+
+    def row(heard: Heard, asked: int) -> dict[str, Any]:
+        answer = combine(_voices(heard))[1]
+        return {
+            "asked again": asked,
+            "differ": int((answer != reference).sum()),
+            "macro-F1": as_json(score(label, answer, person))["macro-F1"],
+            "change": paired_difference(label, answer, reference, person).json(),
+        }
+
+    return {
+        "near": near,
+        "tried": len(tried),
+        "furthest": moved(combine.scores(_voices(said["bf16"])), combine.scores(_voices(said["fp32"]))),
+        "photographs": len(crops),
+        "networks": len(exact.members),
+        "combiner": combine.name,
+        "ways": {name: row(*way) for name, way in ways.items()},
+    }
+
+
+def _voices(heard: Heard) -> Voices:
+    return mean(list(heard.voices.values()))
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """benchmarks/ROUNDING.md."""
+    count = result["photographs"]
+    rows = [
+        [
+            name,
+            f"{100 * way['asked again'] / count:.1f} %",
+            f"{100 * (1 - way['differ'] / count):.2f} % ({way['differ']} of {count} differ)",
+            interval(way["macro-F1"]),
+            f"{way['change']['value']:+.4f}",
+        ]
+        for name, way in result["ways"].items()
+    ]
+    return f"""# How far bf16 moves answers
+
+Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["command"]}`.
+
+bf16 is imitated here: torch computes each operation in fp32, and what it takes and gives is rounded to bf16, as by a processor that
+multiplies bf16 and adds up in fp32. So the answers can be judged on any processor; an engine that fuses operations rounds less
+often. How fast bf16 is, a processor that has it says with `benchmarks/inference.py`.
+
+The run `{result["run"]}`: {result["networks"]} networks, combined by {result["combiner"]}. On {result["tried"]} crops of its training photographs bf16 moves the
+lead of the first class over the second by up to {result["near"]:.3f} nats, as an export would measure it. *bf16 first* asks the same networks in
+fp32 for each of the {count} photographs of `eval` whose answer leads by less.
+
+{table(["way", "asked again", "same class as fp32", "macro-F1", "change"], rows)}
+
+The bar is 99.9 % of the classes and .001 macro-F1. On `eval` bf16 moves a lead by up to {result["furthest"]:.3f} nats; nothing was chosen there.
+"""
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.option("--artifacts", type=click.Path(path_type=Path, exists=True), default=Path("artifacts"), show_default=True)
+@click.option("--written-anew", is_flag=True, help="Measure nothing: write the page from what was measured last.")
+def main(data: Path, artifacts: Path, written_anew: bool) -> None:
+    """Measure a fitted run on DATA's eval/; write benchmarks/ROUNDING.md."""
+    target, kept = ROOT / "benchmarks/ROUNDING.md", ROOT / "output/rounding.json"
+    if not written_anew:
+        command = " ".join(["python benchmarks/rounding.py", *sys.argv[1:]])
+        about = {"machine": machine(), "commit": commit(), "command": command, "run": str(artifacts)}
+        write_json(kept, {**about, **measure(open_run(artifacts), data)})
+    target.write_text(page(read_json(kept)))
+    click.echo(target)
+
+
+if __name__ == "__main__":
+    main()
