@@ -71,7 +71,7 @@ def table(
         )
         return Markup('<tr class="kept">{}</tr>' if number == kept else "<tr>{}</tr>").format(Markup("").join(cells))
 
-    headed = Markup("").join(Markup("<th>{}</th>").format(name) for name in head)
+    headed = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in head)
     lines = Markup("").join(line(number, row) for number, row in enumerate(rows))
     return Markup('<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
         headed, lines

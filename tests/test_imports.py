@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "pipeline": WHOLE_RUN - {"pipeline"},
     "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "inference", "pipeline"},
     "pages": WHOLE_RUN,
-    "web": WHOLE_RUN,
+    "web": WHOLE_RUN | {"pages"},
     "benchmarks": WHOLE_RUN | {"pages"},
     "cli": {"base", "recipe", "faces", "report", "run", "pipeline", "comparison", "pages", "web"},
 }

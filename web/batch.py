@@ -10,10 +10,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from faces.labels import N_CLASSES
+from pages.page import picture, table
 from report.predictions import predictions_table
 from web.answers import Answered
 from web.limits import RefusedError
-from web.sheet import picture, table
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def batch_table(lines: Sequence[Line | Unread]) -> Markup:
     bad = sum(isinstance(line, Unread) for line in lines)
     count = f"{len(lines)} photograph{'s' if len(lines) > 1 else ''}" + (f", {bad} without an answer" if bad else "")
     head = ["face", "photograph", "answer", "sure", "age", "note"]
-    return Markup('<div class="fc"><p class="fc-faint">{}</p>{}</div>').format(count, table(head, rows, "fc-batch"))
+    return Markup('<div class="fc fc-batch"><p class="fc-faint">{}</p>{}</div>').format(count, table(head, rows))
 
 
 def _read(line: Line) -> list[str]:

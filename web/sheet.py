@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
+from pages.page import picture, table
 from report.explained import FLAGS, SPOKEN, doubts, named, spread
 from web.answers import Answered
 
@@ -67,17 +66,6 @@ def message(text: str, hint: str = "", bad: bool = False) -> Markup:
     return Markup('<p class="fc-note {}">{}{}</p>').format("fc-bad" if bad else "", _sentence(text), after)
 
 
-def picture(pixels: np.ndarray, what: str) -> Markup:
-    """A picture, uint8 (h, w, 3), RGB, inside the page; `what` is read where it cannot be seen."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((WIDEST, WIDEST))
-    coded = io.BytesIO()
-    image.save(coded, "JPEG", quality=85)
-    return Markup('<img alt="{}" src="data:image/jpeg;base64,{}">').format(
-        what, base64.b64encode(coded.getvalue()).decode()
-    )
-
-
 def _photograph(answered: Answered, result: Mapping[str, Any]) -> Markup:
     height, width = result["size"]
     boxes = [
@@ -98,13 +86,21 @@ def _photograph(answered: Answered, result: Mapping[str, Any]) -> Markup:
     return Markup(
         '<figure class="fc-photo"><div>{}{}</div><figcaption>{}: {}×{} pixels, {}</figcaption></figure>'
     ).format(
-        picture(answered.photograph, "the photograph"),
+        picture(_fitting(answered.photograph), "the photograph"),
         Markup("").join(boxes),
         answered.name,
         width,
         height,
         found,
     )
+
+
+def _fitting(pixels: np.ndarray) -> np.ndarray:
+    """A photograph no larger than the page shows it."""
+    height, width = pixels.shape[:2]
+    scale = WIDEST / max(height, width)
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    return pixels if scale >= 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _card(number: int, face: Mapping[str, Any], crop: np.ndarray, faces: int, way: str) -> Markup:
@@ -240,15 +236,6 @@ def _tipped(face: Mapping[str, Any], way: str) -> Markup:
         face["name"], tipped["runner_up_name"], way
     )
     return intro + table(["who", "nats", ""], rows)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> Markup:
-    """A table that scrolls sideways where it is too wide."""
-    headed = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in head)
-    lines = [_joined([Markup("<td>{}</td>").format(cell) for cell in row], "<tr>{}</tr>") for row in rows]
-    return Markup(
-        '<div class="fc-scroll"><table class="fc-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(kind, headed, Markup("").join(lines))
 
 
 def _joined(parts: Sequence[Markup], around: str) -> Markup:
