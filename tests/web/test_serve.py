@@ -81,6 +81,13 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     assert len(asked) > 3 and elsewhere == []
 
 
+def fits_a_phone(page: Any, parts: str) -> bool:
+    """Whether nothing sticks out of some parts, nor of the page, where the page is narrow."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    out = page.eval_on_selector_all(parts, "all => all.filter(one => one.scrollWidth > one.clientWidth).length")
+    return out == 0 and page.locator(parts).count() > 0 and page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_a_photograph_is_dropped_and_explained(page: Any, fitted: Path, drawn: Path) -> None:
     photograph = sorted((drawn / "eval/images").iterdir())[0]
     (face,) = json.loads(succeed("explain", photograph, "--artifacts", fitted, "--json"))["faces"]
@@ -96,8 +103,9 @@ def test_a_photograph_is_dropped_and_explained(page: Any, fitted: Path, drawn: P
         assert all(f"{cut:.1f}" in text for cut in regressor["cuts"])
     page.wait_for_selector("#attention .fc-card img")
     assert page.locator("#attention img").count() == 7
-    page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") == 390, "a phone need not scroll sideways"
+    for words in page.locator("#answer summary").all():
+        words.click()
+    assert fits_a_phone(page, "#answer .fc-card") and fits_a_phone(page, "#attention .fc-card")
 
 
 def test_what_is_no_photograph_is_refused_and_the_next_is_answered(page: Any, drawn: Path, tmp_path: Path) -> None:
@@ -122,6 +130,7 @@ def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn
     assert page.locator("#batch tbody tr").count() == 4 and "4 photographs, 1 without an answer" in page.inner_text(
         "#batch"
     )
+    assert fits_a_phone(page, "#batch td")
     with page.expect_download() as waiting:
         page.click("#download")
     assert waiting.value.suggested_filename == "predictions.csv"
