@@ -171,6 +171,20 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
+def test_numbers_quoted_from_a_benchmark_stand_there() -> None:
+    """In every sentence that names its page; those with two decimals and more, and of memory, perhaps rounded."""
+    sentences = re.split(r"\n\n|\n(?=[*|])|(?<=\.) ", (ROOT / "docs/recipes.md").read_text())
+    missing, count = [], 0
+    for sentence in sentences:
+        pages = re.findall(r"`(benchmarks/\w+\.md)`", sentence)
+        there = [float(number) for page in pages for number in re.findall(r"\d+(?:\.\d+)?", (ROOT / page).read_text())]
+        for number in re.findall(r"\d+\.\d{2,}|\d+(?:\.\d)?(?= MiB| %)", sentence) if pages else ():
+            count += 1
+            if not any(round(value, len(number.partition(".")[2])) == float(number) for value in there):
+                missing.append(f"{number}, of {' or '.join(pages)}")
+    assert not missing and count > 20
+
+
 @pytest.fixture(scope="module")
 def desk(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a reader has it whose run is fitted and has answered."""
