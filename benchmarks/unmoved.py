@@ -1,0 +1,115 @@
+"""Do systems still score what they scored in an earlier comparison? Train some of them anew; write benchmarks/UNMOVED.md.
+
+    python benchmarks/unmoved.py ../shared/data/faces --before ae3ea9d
+
+The earlier scores are read from benchmarks/COMPARISON.md as that commit holds it, the new ones from what one command of `cli.py`
+leaves, on the same people, folds and operations. A call that was cut goes on.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from steps import ROOT, commit, machine, run_step
+
+sys.path.insert(0, str(ROOT))
+from base.artifact import read_json
+from report.results import interval, table
+
+RECIPES = ("recipes/quick.toml", "recipes/published/joint.toml")
+"""Facecade's own, and the quickest to train of the others."""
+
+SCORES = {
+    "nested macro-F1": ("nested", "macro-F1", 3),
+    "age MAE": ("nested", "age MAE", 2),
+    "eval macro-F1": ("eval", "macro-F1", 3),
+}
+"""Columns of a comparison's table: where a row keeps the score, and its digits."""
+
+
+def earlier(text: str) -> list[dict[str, str]]:
+    """The rows of a comparison page's first table."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    found = []
+    for row in rows:
+        if not row[0].isdigit():
+            break
+        found.append(dict(zip(head, row, strict=True)))
+    return found
+
+
+def scores(entry: Mapping[str, Any]) -> dict[str, str]:
+    """A new row's scores, as the table writes them."""
+    return {
+        column: interval(entry[where][name], digits) if name in entry[where] else "-"
+        for column, (where, name, digits) in SCORES.items()
+    }
+
+
+def moved(before: str, after: str) -> str:
+    """Whether the new score lies within the old one's interval."""
+    low, high = map(float, re.findall(r"[\d.]+", before.partition("[")[2]))
+    return "no" if low <= float(after.split()[0]) <= high else "yes"
+
+
+def page(before: Sequence[Mapping[str, str]], result: Mapping[str, Any], about: Mapping[str, str]) -> str:
+    """benchmarks/UNMOVED.md."""
+    rows = []
+    for entry in result["entries"]:
+        old = [
+            row
+            for row in before
+            if row["recipe"] == entry["recipe"] and row["answer"].partition(":")[0] == entry["kind"]
+        ]
+        for column, new in scores(entry).items():
+            if new != "-":
+                said = old[0][column]
+                rows.append([entry["recipe"], entry["kind"], column, said, new, moved(said, new)])
+    return f"""# The comparison's scores before and after
+
+Machine: {about["machine"]}. Commit: {about["commit"]}. Written by `{about["command"]}`, which ran `{about["ran"]}`.
+
+*Before* is `benchmarks/COMPARISON.md` of commit {about["before"]}, from before inference was a stream, before networks ran by other engines, and before the training loop, its
+workers and what is frozen were changed for speed. *After* is the same systems trained anew, on the same {result["folds"]} folds by person and as many
+operations. Intervals are 95 %, by bootstrap over people.
+
+{table(["recipe", "answer", "score", "before", "after", "outside the interval"], rows)}
+"""
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.option("--before", required=True, help="The commit of the earlier comparison.")
+@click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts/unmoved"), show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("output/unmoved"), show_default=True)
+def main(data: Path, before: str, artifacts: Path, output: Path) -> None:
+    """Compare on DATA (with train/ and eval/); write benchmarks/UNMOVED.md."""
+    shown = subprocess.run(
+        ["git", "show", f"{before}:benchmarks/COMPARISON.md"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    words = ["compare", *RECIPES, "--data", f"{data}/train", "--eval", f"{data}/eval"]
+    words += ["--labels", f"{data}/eval/eval_labels.csv", "--budget", "recipes/budgets/cpu.toml", "--folds", "3"]
+    step = run_step(
+        "compare", [*words, "--artifacts", str(artifacts), "--output", str(output)], artifacts / "steps.log"
+    )
+    about = {
+        "machine": machine(),
+        "commit": commit(),
+        "command": " ".join(["python benchmarks/unmoved.py", *sys.argv[1:]]),
+        "ran": step["command"],
+        "before": before,
+    }
+    target = ROOT / "benchmarks/UNMOVED.md"
+    target.write_text(page(earlier(shown.stdout), read_json(output / "leaderboard.json"), about))
+    click.echo(target)
+
+
+if __name__ == "__main__":
+    main()
