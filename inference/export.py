@@ -24,7 +24,7 @@ from combiner.align import Alignment
 from combiner.features import mean
 from inference.again import moved
 from inference.engines import ENGINES, has_bf16, installed, load
-from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED, Exported
+from inference.exported import BATCH, FORMAT, MANIFEST, NEEDED, Exported, is_export
 from inference.torch_engine import Answering, networks
 from recipe import Face
 from stages.fit import Fit
@@ -34,6 +34,9 @@ WRITERS = ("onnx", "onnxscript")
 """Packages that torch writes ONNX by."""
 
 PARTS = ("networks", "detector", "combiner")
+
+UNFINISHED = ".unfinished"
+"""File that marks a folder as an export's until its manifest is written: what such a folder holds may be replaced."""
 
 MOST_OFF = 1e-3
 """Furthest that a written network may be from torch's, as a share of the spread of what torch says."""
@@ -64,13 +67,17 @@ def write(
         The manifest.
 
     Raises:
-        FacecadeError: no package that writes or runs ONNX; a network that answers otherwise than torch.
+        FacecadeError: no package that writes or runs ONNX; a folder that holds something else; a network that answers otherwise than
+            torch.
     """
     if not can_export():
         raise FacecadeError("what writes ONNX is not installed", "pip install -e '.[engines]'")
     engine = next(name for name in reversed(ENGINES) if installed(name))
-    if (folder / "run.json").exists():
-        raise FacecadeError(f"{folder} holds a run, which an export beside it would hide", "give a folder of its own")
+    unfinished = folder / UNFINISHED
+    if folder.exists() and any(folder.iterdir()) and not (is_export(folder) or unfinished.exists()):
+        raise FacecadeError(f"{folder} holds what is no export's, and might be lost", "give a folder of its own")
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     (folder / MANIFEST).unlink(missing_ok=True)
     for part in PARTS:  # of an earlier export, perhaps with more folds
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -104,6 +111,7 @@ def write(
     }
     manifest["near"] = _near(Exported(folder, manifest), crops)
     write_json(folder / MANIFEST, manifest)
+    unfinished.unlink()
     return manifest
 
 

@@ -18,7 +18,7 @@ import pipeline
 from base.errors import FacecadeError
 from base.machine import Machine
 from faces.labels import N_CLASSES
-from inference import choose, engines
+from inference import choose, engines, export
 from inference.ensemble import Ensemble
 from report.metrics import confusion, macro_f1
 from run import open_run
@@ -199,6 +199,32 @@ def test_without_a_measurement_there_is_no_bf16(exported: Path, drawn: Path, tmp
     assert result.exit_code == 1 and "--precision fp32" in result.stderr
 
 
+def test_an_export_replaces_only_what_is_an_exports(
+    exported: Path, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine/networks/mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for folder in (fitted, tmp_path / "mine"):
+        before = sorted(path for path in folder.rglob("*"))
+        result = call("export", folder, "--artifacts", fitted)
+        assert result.exit_code == 1 and "holds what is no export's" in result.stderr
+        assert sorted(path for path in folder.rglob("*")) == before
+    cut = shutil.copytree(exported, tmp_path / "cut")
+    (cut / "manifest.json").write_text(json.dumps({"format": 0}))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_compare", stopped)
+        assert call("export", cut, "--artifacts", fitted).exit_code != 0
+    assert not (cut / "manifest.json").exists()
+    succeed("export", cut, "--artifacts", fitted)
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (cut, exported)]
+    assert files[0] == files[1]
+
+
 def test_what_is_not_there_is_said(
     exported: Path, fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,8 +238,6 @@ def test_what_is_not_there_is_said(
     with pytest.raises(FacecadeError, match="is not installed"):
         pipeline.cascade(open_run(fitted), replace(Machine(), engine="openvino"))
     assert not (fitted / "export").exists(), "nothing is written for an engine that is not there"
-    result = call("export", fitted, "--artifacts", fitted)
-    assert result.exit_code == 1 and "holds a run" in result.stderr
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"format": 99}))
     result = call("infer", exported, "--artifacts", tmp_path)
