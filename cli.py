@@ -228,7 +228,12 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as stages.mask.lr=1e-3."
 )
 @click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
-@click.option("--corrections", type=click.Path(path_type=Path), help="CSV of label corrections: id,field,value.")
+@click.option(
+    "--corrections",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="CSV of label corrections: id,field,value (may be repeated).",
+)
 @click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
 @click.option(
     "--pseudo",
@@ -259,7 +264,7 @@ def fit_stage(
     resume: bool,
     settings: tuple[str, ...],
     weights: str | None,
-    corrections: Path | None,
+    corrections: tuple[Path, ...],
     skip_bad: bool,
     pseudo: Path | None,
     extra: Path | None,
@@ -691,8 +696,9 @@ def audit(most: int, confidence: float, artifacts: Path, output: Path, workers: 
     ]
     click.echo(_table(rows, ["", "kind", "id", "recorded", "suggested", "wrong", "why"]))
     click.echo("\n".join(map(str, files)))
-    again = run.command(f"fit-stage all --data {run.root} --corrections {files[-1]}")
-    click.echo(f"Next: look through {files[-1]}, add corrections that the run was begun with, then {again}")
+    sheets = [run.corrections_file] * bool(run.corrections) + [files[-1]]
+    again = " ".join([f"fit-stage all --data {run.root}", *(f"--corrections {sheet}" for sheet in sheets)])
+    click.echo(f"Next: look through {files[-1]}, then {run.command(again)}")
 
 
 @main.command()

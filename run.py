@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from faces.further import TRAINED_ON, Further, added, read_further
 from faces.labels import BANDS, GENDERS, band_of
 from faces.look import content_hash
 from faces.pseudo import read_pseudo
+from faces.sheet import read_sheet
 from faces.split import assign_folds, folds_hash
 from faces.store import Entry, FaceStore
 from faces.table import age_cap, read_kept, read_source, require_sound
@@ -38,7 +39,8 @@ class Run:
 
     table: one row a photograph: `path, id, person, mask, gender, age, fold, content`. tables: the
     recipe as written. cap: the age from which the data say only "at least", or None. cache: folder of face
-    crops, which runs may share. further: photographs to learn from that are not scored, by kind.
+    crops, which runs may share. further: photographs to learn from that are not scored, by kind. corrections: `id, field, value` of the
+    labels that were changed before the table was written.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Run:
     cap: float | None
     cache: Path
     further: Mapping[str, Further] = field(default_factory=dict)
+    corrections: Sequence[Mapping[str, str]] = ()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -147,9 +150,18 @@ class Run:
         """The cache of face crops."""
         return FaceStore(self.cache, self.recipe.face)
 
+    @property
+    def corrections_file(self) -> Path:
+        """Where the corrections are kept, if there were any."""
+        return self.folder / "corrections.csv"
+
     def save(self) -> None:
-        """Write table.csv, further photographs, and run.json last."""
+        """Write table.csv, corrections, further photographs, and run.json last."""
         write_csv(self.folder / "table.csv", self.table)
+        if self.corrections:
+            write_csv(self.corrections_file, pd.DataFrame(self.corrections))
+        else:
+            self.corrections_file.unlink(missing_ok=True)  # of a run that was begun here before
         for kind, further in self.further.items():
             further.save(self.folder / "learned-from" / kind)
         write_json(
@@ -201,7 +213,10 @@ def open_run(folder: Path) -> Run:
     table = read_kept(folder / "table.csv")
     cache = Path(said["cache"]) if said["cache"] else folder / "cache"
     further = {kind: read_further(folder / "learned-from" / kind) for kind in said.get("further", [])}
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, further)
+    run = Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, further)
+    kept = run.corrections_file
+    rows = read_sheet(kept, ["id", "field", "value"]) if kept.exists() else []
+    return replace(run, corrections=[row.cells for row in rows])
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
@@ -226,7 +241,7 @@ def begin_run(
     folder: Path,
     data: Path,
     tables: Mapping[str, Any],
-    corrections: Path | None = None,
+    corrections: Sequence[Path] = (),
     skip_bad: bool = False,
     workers: int = 2,
     dry: bool = False,
@@ -238,6 +253,7 @@ def begin_run(
 
     Args:
         tables: the recipe's.
+        corrections: sheets of label corrections (faces/corrections.py), one after the other.
         skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
         dry: read and check, but find no faces and write nothing.
         cache: folder of face crops to share with other runs; one of the run's own by default.
@@ -248,8 +264,10 @@ def begin_run(
     pseudo_labels = read_pseudo(pseudo) if pseudo else None
     root, table = _labelled(data, skip_bad)
     beside = _labelled(extra, skip_bad) if extra else None
-    if corrections:
-        table, said = correct(table, corrections)
+    corrected: list[dict[str, str]] = []
+    for sheet in corrections:
+        table, taken, said = correct(table, sheet)
+        corrected += taken
         for line in said:
             note(f"correction: {line}")
 
@@ -267,7 +285,7 @@ def begin_run(
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
         further["pseudo"] = pseudo_labels
-    run = Run(folder, root, dict(tables), table, _cap(table, checked), cache, further)
+    run = Run(folder, root, dict(tables), table, _cap(table, checked), cache, further, corrected)
     if not dry:
         run.save()
     note(_summary(run))

@@ -15,12 +15,12 @@ from faces.labels import GENDERS, MASKS
 from faces.sheet import read_sheet
 
 
-def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
+def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[str, str]], list[str]]:
     """Apply a corrections CSV to a sample table.
 
     Returns:
-        The corrected table, and one line in words for every correction: what it changed, or
-        that the table already said so or has nobody of that id.
+        The corrected table; the corrections that are about somebody in it, as `id, field, value`; and one line in words for each
+        of the sheet's: what it changed, or that the table already said so or has nobody of that id.
 
     Raises:
         FacecadeError: a field or value that means nothing, or an id that two people share; all
@@ -28,10 +28,12 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     table = table.copy()
     said: list[str] = []
+    taken: list[dict[str, str]] = []
     wrong: list[str] = []
     for row in read_sheet(sheet, ["id", "field", "value"]):
         name, field, value = row.cells["id"], row.cells["field"].lower(), row.cells["value"].lower()
         where = f"{sheet.name} row {row.number}"
+        taken.append({"id": name, "field": field, "value": value})
         wrong += [f"{where}: {what}" for what in row.wrong]
         hit = (table["person"] == name) | (table["path"] == name)
         if not hit.any():
@@ -42,6 +44,7 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
         elif not _meaningful(field, value):
             wrong.append(f"{where}: {field}={value} means nothing; see the head of faces/corrections.py")
         elif not hit.any():
+            taken.pop()
             said.append(f"{name}: nobody of that id here")
         elif field == "mask" and value == "swap":
             exchange = {"normal": "incorrect", "incorrect": "normal"}
@@ -55,7 +58,7 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[str]]:
             said.append(f"{name}: {field} is {new} already" if old == [new] else f"{name}: {changed}")
     if wrong:
         raise problems(sheet, wrong)
-    return table, said
+    return table, taken, said
 
 
 def _meaningful(field: str, value: str) -> bool:

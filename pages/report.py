@@ -79,7 +79,7 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         parts,
         f"Seed {said['seed']}, folds {said['folds_hash']}, {made}. It shows photographs of the people in the data: hand it on as you may hand those on.",
     )
-    write_text(files[1], card(evidence, scored, compared, run.cap))
+    write_text(files[1], card(evidence, scored, compared, run.cap, len(run.corrections)))
     return files
 
 

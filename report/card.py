@@ -23,13 +23,18 @@ USE = """* **For:** labelling photographs of one adult face each by whether a ma
 
 
 def card(
-    evidence: Evidence, evaluation: Mapping[str, Any] | None, compared: Sequence[Compared], cap: float | None
+    evidence: Evidence,
+    evaluation: Mapping[str, Any] | None,
+    compared: Sequence[Compared],
+    cap: float | None,
+    corrections: int,
 ) -> str:
     """The card as Markdown.
 
     Args:
         evaluation: what evaluation.json holds of answers by the same run, if there is one.
         cap: the age from which the data say only "at least", or None.
+        corrections: how many label corrections the run was begun with.
     """
     combiner, nested = evidence.combiner, evidence.combiner["nested_choice"]
     people = evidence.table.groupby("person").first()
@@ -60,6 +65,7 @@ def card(
         if cap is None
         else f" Ages of {cap:.0f} and over are all recorded as {cap:.0f}, and were learned as “at least”."
     )
+    corrected = f" The run began with {corrections} label correction{'s' * (corrections > 1)}." if corrections else ""
     age = evidence.age[~np.isnan(evidence.age)]
     further = "".join(f"\nLearned from besides, never scored: {text}\n" for text in combiner["further"])
     gaps = [
@@ -84,7 +90,7 @@ combined by “{combiner["way"]}”. Seed {combiner["seed"]}; folds `{combiner["
 
 ## Data
 
-{combiner["photographs"]} photographs of {combiner["people"]} people, aged {age.min():.0f} to {age.max():.0f}.{censored} People by gender and band, as recorded:
+{combiner["photographs"]} photographs of {combiner["people"]} people, aged {age.min():.0f} to {age.max():.0f}.{censored}{corrected} People by gender and band:
 
 {table(["", *BANDS], counts)}
 {further}

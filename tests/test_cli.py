@@ -504,13 +504,21 @@ def test_check_counts_and_names_everything_bad(drawn: Path, tmp_path: Path) -> N
 def test_corrections_change_the_run_and_say_so(drawn: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "c.csv"
     sheet.write_text("id,field,value\n000000,age,33\n999999,gender,male\n")
+    other = tmp_path / "d.csv"
+    other.write_text("reason,id,field,value\nlooks so,000000,age,34\n")
     arguments = ["fit-stage", "mask", "--fold", 0, "--data", drawn / "train", "--recipe", "recipes/demo.toml", *TINY]
-    result = call(*arguments, "--artifacts", tmp_path / "a", "--corrections", sheet)
+    result = call(*arguments, "--artifacts", tmp_path / "a", "--corrections", sheet, "--corrections", other)
     assert (
         result.exit_code == 0 and "000000: age" in result.stderr and "999999: nobody of that id here" in result.stderr
     )
     table = pd.read_csv(tmp_path / "a/table.csv", dtype={"id": str})
-    assert (table.loc[table["id"] == "000000", "age"] == 33).all()
+    assert (table.loc[table["id"] == "000000", "age"] == 34).all()
+    kept = tmp_path / "a/corrections.csv"
+    assert kept.read_text() == "id,field,value\n000000,age,33\n000000,age,34\n"
+    succeed("fit-stage", "mask", "--artifacts", tmp_path / "a", "--set", "batch_size=8", "--fold", 0)
+    assert len(open_run(tmp_path / "a").corrections) == 2, "another recipe changes nothing about labels"
+    succeed(*arguments, "--artifacts", tmp_path / "a")
+    assert not kept.exists(), "begun anew without them"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -145,6 +145,19 @@ def test_corrections_that_somebody_edited_are_never_overwritten(
     assert (tmp_path / "corrections-2.csv").read_text() == (audited[0] / "output/corrections.csv").read_text()
 
 
+def test_what_a_run_was_begun_with_is_given_to_the_next(
+    audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path
+) -> None:
+    artifacts = shutil.copytree(audited[0] / "artifacts", tmp_path / "run")
+    run = ["--artifacts", artifacts, "--output", tmp_path / "output"]
+    assert succeed("audit", *run, "--most", 0).count("--corrections") == 1
+    (artifacts / "corrections.csv").write_text("id,field,value\n000000,age,33\n")
+    proposed = f"--corrections {artifacts}/corrections.csv --corrections {tmp_path}/output/corrections.csv"
+    assert proposed in succeed("audit", *run, "--most", 0)
+    succeed("report", *run)
+    assert "began with 1 label correction." in (tmp_path / "output/MODEL_CARD.md").read_text()
+
+
 def test_what_stands_in_the_way_is_said(fitted: Path, tmp_path: Path) -> None:
     result = call("audit", "--artifacts", tmp_path)
     assert result.exit_code == 1 and "holds no run" in result.stderr

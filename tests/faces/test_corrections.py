@@ -31,7 +31,7 @@ def table() -> pd.DataFrame:
 
 
 def test_the_shipped_file_corrects_the_competitions_labels() -> None:
-    corrected, said = correct(table(), SHIPPED)
+    corrected, taken, said = correct(table(), SHIPPED)
     by_id = corrected.groupby("id").first()
     assert by_id.loc["006359", "gender"] == "male" and by_id.loc["004348", "age"] == 60
     swapped = corrected[corrected["id"] == "000020"].set_index("path")["mask"].to_dict()
@@ -42,6 +42,7 @@ def test_the_shipped_file_corrects_the_competitions_labels() -> None:
     }
     assert "006359: gender female → male" in said and "004418: nobody of that id here" in said
     assert len(said) == 15
+    assert sorted(each["id"] for each in taken) == ["000020", "004348", "006359"], "of others there is nobody"
 
 
 def test_an_id_that_two_people_share_is_refused_and_the_folder_accepted(tmp_path: Path) -> None:
@@ -52,6 +53,6 @@ def test_an_id_that_two_people_share_is_refused_and_the_folder_accepted(tmp_path
     said = str(caught.value)
     assert "row 2: id 003397 is shared by" in said and "row 3: colour=red" in said and "row 4: age=young" in said
     sheet.write_text("id,field,value\n003397_male_Asian_19,gender,female\n")
-    corrected, _ = correct(table(), sheet)
+    corrected, *_ = correct(table(), sheet)
     assert set(corrected[corrected["id"] == "003397"]["gender"]) == {"female"}
     assert corrected["person"].nunique() == 5
