@@ -122,7 +122,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "What bounds inference, and how fast it is: `benchmarks/INFERENCE.md`. The training loop: `benchmarks/TRAINING.md`. Why the",
             "networks of all folds answer, and what one alone would cost in score: `benchmarks/ANSWERING.md`. Each page keeps a line for",
-            "every attempt that did not pay.",
+            "every attempt that did not pay. Scores before and after the changes for speed, side by side: `benchmarks/UNMOVED.md`.",
             "",
             "## What limits the score",
             "",
