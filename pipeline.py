@@ -578,16 +578,16 @@ def _require_fits(run: Run) -> None:
             f"no stage of the recipe answers {' and '.join(unanswered)}",
             "add mask, gender, age-male and age-female; or joint; or flat",
         )
-    wrong: list[str] = []
-    mend: list[str] = []
+    wrong: dict[str, str] = {}
     for stage in run.recipe.stages:
         states = {run.recipe.fit_name(fold): run.state(stage, fold) for fold in run.recipe.fits}
         bad = {name: state for name, state in states.items() if state != "fitted"}
         if bad:
-            wrong.append(f"{stage}: " + ", ".join(f"{name} {state}" for name, state in bad.items()))
-            mend.append(run.command(f"fit-stage {stage} --resume"))
+            wrong[stage] = f"{stage}: " + ", ".join(f"{name} {state}" for name, state in bad.items())
     if wrong:
-        raise FacecadeError("not everything is fitted as the recipe says:\n  " + "\n  ".join(wrong), "\n  ".join(mend))
+        lines, stages = "\n  ".join(wrong.values()), "all" if len(wrong) == len(run.recipe.stages) else " ".join(wrong)
+        mend = run.command(f"fit-stage {stages} --resume")
+        raise FacecadeError(f"not everything is fitted as the recipe says:\n  {lines}", mend)
 
 
 def _combination_folder(run: Run) -> Path:

@@ -14,6 +14,13 @@ from base.errors import problems
 from faces.labels import GENDERS, MASKS
 from faces.sheet import read_sheet
 
+MEANT = {
+    "gender": f"gender is {' or '.join(GENDERS)}",
+    "age": "age is years, above 0 and up to 120",
+    "mask": f"mask is {', '.join(MASKS)} or swap",
+}
+"""What a value of each field may be."""
+
 
 def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[str, str]], list[str]]:
     """Apply a corrections CSV to a sample table.
@@ -42,7 +49,8 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[s
             people = ", ".join(sorted(table.loc[hit, "person"].unique()))
             wrong.append(f"{where}: id {name} is shared by {people}; give the folder's name instead")
         elif not _meaningful(field, value):
-            wrong.append(f"{where}: {field}={value} means nothing; see the head of faces/corrections.py")
+            meant = MEANT.get(field, f"a field is {', '.join(MEANT)}")
+            wrong.append(f"{where}: {field}={value} means nothing; {meant}")
         elif not hit.any():
             taken.pop()
             said.append(f"{name}: nobody of that id here")

@@ -289,7 +289,7 @@ def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fi
         result = call(*command, "--artifacts", run)
         assert result.exit_code == 1
         assert "gender: fold 1 stale, fold 2 stale" in result.stderr and "mask: fold 1 missing" in result.stderr
-        assert "python cli.py fit-stage gender --resume" in result.stderr
+        assert f"Next: python cli.py fit-stage mask gender --resume --artifacts {run}\n" in result.stderr
     succeed("fit-stage", "mask", "gender", "--resume", "--artifacts", run)
     result = call("infer", "anywhere", "--artifacts", run)
     assert "the combiner is stale" in result.stderr and "fit-meta" in result.stderr

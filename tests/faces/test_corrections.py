@@ -51,7 +51,8 @@ def test_an_id_that_two_people_share_is_refused_and_the_folder_accepted(tmp_path
     with pytest.raises(FacecadeError) as caught:
         correct(table(), sheet)
     said = str(caught.value)
-    assert "row 2: id 003397 is shared by" in said and "row 3: colour=red" in said and "row 4: age=young" in said
+    assert "row 2: id 003397 is shared by" in said and "row 4: age=young means nothing; age is years" in said
+    assert "row 3: colour=red means nothing; a field is gender, age, mask" in said
     sheet.write_text("id,field,value\n003397_male_Asian_19,gender,female\n")
     corrected, *_ = correct(table(), sheet)
     assert set(corrected[corrected["id"] == "003397"]["gender"]) == {"female"}
