@@ -24,6 +24,8 @@ import pandas as pd
 from steps import ROOT, commit, machine, run_step
 
 sys.path.insert(0, str(ROOT))
+from agreement import agreement, cells, eval_labels
+
 import pipeline
 from base.artifact import read_json, write_json
 from base.machine import Machine, cores
@@ -35,8 +37,7 @@ from faces.mtcnn import MTCNN
 from faces.table import read_source
 from inference.cascade import Cascade
 from recipe import Face
-from report.metrics import as_json, paired_difference, score
-from report.results import interval, table
+from report.results import table
 from run import Run, open_run
 
 ENGINES = {
@@ -241,19 +242,14 @@ def answers(run: Run, data: Path, folder: Path) -> dict[str, Answers]:
     return said
 
 
-def agreement(said: dict[str, Answers], data: Path) -> list[list[str]]:
+def engines_table(said: dict[str, Answers], data: Path) -> list[list[str]]:
     """Rows of a table: each engine against torch."""
-    labels = pd.read_csv(data / "eval/eval_labels.csv", dtype={"ImageID": str}).set_index("ImageID")
     rows = []
     for name, each in said.items():
         wanted = said["torch fp32"].table.iloc[: len(each.table)]
-        label, person = (labels.loc[wanted["ImageID"], column].to_numpy() for column in ("ans", "person"))
-        answer, reference = each.table["ans"].to_numpy(), wanted["ans"].to_numpy()
-        f1 = as_json(score(label, answer, person))["macro-F1"]
-        change = paired_difference(label, answer, reference, person).json()
-        differ = int((answer != reference).sum())
-        same = f"{100 * (1 - differ / len(answer)):.2f} % ({differ} of {len(answer)} differ)"
-        rows.append([name, f"{len(answer) / each.seconds:.1f}", same, interval(f1), f"{change['value']:+.4f}"])
+        labels = eval_labels(data, wanted["ImageID"].tolist())
+        same = agreement(each.table["ans"].to_numpy(), wanted["ans"].to_numpy(), *labels)
+        rows.append([name, f"{len(each.table) / each.seconds:.1f}", *cells(same)])
     return rows
 
 
@@ -470,7 +466,7 @@ def measure(
             "start": lambda: start_up(folders[-1], paths[0], folder / "one"),
             "near": lambda: pipeline.export(run).near,
             "mtcnn": lambda: faces_found(paths, pipeline.cascade(run, ENGINES[BEST])),
-            "agreement": lambda: agreement(answers(run, data, folder / "engines"), data),
+            "agreement": lambda: engines_table(answers(run, data, folder / "engines"), data),
         }
         for name, part in parts.items():
             if name not in result:

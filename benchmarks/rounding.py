@@ -16,13 +16,14 @@ from typing import Any
 
 import click
 import numpy as np
-import pandas as pd
 import torch
 from steps import ROOT, commit, machine
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 sys.path.insert(0, str(ROOT))
+from agreement import agreement, cells, eval_labels
+
 import pipeline
 from base.artifact import read_json, write_json
 from base.errors import FacecadeError
@@ -37,8 +38,7 @@ from inference.again import Exact, moved, surely
 from inference.engines import Model
 from inference.ensemble import Ensemble
 from inference.stream import Heard
-from report.metrics import as_json, paired_difference, score
-from report.results import interval, table
+from report.results import table
 from run import Run, open_run
 
 
@@ -86,11 +86,7 @@ def measure(run: Run, data: Path) -> dict[str, Any]:
         raise FacecadeError(f"the combiner of {run.folder} tells no lead, and never answers in bf16")
     exact, rough = cascade.ensemble, rounding(cascade.ensemble)
     tried = run.store().some(pipeline.TRIED, run.recipe.seed)
-
-    def scores(ensemble: Ensemble, crops: np.ndarray) -> np.ndarray:
-        return combine.scores(mean(list(ensemble.hear_all(crops).values())))
-
-    near = moved(scores(rough, tried), scores(exact, tried))
+    near = moved(*(combine.scores(_together(each.hear_all(tried))) for each in (rough, exact)))
     note(f"bf16 moves a lead by up to {near:.3f} nats on {len(tried)} crops of the training photographs")
 
     source = read_source(data / "eval")
@@ -100,54 +96,40 @@ def measure(run: Run, data: Path) -> dict[str, Any]:
     if unseen:
         raise FacecadeError(f"{len(unseen)} photographs cannot be read, {unseen[0]} first")
     crops = np.stack([look.crop for look in looks if isinstance(look, Look)])
-    said = {}
-    for name, ensemble in {"fp32": exact, "bf16": rough}.items():
-        said[name] = Heard(looks, ensemble.hear_all(crops))
+    heard = {}
+    for name, ensemble in {"fp32": exact, "bf16 throughout": rough}.items():
+        heard[name] = ensemble.hear_all(crops)
         note(f"{name}: {len(crops)} photographs heard")
-    again = surely(said["bf16"], combine.lead, Exact(lambda: exact, near))
+    first = Heard(looks, heard["bf16 throughout"])
+    heard["bf16 first"] = surely(first, combine.lead, Exact(lambda: exact, near)).voices
 
-    labels = pd.read_csv(data / "eval/eval_labels.csv", dtype={"ImageID": str}).set_index("ImageID")
-    label, person = (labels.loc[source.image_ids, column].to_numpy() for column in ("ans", "person"))
-    asked = int((combine.lead(_voices(said["bf16"])) < near).sum())
-    ways = {"fp32": (said["fp32"], 0), "bf16 throughout": (said["bf16"], 0), "bf16 first": (again, asked)}
-    reference = combine(_voices(said["fp32"]))[1]
-
-    def row(heard: Heard, asked: int) -> dict[str, Any]:
-        answer = combine(_voices(heard))[1]
-        return {
-            "asked again": asked,
-            "differ": int((answer != reference).sum()),
-            "macro-F1": as_json(score(label, answer, person))["macro-F1"],
-            "change": paired_difference(label, answer, reference, person).json(),
-        }
-
+    voices = {name: _together(each) for name, each in heard.items()}
+    answers = {name: combine(each)[1] for name, each in voices.items()}
+    labels = eval_labels(data, source.image_ids)
+    ways = {name: agreement(answer, answers["fp32"], *labels) for name, answer in answers.items()}
     return {
         "near": near,
         "tried": len(tried),
-        "furthest": moved(combine.scores(_voices(said["bf16"])), combine.scores(_voices(said["fp32"]))),
+        "asked again": int((combine.lead(voices["bf16 throughout"]) < near).sum()),
+        "furthest": moved(combine.scores(voices["bf16 throughout"]), combine.scores(voices["fp32"])),
         "photographs": len(crops),
         "networks": len(exact.members),
         "combiner": combine.name,
-        "ways": {name: row(*way) for name, way in ways.items()},
+        "ways": ways,
     }
 
 
-def _voices(heard: Heard) -> Voices:
-    return mean(list(heard.voices.values()))
+def _together(heard: Mapping[int, Voices]) -> Voices:
+    """The mean of what all folds' networks say."""
+    return mean(list(heard.values()))
 
 
 def page(result: Mapping[str, Any]) -> str:
     """benchmarks/ROUNDING.md."""
-    count = result["photographs"]
+    count, again = result["photographs"], result["asked again"]
     rows = [
-        [
-            name,
-            f"{100 * way['asked again'] / count:.1f} %",
-            f"{100 * (1 - way['differ'] / count):.2f} % ({way['differ']} of {count} differ)",
-            interval(way["macro-F1"]),
-            f"{way['change']['value']:+.4f}",
-        ]
-        for name, way in result["ways"].items()
+        [name, f"{100 * again * (name == 'bf16 first') / count:.1f} %", *cells(said)]
+        for name, said in result["ways"].items()
     ]
     return f"""# How far bf16 moves answers
 
