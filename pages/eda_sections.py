@@ -14,7 +14,6 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from PIL import Image
 
 from faces.crop import crop
 from faces.decode import decode
@@ -84,9 +83,7 @@ class Surveyed:
 
     def photograph(self, row: int) -> Markup:
         """A row's photograph, small enough for a page."""
-        image = Image.fromarray(decode(self._path(row)))
-        image.thumbnail((LONGEST, LONGEST))
-        return page.picture(np.asarray(image), self.table["path"][row])
+        return page.picture(decode(self._path(row)), self.table["path"][row], LONGEST)
 
     def face_crop(self, row: int) -> Markup:
         """What the models get to see of a row's photograph."""

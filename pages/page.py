@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
+from PIL import Image
 
 from base.artifact import write_text
 
@@ -119,8 +120,17 @@ def row(parts: Sequence[Markup]) -> Markup:
     )
 
 
-def picture(pixels: np.ndarray, what: str) -> Markup:
-    """A photograph, uint8 (h, w, 3), RGB, inside the page; `what` is read where it cannot be seen."""
+def picture(pixels: np.ndarray, what: str, longest: int | None = None) -> Markup:
+    """A photograph, uint8 (h, w, 3), RGB, inside the page.
+
+    Args:
+        what: is read where it cannot be seen.
+        longest: pixels to which its longer side is made smaller.
+    """
+    if longest:
+        image = Image.fromarray(pixels)
+        image.thumbnail((longest, longest))
+        pixels = np.asarray(image)
     _, coded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
     data = base64.b64encode(coded.tobytes()).decode()
     return Markup('<img loading="lazy" alt="{}" src="data:image/jpeg;base64,{}">').format(what, data)

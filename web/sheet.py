@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from markupsafe import Markup
 
@@ -86,21 +85,13 @@ def _photograph(answered: Answered, result: Mapping[str, Any]) -> Markup:
     return Markup(
         '<figure class="fc-photo"><div>{}{}</div><figcaption>{}: {}×{} pixels, {}</figcaption></figure>'
     ).format(
-        picture(_fitting(answered.photograph), "the photograph"),
+        picture(answered.photograph, "the photograph", WIDEST),
         Markup("").join(boxes),
         answered.name,
         width,
         height,
         found,
     )
-
-
-def _fitting(pixels: np.ndarray) -> np.ndarray:
-    """A photograph no larger than the page shows it."""
-    height, width = pixels.shape[:2]
-    scale = WIDEST / max(height, width)
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    return pixels if scale >= 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _card(number: int, face: Mapping[str, Any], crop: np.ndarray, faces: int, way: str) -> Markup:
