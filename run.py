@@ -30,6 +30,8 @@ from recipe import Recipe, parse
 LEARNING = 2
 """Raise when the same settings come to train other weights, so that fits of before are known as stale."""
 
+CORRECTIONS = "corrections.csv"
+
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
 
@@ -153,7 +155,7 @@ class Run:
     @property
     def corrections_file(self) -> Path:
         """Where the corrections are kept, if there were any."""
-        return self.folder / "corrections.csv"
+        return self.folder / CORRECTIONS
 
     def save(self) -> None:
         """Write table.csv, corrections, further photographs, and run.json last."""
@@ -213,10 +215,9 @@ def open_run(folder: Path) -> Run:
     table = read_kept(folder / "table.csv")
     cache = Path(said["cache"]) if said["cache"] else folder / "cache"
     further = {kind: read_further(folder / "learned-from" / kind) for kind in said.get("further", [])}
-    run = Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, further)
-    kept = run.corrections_file
-    rows = read_sheet(kept, ["id", "field", "value"]) if kept.exists() else []
-    return replace(run, corrections=[row.cells for row in rows])
+    kept = folder / CORRECTIONS
+    corrections = [row.cells for row in read_sheet(kept, ["id", "field", "value"])] if kept.exists() else []
+    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, further, corrections)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:

@@ -40,7 +40,6 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[s
     for row in read_sheet(sheet, ["id", "field", "value"]):
         name, field, value = row.cells["id"], row.cells["field"].lower(), row.cells["value"].lower()
         where = f"{sheet.name} row {row.number}"
-        taken.append({"id": name, "field": field, "value": value})
         wrong += [f"{where}: {what}" for what in row.wrong]
         hit = (table["person"] == name) | (table["path"] == name)
         if not hit.any():
@@ -52,21 +51,25 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[s
             meant = MEANT.get(field, f"a field is {', '.join(MEANT)}")
             wrong.append(f"{where}: {field}={value} means nothing; {meant}")
         elif not hit.any():
-            taken.pop()
             said.append(f"{name}: nobody of that id here")
-        elif field == "mask" and value == "swap":
-            exchange = {"normal": "incorrect", "incorrect": "normal"}
-            table.loc[hit, "mask"] = table.loc[hit, "mask"].replace(exchange)
-            said.append(f"{name}: exchanged normal and incorrect")
         else:
-            new = float(value) if field == "age" else value
-            old = sorted(table.loc[hit, field].unique())
-            table.loc[hit, field] = new
-            changed = f"{field} {', '.join(map(str, old))} → {new}"
-            said.append(f"{name}: {field} is {new} already" if old == [new] else f"{name}: {changed}")
+            taken.append({"id": name, "field": field, "value": value})
+            said.append(f"{name}: {_change(table, hit, field, value)}")
     if wrong:
         raise problems(sheet, wrong)
     return table, taken, said
+
+
+def _change(table: pd.DataFrame, rows: pd.Series, field: str, value: str) -> str:
+    """Put a value into some rows of a table; what that changed, in words."""
+    if value == "swap":
+        exchange = {"normal": "incorrect", "incorrect": "normal"}
+        table.loc[rows, "mask"] = table.loc[rows, "mask"].replace(exchange)
+        return "exchanged normal and incorrect"
+    new = float(value) if field == "age" else value
+    old = sorted(table.loc[rows, field].unique())
+    table.loc[rows, field] = new
+    return f"{field} is {new} already" if old == [new] else f"{field} {', '.join(map(str, old))} → {new}"
 
 
 def _meaningful(field: str, value: str) -> bool:
