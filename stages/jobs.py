@@ -122,7 +122,12 @@ def _fit_side_by_side(
                 elif idle:
                     waiting.remove(fit)
                     worker = idle.pop()
-                    running[worker.submit(_work, fit)] = fit, worker
+                    try:
+                        future = worker.submit(_work, fit)
+                    except BrokenExecutor:  # killed while it waited, which costs no fit
+                        worker = process()
+                        future = worker.submit(_work, fit)
+                    running[future] = fit, worker
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not messages.empty():
                 listener.hear(*messages.get())

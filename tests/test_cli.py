@@ -155,16 +155,35 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
 def test_a_killed_process_takes_one_fit_with_it(drawn: Path, tmp_path: Path) -> None:
     """As where memory runs out: that fit is named, and the others are fitted."""
     artifacts = tmp_path / "jobs"
-    command = [sys.executable, "cli.py", "fit-stage", "mask", "joint", "--data", drawn / "train", "--jobs", 2]
-    command += ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2], "--set", "stages.mask.epochs=4"]
+    command = [sys.executable, "cli.py", "fit-stage", "mask", "--data", drawn / "train", "--jobs", 2]
+    command += ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2], "--set", "stages.mask.epochs=9"]
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_for(artifacts / "stages/joint/fold0/meta.json", process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    fitting = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    os.kill(fitting[0], signal.SIGKILL)
+    for fold in range(2):  # both are then at the first of nine epochs, or not far behind it
+        wait_for(artifacts / f"stages/mask/fold{fold}/history.jsonl", process)
+    os.kill(fitting(process.pid)[0], signal.SIGKILL)
     _, said = process.communicate(timeout=240)
-    assert process.returncode == 1 and "1 of 6 fits failed" in said and "its process was killed" in said, said
-    assert len(list(artifacts.rglob("weights.safetensors"))) == 5
+    assert process.returncode == 1 and "1 of 3 fits failed" in said and "its process was killed" in said, said
+    assert len(list(artifacts.rglob("meta.json"))) == 2
+
+
+def test_a_process_killed_while_it_waits_takes_no_fit_with_it(drawn: Path, tmp_path: Path) -> None:
+    artifacts = tmp_path / "jobs"
+    command = [sys.executable, "cli.py", "fit-stage", "joint", "mask", "gender", "age-male", "--fold", 0, "--jobs", 2]
+    command += ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2]]
+    command += ["--set", "stages.joint.epochs=20"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    assert any("mask fold 0: accuracy" in line for line in process.stderr)
+    os.kill(fitting(process.pid)[1], signal.SIGKILL)  # that of the joint stage was begun first
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert len(list(artifacts.rglob("meta.json"))) == 4
+
+
+def fitting(parent: int) -> list[int]:
+    """The processes that fit for another, the oldest first."""
+    children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize(
