@@ -93,7 +93,7 @@ PRECISION = click.option(
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="bf16, OpenVINO's alone, asks again in fp32 where an answer is near another. auto: bf16 where the processor has it.",
+    help="bf16, OpenVINO's alone, asks again in fp32 where an answer is near another. auto: bf16 where the processor has it and it pays.",
 )
 
 ANSWER = click.option(

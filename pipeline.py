@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.table import classes, read_source
 from inference.again import Exact
 from inference.cascade import Cascade
-from inference.choose import choose, remembered
+from inference.choose import Way, choose, remembered
 from inference.engines import ENGINES, installed, require
 from inference.explain import Explainer
 from inference.exported import Exported, is_export
@@ -281,7 +281,7 @@ def infer(folder: Path, data: Path, output: Path, machine: Machine, answer: Answ
                 f"this export answers by {exported.made_of['answer']}, not {answer}",
                 f"export the run again with --answer {answer}",
             )
-        models = _exported_cascade(exported, _engine_of_export(machine), machine)
+        models = _exported_cascade(exported, _engine_of_export(machine), machine.precision)
         source = read_source(data)
     else:
         run = open_run(folder)
@@ -327,7 +327,7 @@ def explainer(folder: Path, machine: Machine) -> Explainer:
         folder: of a run, for whose few photographs `auto` exports nothing that is not there, or of an export.
     """
     if is_export(folder):
-        return Explainer(_exported_cascade(Exported.open(folder), _engine_of_export(machine), machine))
+        return Explainer(_exported_cascade(Exported.open(folder), _engine_of_export(machine), machine.precision))
     return Explainer(cascade(open_run(folder), machine, photographs=1))
 
 
@@ -378,9 +378,9 @@ def cascade(run: Run, machine: Machine, photographs: int = ENOUGH, answer: Answe
     if answer in WHOLE and answer != run.recipe.answer:
         mend = [run.command(f"fit-stage all --resume --set answer={answer}"), run.command("fit-meta")]
         raise FacecadeError(f"this run has no {answer}", "fit it first: " + " && ".join(mend))
-    engine = _engine(run, machine, photographs, answer)
+    engine, precision = _engine(run, machine, photographs, answer)
     if engine != "torch":
-        return replace(_exported_cascade(export(run, answer), engine, machine), combiner=kept, seen=run.seen)
+        return replace(_exported_cascade(export(run, answer), engine, precision), combiner=kept, seen=run.seen)
     from training.device import torch_device
 
     device = torch_device(machine.device)
@@ -389,9 +389,9 @@ def cascade(run: Run, machine: Machine, photographs: int = ENOUGH, answer: Answe
     return Cascade(run.recipe.face, None, ensemble, kept, run.seen, made_of)
 
 
-def _exported_cascade(exported: Exported, engine: str, machine: Machine) -> Cascade:
+def _exported_cascade(exported: Exported, engine: str, precision: str) -> Cascade:
     streams = cores()
-    precision = exported.precision(engine, machine.precision)
+    precision = exported.precision(engine, precision)
     made_of = {**exported.made_of, "engine": [engine, precision]}
     models = exported.ensemble(engine, streams, precision)
     exact = None
@@ -411,8 +411,8 @@ def _fits(run: Run, folds: Sequence[int]) -> dict[str, list[Fit]]:
     return {stage: [wanted_fit(run, stage, fold) for fold in folds] for stage in run.recipe.stages}
 
 
-def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> str:
-    """The engine asked for; for `auto` the quickest, measured once for a run on a machine."""
+def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tuple[str, str]:
+    """The engine and precision asked for; for `auto` the quickest, measured once for a run on a machine."""
     record, exported = run.folder / "engine.json", is_export(_export_folder(run, answer))
     measured = f"{run.fits_digest} {machine.precision}"
     if machine.engine == "torch" and machine.precision == "bf16":
@@ -420,9 +420,9 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> str
     if machine.engine != "auto":
         if machine.engine != "torch":
             require(machine.engine, machine.precision)  # before anything is exported for it
-        return machine.engine
+        return machine.engine, machine.precision
     if machine.precision == "bf16":
-        return "openvino"
+        return "openvino", "bf16"
     if machine.device != "cuda" and (known := remembered(record, measured)):
         return known
     import torch
@@ -430,15 +430,16 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> str
     from inference.export import can_export
 
     if (machine.device != "cpu" and torch.cuda.is_available()) or not can_export():
-        return "torch"
+        return "torch", "fp32"
     if photographs < ENOUGH and not exported:
-        return "torch"
+        return "torch", "fp32"
     written, streams, one = export(run, answer), cores(), run.recipe.answering(answer)[:1]
-    makers: dict[str, Callable[[], Ensemble]] = {"torch": lambda: _torch_ensemble(run, torch.device("cpu"), one)}
+    ways = [Way("torch", "fp32", lambda: _torch_ensemble(run, torch.device("cpu"), one))]
     for name in filter(installed, ENGINES):
-        precision = written.precision(name, machine.precision)
-        makers[name] = partial(written.ensemble, name, streams, precision, folds=1)
-    return choose(record, measured, makers, run.recipe.face.size)
+        for precision in dict.fromkeys(("fp32", written.precision(name, machine.precision))):
+            networks = partial(written.ensemble, name, streams, precision, folds=1)
+            ways.append(Way(name, precision, networks, written.again if precision == "bf16" else 0.0))
+    return choose(record, measured, ways, run.recipe.face.size)
 
 
 def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -> Exported:

@@ -14,7 +14,7 @@ class Machine:
     threads: of each fit on a processor. compile: train by `torch.compile`. workers: threads that decode, and on a GPU
     processes that augment.
     engine: what runs fitted networks, `torch`, `openvino`, `onnx`, or `auto`: the quickest here. precision: `fp32`, or `bf16`
-    by OpenVINO, with fp32 where an answer is near another, or `auto`: bf16 where the processor has it.
+    by OpenVINO, with fp32 where an answer is near another, or `auto`: bf16 where the processor has it and `engine` did not measure that fp32 is the quicker.
     """
 
     device: str = "auto"

@@ -1,10 +1,11 @@
-"""Which engine is the quickest here: measured once, and remembered."""
+"""Which engine is the quickest here, and in which precision: measured once, and remembered."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,35 +15,61 @@ import numpy as np
 from base.artifact import read_json, write_json
 from base.machine import cores
 from base.progress import note
-from inference.engines import ENGINES
+from inference.engines import ENGINES, has_bf16
 from inference.ensemble import Ensemble
 
 CHUNKS = 4
 """Chunks that an engine is timed on, after one that warms it up."""
 
 
-def remembered(record: Path, of: str) -> str | None:
-    """The engine that was the quickest here for these networks; None where it was not measured, or something has changed."""
-    known = read_json(record) if record.exists() else {}
-    return str(known["engine"]) if known.get("measured") == _circumstances(of) else None
+@dataclass(frozen=True)
+class Way:
+    """An engine in a precision. make: the same networks, run so. again: share of the photographs that the engine is asked about in
+    fp32 too."""
+
+    engine: str
+    precision: str
+    make: Callable[[], Ensemble]
+    again: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine} {self.precision}"
 
 
-def choose(record: Path, of: str, ensembles: Mapping[str, Callable[[], Ensemble]], face: tuple[int, int]) -> str:
-    """Time some engines and keep what was found.
+def remembered(record: Path, of: str) -> tuple[str, str] | None:
+    """Engine and precision that were the quickest here for these networks; None where that was not measured, or something has
+    changed."""
+    if not record.exists():
+        return None
+    known = read_json(record)
+    return (known["engine"], known["precision"]) if known.get("measured") == _circumstances(of) else None
+
+
+def choose(record: Path, of: str, ways: Sequence[Way], face: tuple[int, int]) -> tuple[str, str]:
+    """Time some ways and keep what was found.
 
     Args:
         record: file to remember it in.
         of: what the networks are.
-        ensembles: by engine, what makes the same networks.
+        ways: those with some share to be asked again together with the same engine in fp32.
         face: height and width of a crop.
+
+    Returns:
+        Engine and precision.
     """
-    rates = {engine: _rate(make(), face) for engine, make in ensembles.items()}
-    best = max(rates, key=lambda engine: rates[engine])
-    said = ", ".join(f"{engine} {rate:.0f}" for engine, rate in rates.items())
-    note(f"engine: {best} (one fold's networks, photographs/s: {said})")
-    rounded = {engine: round(rate, 1) for engine, rate in rates.items()}
-    write_json(record, {"engine": best, "photographs_per_second": rounded, "measured": _circumstances(of)})
-    return best
+    alone = {way.name: _rate(way.make(), face) for way in ways}
+    rates = {
+        way.name: 1 / (1 / alone[way.name] + way.again / alone[f"{way.engine} fp32"]) if way.again else alone[way.name]
+        for way in ways
+    }
+    best = max(ways, key=lambda way: rates[way.name])
+    said = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    note(f"engine: {best.name} (one fold's networks, photographs/s: {said})")
+    found = {"engine": best.engine, "precision": best.precision}
+    rounded = {name: round(rate, 1) for name, rate in rates.items()}
+    write_json(record, {**found, "photographs_per_second": rounded, "measured": _circumstances(of)})
+    return best.engine, best.precision
 
 
 def _rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
@@ -62,4 +89,5 @@ def _circumstances(of: str) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = ""
-    return {"networks": of, "machine": platform.machine(), "cores": cores(), "versions": versions}
+    machine = {"machine": platform.machine(), "cores": cores(), "bf16": has_bf16()}
+    return {"networks": of, **machine, "versions": versions}

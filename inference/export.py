@@ -109,20 +109,22 @@ def write(
         "columns": {stage: folds[0].stage.columns for stage, folds in fits.items()},
         "networks": written,
     }
-    manifest["near"] = _near(Exported(folder, manifest), crops)
+    manifest["near"], manifest["again"] = _rounding(Exported(folder, manifest), crops)
     write_json(folder / MANIFEST, manifest)
     unfinished.unlink()
     return manifest
 
 
-def _near(exported: Exported, crops: np.ndarray) -> float | None:
-    """The furthest that bf16 moves a lead, in nats; None where that cannot be measured here, or says nothing."""
+def _rounding(exported: Exported, crops: np.ndarray) -> tuple[float | None, float]:
+    """The furthest that bf16 moves a lead, in nats, and the share of crops whose lead in bf16 is less; None and 0 where that cannot
+    be measured here, or says nothing."""
     combine, _ = combination.load(exported.combiner)
     if not (len(crops) and combine.graded and has_bf16()):
-        return None
+        return None, 0.0
     ensembles = [exported.ensemble("openvino", cores(), precision) for precision in ("bf16", "fp32")]
-    rough, exact = (combine.scores(mean(list(each.hear_all(crops).values()))) for each in ensembles)
-    return moved(rough, exact)
+    rough, exact = (mean(list(each.hear_all(crops).values())) for each in ensembles)
+    near = moved(combine.scores(rough), combine.scores(exact))
+    return near, float((combine.lead(rough) < near).mean())
 
 
 def can_export() -> bool:

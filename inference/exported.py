@@ -25,7 +25,7 @@ from inference.engines import has_bf16, installed, load, require
 from inference.ensemble import Ensemble, Member
 from recipe import Face
 
-FORMAT = 3
+FORMAT = 4
 
 BATCH = 4
 """Crops that an exported network is shown at once. On a processor more are no quicker, and one photograph waits less."""
@@ -126,6 +126,11 @@ class Exported:
     def near(self) -> float | None:
         """Lead, in nats, below which bf16 might answer otherwise than fp32, as measured; None where it was not."""
         return self.manifest["near"]
+
+    @property
+    def again(self) -> float:
+        """Share of the photographs whose lead in bf16 is below that, as measured; they are asked about in fp32 too."""
+        return float(self.manifest["again"])
 
     @property
     def combiner(self) -> Path:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
+import inference.exported
 import pipeline
 from base.errors import FacecadeError
 from base.machine import Machine
@@ -113,9 +114,8 @@ def test_auto_measures_once_and_remembers(
 ) -> None:
     artifacts = shutil.copytree(fitted, tmp_path / "run")
     run, machine = open_run(artifacts), Machine()
-    rates = {"torch": 10.0, "openvino": 30.0, "onnx": 20.0}
+    rates = {"torch fp32": 10.0, "openvino fp32": 30.0, "onnx fp32": 20.0}
     asked: list[Ensemble] = []
-    wanted = pipeline.Exported.open(exported).precision("openvino", "auto")
 
     def rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
         asked.append(ensemble)
@@ -125,11 +125,60 @@ def test_auto_measures_once_and_remembers(
     assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["torch", "cpu"]
     assert not asked, "for one photograph nothing is measured"
     kept_in_run(exported, artifacts)
-    assert pipeline.cascade(run, machine).made_of["engine"] == ["openvino", wanted]
+    assert pipeline.cascade(run, machine).made_of["engine"] == ["openvino", "fp32"]
     assert len(asked) == 3 and all(len(each.members) == len(run.recipe.stages) for each in asked)
-    assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["openvino", wanted]
+    assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["openvino", "fp32"]
     assert len(asked) == 3
     assert json.loads((artifacts / "engine.json").read_text())["photographs_per_second"] == rates
+
+
+@pytest.mark.parametrize(
+    ("again", "best", "rate"),
+    [(0.125, ("openvino", "bf16"), 1 / (1 / 45 + 0.125 / 30)), (0.5, ("openvino", "fp32"), 25.7)],
+)
+def test_bf16_is_chosen_where_it_gains_more_than_asking_again_costs(
+    again: float, best: tuple[str, str], rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([10.0, 30.0, 45.0])
+    monkeypatch.setattr(choose, "_rate", lambda *_: next(rates))
+    ways = [choose.Way("torch", "fp32", no_ensemble), choose.Way("openvino", "fp32", no_ensemble)]
+    ways.append(choose.Way("openvino", "bf16", no_ensemble, again))
+    record = tmp_path / "engine.json"
+    assert choose.choose(record, "networks", ways, (64, 48)) == best == choose.remembered(record, "networks")
+    said = json.loads(record.read_text())["photographs_per_second"]
+    assert said["openvino bf16"] == round(rate, 1) and said["openvino fp32"] == 30
+    monkeypatch.setattr(choose, "has_bf16", lambda: not engines.has_bf16())
+    assert choose.remembered(record, "networks") is None, "another processor is measured anew"
+
+
+def no_ensemble() -> Ensemble:
+    return Ensemble([], {}, batch=1, streams=1)
+
+
+def test_bf16_first_is_measured_chosen_and_asked_again(
+    fitted: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, on any processor: one that has no bf16 rounds nothing, and asks again all the same."""
+    for module in (choose, export, inference.exported):
+        monkeypatch.setattr(module, "has_bf16", lambda: True)
+    artifacts = shutil.copytree(fitted, tmp_path / "run")
+    manifest = pipeline.export(open_run(artifacts)).folder / "manifest.json"
+    said = json.loads(manifest.read_text())
+    assert said["near"] >= 0 and (said["near"] > 0) == engines.has_bf16() and 0 <= said["again"] < 1
+    manifest.write_text(json.dumps({**said, "near": 0.5, "again": 0.25}))
+    asked: list[Ensemble] = []
+
+    def rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
+        asked.append(ensemble)
+        return [10.0, 30.0, 60.0, 20.0][len(asked) - 1]
+
+    monkeypatch.setattr(choose, "_rate", rate)
+    words = ["--artifacts", artifacts, "--engine", "auto", "--output", tmp_path, "--json"]
+    assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino bf16"
+    rates = json.loads((artifacts / "engine.json").read_text())["photographs_per_second"]
+    assert rates == {"torch fp32": 10, "openvino fp32": 30, "openvino bf16": 40, "onnx fp32": 20}
+    answers = pd.read_csv(tmp_path / "predictions.csv")
+    assert (answers["ans"] == by_torch["ans"]).mean() >= 0.999
 
 
 def test_a_run_that_changed_is_exported_anew(
@@ -192,7 +241,7 @@ def test_bf16_answers_as_torch_does(exported: Path, by_torch: pd.DataFrame, draw
 def test_without_a_measurement_there_is_no_bf16(exported: Path, drawn: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "export")
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["near"] is not None) == engines.has_bf16()
+    assert (manifest["near"] is not None) == engines.has_bf16() and 0 <= manifest["again"] < 1
     (folder / "manifest.json").write_text(json.dumps({**manifest, "near": None}))
     assert pipeline.Exported.open(folder).precision("openvino", "auto") == "fp32"
     result = call("infer", drawn / "eval", "--artifacts", folder, "--precision", "bf16", "--output", tmp_path)
