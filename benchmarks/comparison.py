@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from steps import ROOT, commit, into_readme, machine, run_step
+from steps import ROOT, commit, into, machine, run_step
 
 sys.path.insert(0, str(ROOT))
 from base.artifact import write_json
@@ -59,7 +59,7 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
     target = ROOT / "benchmarks/COMPARISON.md"
     target.write_text(page(result, OWN.stem, command, calls, averaged))
     twice = f"With every network {REPEATS} times, averaged:\n{summary(averaged[0], OWN.stem)}"
-    into_readme("comparison", f"{summary(result, OWN.stem)}\n\n{twice}")
+    into(ROOT / "README.md", "comparison", f"{summary(result, OWN.stem)}\n\n{twice}")
     click.echo(target)
 
 

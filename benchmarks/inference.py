@@ -347,7 +347,15 @@ def precision_text(result: dict[str, Any]) -> str:
 def page(result: dict[str, Any]) -> str:
     """benchmarks/INFERENCE.md."""
     steps, start = result["memory"], result["start"]
-    growth = steps[-1]["peak_mib"] / steps[0]["peak_mib"] - 1
+    growth = steps[-1]["peak_mib"] / steps[0]["peak_mib"]
+    starting = [
+        ["`--help` / `import click`", f"{start['help'] / start['click']:.1f}", "≤ 3"],
+        [
+            "one photograph: all but imports and models / all",
+            f"{start['rest'] / sum(start[name] for name in ('imports', 'models', 'rest')):.2f}",
+            "≤ 0.33",
+        ],
+    ]
     texts = "\n\n".join(rates_text(run) for run in result["runs"])
     return f"""# How fast a cascade answers
 
@@ -364,7 +372,9 @@ faces.
 
 {table(["photographs", "peak memory", "wall time", "command"], [[str(s["photographs"]), f"{s['peak_mib']} MiB", f"{s['seconds']:.0f} s", f"`{s['command']}`"] for s in steps])}
 
-{100 * growth:+.1f} % from the first to the last (bar: 10 %). Networks: those of `{result["runs"][-1]["run"]}`.
+Networks: those of `{result["runs"][-1]["run"]}`.
+
+{table(["ratio", "measured", "bar"], [["peak memory, last / first", f"{growth:.3f}", "≤ 1.10"]])}
 
 ## Engines on the eval set
 
@@ -382,9 +392,10 @@ One thread, {result["faces"]} photographs of `train`, every so-many-th. *Lost* i
 
 ## Start-up
 
-`python cli.py --help` takes {start["help"]:.2f} s, `python -c "import click"` {start["click"]:.2f} s: {start["help"] / start["click"]:.1f} times as long (bar: 3). One photograph by
-torch, with the networks of `{result["runs"][-1]["run"]}`: imports {start["imports"]:.1f} s, loading models {start["models"]:.1f} s, everything else {start["rest"]:.2f} s, {100 * start["rest"] / sum(start[name] for name in ("imports", "models", "rest")):.0f} % of it
-(bar: a third).
+`python cli.py --help` takes {start["help"]:.2f} s, `python -c "import click"` {start["click"]:.2f} s. One photograph by torch, with the networks of
+`{result["runs"][-1]["run"]}`: imports {start["imports"]:.1f} s, loading models {start["models"]:.1f} s, everything else {start["rest"]:.2f} s.
+
+{table(["ratio", "measured", "bar"], starting)}
 
 ## Attempts that did not pay
 

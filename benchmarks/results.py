@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from steps import ROOT, into_readme, run_step
+from speed import speed
+from steps import ROOT, into, marked, run_step
 
 sys.path.insert(0, str(ROOT))
 from base.artifact import write_json
@@ -57,9 +58,9 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
 
     own = recipe.stem == "cpu"
     target = ROOT / ("benchmarks/RESULTS.md" if own else f"benchmarks/RESULTS-{recipe.stem}.md")
-    target.write_text(render(artifacts, output, steps, recipe))
+    target.write_text(render(artifacts, output, steps, recipe) + (f"\n{marked('speed', speed())}\n" if own else ""))
     if own:
-        into_readme("results", summary(artifacts, output, steps, recipe))
+        into(ROOT / "README.md", "results", summary(artifacts, output, steps, recipe))
     click.echo(target)
 
 

@@ -71,10 +71,14 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-def into_readme(name: str, text: str) -> None:
-    """Put a text between the README's markers of this name."""
-    readme = ROOT / "README.md"
-    opening, closing = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
-    before, rest = readme.read_text().split(opening)
+def marked(name: str, text: str) -> str:
+    """A text between marks, by which `into` finds it again."""
+    return f"<!-- {name}: written by benchmarks/{name}.py -->\n{text}\n<!-- end of {name} -->"
+
+
+def into(page: Path, name: str, text: str) -> None:
+    """Put a text between a page's marks of this name."""
+    opening, closing = marked(name, "\n").split("\n\n\n")
+    before, rest = page.read_text().split(opening)
     _, after = rest.split(closing)
-    readme.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
+    page.write_text(f"{before}{marked(name, text)}{after}")

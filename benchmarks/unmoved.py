@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 from steps import ROOT, commit, machine, run_step
+from tables import tables
 
 sys.path.insert(0, str(ROOT))
 from base.artifact import read_json
@@ -31,18 +32,6 @@ SCORES = {
     "eval macro-F1": ("eval", "macro-F1", 3),
 }
 """Columns of a comparison's table: where a row keeps the score, and its digits."""
-
-
-def earlier(text: str) -> list[dict[str, str]]:
-    """The rows of a comparison page's first table."""
-    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
-    found = []
-    for row in rows:
-        if not row[0].isdigit():
-            break
-        found.append(dict(zip(head, row, strict=True)))
-    return found
 
 
 def scores(entry: Mapping[str, Any]) -> dict[str, str]:
@@ -107,7 +96,7 @@ def main(data: Path, before: str, artifacts: Path, output: Path) -> None:
         "before": before,
     }
     target = ROOT / "benchmarks/UNMOVED.md"
-    target.write_text(page(earlier(shown.stdout), read_json(output / "leaderboard.json"), about))
+    target.write_text(page(tables(shown.stdout)[0].rows, read_json(output / "leaderboard.json"), about))
     click.echo(target)
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY, succeed
 
+from benchmarks.tables import barred, tables
 from cli import main
 from recipe import StageRecipe, parse, read_toml
 from training.losses.age import AGE_LOSSES
@@ -169,6 +170,16 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert "://" in target or (path.parent / target).exists(), f"{path.name} links to {target}"
     for name in re.findall(r"`((?:recipes|benchmarks|docs)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_results_show_what_the_pages_on_speed_measured() -> None:
+    """`python benchmarks/speed.py` puts it there."""
+    shown = [table for table in tables((ROOT / "benchmarks/RESULTS.md").read_text()) if table.heading == "Speed"]
+    measured = [
+        row for page in ("INFERENCE", "TRAINING") for row in barred((ROOT / f"benchmarks/{page}.md").read_text())
+    ]
+    assert [(row["of"], row["ratio"], row["measured"], row["bar"]) for row in shown[0].rows] == measured
+    assert {"(b) / bound", "(b) / (a)", "loop / forward and backward alone"} <= {what for _, what, _, _ in measured}
 
 
 def test_numbers_quoted_from_a_benchmark_stand_there() -> None:
