@@ -413,8 +413,8 @@ def _fits(run: Run, folds: Sequence[int]) -> dict[str, list[Fit]]:
 
 def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tuple[str, str]:
     """The engine and precision asked for; for `auto` the quickest, measured once for a run on a machine."""
-    record, exported = run.folder / "engine.json", is_export(_export_folder(run, answer))
-    measured = f"{run.fits_digest} {machine.precision}"
+    # A file for each, or `infer` and `serve`, which want different ones, would measure anew in turns.
+    record, exported = run.folder / f"engine-{machine.precision}.json", is_export(_export_folder(run, answer))
     if machine.engine == "torch" and machine.precision == "bf16":
         raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
     if machine.engine != "auto":
@@ -423,7 +423,7 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tup
         return machine.engine, machine.precision
     if machine.precision == "bf16":
         return "openvino", "bf16"
-    if machine.device != "cuda" and (known := remembered(record, measured)):
+    if machine.device != "cuda" and (known := remembered(record, run.fits_digest)):
         return known
     import torch
 
@@ -439,7 +439,7 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tup
         for precision in dict.fromkeys(("fp32", written.precision(name, machine.precision))):
             networks = partial(written.ensemble, name, streams, precision, folds=1)
             ways.append(Way(name, precision, networks, written.again if precision == "bf16" else 0.0))
-    return choose(record, measured, ways, run.recipe.face.size)
+    return choose(record, run.fits_digest, ways, run.recipe.face.size)
 
 
 def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -> Exported:

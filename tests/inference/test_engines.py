@@ -129,7 +129,7 @@ def test_auto_measures_once_and_remembers(
     assert len(asked) == 3 and all(len(each.members) == len(run.recipe.stages) for each in asked)
     assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["openvino", "fp32"]
     assert len(asked) == 3
-    assert json.loads((artifacts / "engine.json").read_text())["photographs_per_second"] == rates
+    assert json.loads((artifacts / "engine-fp32.json").read_text())["photographs_per_second"] == rates
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_bf16_first_is_measured_chosen_and_asked_again(
     monkeypatch.setattr(choose, "_rate", rate)
     words = ["--artifacts", artifacts, "--engine", "auto", "--output", tmp_path, "--json"]
     assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino bf16"
-    rates = json.loads((artifacts / "engine.json").read_text())["photographs_per_second"]
+    rates = json.loads((artifacts / "engine-auto.json").read_text())["photographs_per_second"]
     assert rates == {"torch fp32": 10, "openvino fp32": 30, "openvino bf16": 40, "onnx fp32": 20}
     answers = pd.read_csv(tmp_path / "predictions.csv")
     assert (answers["ans"] == by_torch["ans"]).mean() >= 0.999
