@@ -35,6 +35,9 @@ from report.results import table
 TIMED = 1
 """Epochs that are timed, after one that is not."""
 
+LONGEST = 60
+"""Seconds for repeating one step: a processor without bf16 takes very long over it."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -199,12 +202,13 @@ def _resized(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _steady(step: Callable[[], None], count: int, times: int) -> float:
-    for _ in range(5):
-        step()
-    started = time.monotonic()
-    for _ in range(times):
-        step()
-    return count * times / (time.monotonic() - started)
+    """Photographs a second of so many steps, after five that do not count; of fewer where they would take longer than LONGEST."""
+    for steps in (5, times):
+        done, started = 0, time.monotonic()
+        while done == 0 or (done < steps and time.monotonic() - started < LONGEST):
+            step()
+            done += 1
+    return count * done / (time.monotonic() - started)
 
 
 def at_once(call: Callable[[Task], Speed], task: Task) -> Speed:
