@@ -71,6 +71,12 @@ COMPILE = click.option(
     is_flag=True,
     help="Train by torch.compile. Says how long compiling took; needs a C++ compiler on a processor.",
 )
+AUTOCAST = click.option(
+    "--bf16/--fp32",
+    "autocast",
+    default=None,
+    help="What training computes in: bf16 by autocast, or float32.  [default: bf16 on a GPU, float32 on a processor]",
+)
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 WORKERS = click.option(
     "--workers",
@@ -250,6 +256,7 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
 @JOBS
 @THREADS
 @COMPILE
+@AUTOCAST
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
 @MLFLOW
 @ARTIFACTS
@@ -271,6 +278,7 @@ def fit_stage(
     jobs: int,
     threads: int,
     compiled: bool,
+    autocast: bool | None,
     dry_run: bool,
     mlflow: str | None,
     artifacts: Path,
@@ -332,7 +340,7 @@ def fit_stage(
         text = "\n".join(f"would fit {item['stage']} {item['name']} (now {item['state']})" for item in plan)
         click.echo(json.dumps({"plan": plan, "stages": recipes}, indent=2) if as_json else text)
         return
-    machine = Machine(device, jobs, threads, workers, compile=compiled)
+    machine = Machine(device, jobs, threads, workers, compile=compiled, autocast=autocast)
     records = pipeline.fit_stage(run, chosen, wanted, machine, resume, tracker)
     if as_json:
         click.echo(json.dumps(records, indent=2, default=str))

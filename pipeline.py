@@ -88,7 +88,7 @@ def fit_stage(
             )
     device, seen = torch_device(machine.device), versions()
     note(
-        f"seed {run.recipe.seed}; {device}, {'bfloat16 autocast' if device.type == 'cuda' else 'float32'}; "
+        f"seed {run.recipe.seed}; {device}, {'bfloat16 autocast' if machine.halves(device.type) else 'float32'}; "
         + ", ".join(f"{name} {seen[name]}" for name in ("python", "torch", "timm", "albumentations"))
     )
     store, crop_row = run.faces(machine.workers)

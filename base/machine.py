@@ -11,7 +11,8 @@ class Machine:
     """Where models run.
 
     device: `auto`, `cpu` or `cuda`. jobs: fits at once; 0 = one for every `threads` cores, or one on a GPU.
-    threads: of each fit on a processor. compile: train by `torch.compile`. workers: threads that decode, and on a GPU
+    threads: of each fit on a processor. compile: train by `torch.compile`. autocast: train in bf16 where torch's autocast has it so;
+    None = on a GPU alone. workers: threads that decode, and on a GPU
     processes that augment.
     engine: what runs fitted networks, `torch`, `openvino`, `onnx`, or `auto`: the quickest here. precision: `fp32`, or `bf16`
     by OpenVINO, with fp32 where an answer is near another, or `auto`: bf16 where the processor has it and `engine` did not measure that fp32 is the quicker.
@@ -24,6 +25,11 @@ class Machine:
     engine: str = "auto"
     precision: str = "fp32"
     compile: bool = False
+    autocast: bool | None = None
+
+    def halves(self, device: str) -> bool:
+        """Whether a device of this type, `cpu` or `cuda`, trains in bf16."""
+        return device == "cuda" if self.autocast is None else self.autocast
 
 
 def cores() -> int:

@@ -110,7 +110,7 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Mac
     """Train on every fold but one, or on all; keep weights, outputs and a record in the fit's folder.
 
     Args:
-        machine: its `workers` augment for a GPU, and `compile` says whether training is compiled.
+        machine: its `workers` augment for a GPU, and `compile` and `autocast` say how training is computed.
         resume: go on from a checkpoint of the same signature, if there is one.
 
     Returns:
@@ -200,13 +200,15 @@ def _train(
     load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
     loss, seed = stage.criterion(wanted.cap, lessons.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
     place = (state, wanted.folder, wanted.title)
+    halved = machine.halves(next(backbone.parameters()).device.type)
     if recipe.freeze == "none":
         # On a processor the model has use for every core itself.
         workers = machine.workers if next(backbone.parameters()).is_cuda else 0
-        kept = fit(backbone, lessons, loss, recipe, seed, *place, workers, machine.compile)
+        kept = fit(backbone, lessons, loss, recipe, seed, *place, workers, machine.compile, halved)
     else:
         thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material.crops(), crop_row, wanted)
-        kept = fit(thawed, replace(lessons, shown=known), loss, recipe, seed, *place, compiled=machine.compile).backbone
+        lessons = replace(lessons, shown=known)
+        kept = fit(thawed, lessons, loss, recipe, seed, *place, compiled=machine.compile, autocast=halved).backbone
     history = read_history(wanted.folder)
     return kept, {
         "people": int(table["person"][lessons.rows].nunique()),
@@ -214,6 +216,7 @@ def _train(
         "further": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
         "epochs": len(history),
         "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
+        "bf16": halved,
     }
 
 

@@ -152,6 +152,16 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 
 
+def test_training_computes_in_what_is_asked_for_and_says_so(fitted: Path, tmp_path: Path) -> None:
+    run = copy_run(fitted, tmp_path / "run")
+    for option, said, expected in (("--bf16", "cpu, bfloat16 autocast", True), ("--fp32", "cpu, float32", False)):
+        result = call("fit-stage", "joint", "--fold", 0, "--artifacts", run, "--device", "cpu", "--json", option)
+        assert result.exit_code == 0 and said in result.stderr
+        assert json.loads(result.stdout)[0]["bf16"] is expected
+    before, after = (folder / "stages/joint/fold0/weights.safetensors" for folder in (fitted, run))
+    assert before.read_bytes() == after.read_bytes(), "float32 is what a processor trains in by itself"
+
+
 def test_a_killed_process_takes_one_fit_with_it(drawn: Path, tmp_path: Path) -> None:
     """As where memory runs out: that fit is named, and the others are fitted."""
     artifacts = tmp_path / "jobs"

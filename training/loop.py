@@ -77,6 +77,7 @@ def fit(
     title: str,
     workers: int = 0,
     compiled: bool = False,
+    autocast: bool = False,
 ) -> Model:
     """Train `model`, epoch by epoch, leaving a checkpoint at `state` after each.
 
@@ -90,6 +91,7 @@ def fit(
         workers: processes that augment; 0 = this one.
         compiled: by `torch.compile`, which takes a while before the first step, rounds otherwise and draws other random
             numbers for dropout.
+        autocast: forward and backward in bf16 where torch's autocast has it so; weights and loss stay in float32.
 
     Returns:
         The model to keep, in eval mode: averaged weights where the recipe asks for them.
@@ -144,7 +146,7 @@ def fit(
                 index = torch.from_numpy(rows).to(device, non_blocking=True)
                 shown = photographs.to(device, non_blocking=True)
                 mixture = mix(shown, old[torch.from_numpy(rows)] | (not recipe.mix_only_old), recipe, random)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                     _, outputs = forward(mixture.photographs if mixture else shown)
                 mean = mean_loss(loss, outputs.float(), target[index], weight[index], mixture)
                 mean.backward()

@@ -45,7 +45,9 @@ def lessons(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = 
     )
 
 
-def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[str, torch.Tensor]:
+def train(
+    folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE, autocast: bool = False
+) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout)
     kept = fit(
@@ -58,12 +60,25 @@ def train(folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE) -> dict[
         folder,
         "t",
         workers,
+        autocast=autocast,
     )
     return {key: value.clone() for key, value in kept.state_dict().items()}
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_in_bf16_weights_stay_float32_and_learn_the_same_but_for_rounding(tmp_path: Path) -> None:
+    calm, losses = RECIPE.model_copy(update={"lr": 1e-4, "dropout": 0.0}), {}
+    for autocast in (False, True):
+        folder = tmp_path / str(autocast)
+        folder.mkdir()
+        weights = train(folder, recipe=calm, autocast=autocast)
+        assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
+        losses[autocast] = [line["loss"] for line in read_history(folder)]
+    assert losses[True] != losses[False]
+    np.testing.assert_allclose(losses[True], losses[False], rtol=0.05)
 
 
 SETTINGS: list[dict[str, object]] = [
