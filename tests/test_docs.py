@@ -113,7 +113,7 @@ def named(text: str, page: str) -> set[tuple[str, str]]:
     found = set()
     for piece in [*fenced(text), *re.findall(r"`([^`\n]+)`", prose)]:
         command = page
-        for word in re.findall(r"--[a-z][a-z-]*|[a-z][a-z-]*", piece):
+        for word in re.findall(r"--[a-z][a-z0-9-]*|[a-z][a-z-]*", piece):
             if word.startswith("--"):
                 found.add((command, word))
             elif word in main.commands:
