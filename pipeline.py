@@ -424,7 +424,7 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tup
     if machine.precision == "bf16":
         return "openvino", "bf16"
     if machine.device != "cuda" and (known := remembered(record, run.fits_digest)):
-        return known
+        return _if_it_may(*known)
     import torch
 
     from inference.export import can_export
@@ -439,7 +439,12 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tup
         for precision in dict.fromkeys(("fp32", written.precision(name, machine.precision))):
             networks = partial(written.ensemble, name, streams, precision, folds=1)
             ways.append(Way(name, precision, networks, written.again if precision == "bf16" else 0.0))
-    return choose(record, run.fits_digest, ways, run.recipe.face.size)
+    return _if_it_may(*choose(record, run.fits_digest, ways, run.recipe.face.size))
+
+
+def _if_it_may(engine: str, precision: str) -> tuple[str, str]:
+    """What was the quickest, with bf16 as nobody's demand: an export that was written since may not know what bf16 changes."""
+    return engine, "auto" if precision == "bf16" else precision
 
 
 def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -> Exported:

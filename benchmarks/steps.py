@@ -71,14 +71,19 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
+
+
 def marked(name: str, text: str) -> str:
     """A text between marks, by which `into` finds it again."""
-    return f"<!-- {name}: written by benchmarks/{name}.py -->\n{text}\n<!-- end of {name} -->"
+    opening, closing = _marks(name)
+    return f"{opening}\n{text}\n{closing}"
 
 
 def into(page: Path, name: str, text: str) -> None:
     """Put a text between a page's marks of this name."""
-    opening, closing = marked(name, "\n").split("\n\n\n")
+    opening, closing = _marks(name)
     before, rest = page.read_text().split(opening)
     _, after = rest.split(closing)
     page.write_text(f"{before}{marked(name, text)}{after}")

@@ -179,6 +179,8 @@ def test_bf16_first_is_measured_chosen_and_asked_again(
     assert rates == {"torch fp32": 10, "openvino fp32": 30, "openvino bf16": 40, "onnx fp32": 20}
     answers = pd.read_csv(tmp_path / "predictions.csv")
     assert (answers["ans"] == by_torch["ans"]).mean() >= 0.999
+    manifest.write_text(json.dumps({**said, "near": None, "again": 0.0}))  # as where it is written anew without crops
+    assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino fp32"
 
 
 def test_a_run_that_changed_is_exported_anew(
