@@ -23,7 +23,7 @@ from combiner.rules import SoftVote, learn_cuts
 from faces.decode import decode
 from faces.further import COLUMNS, TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
-from faces.look import Look
+from faces.look import Look, content_hash
 from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.table import classes, read_source
 from inference.again import Exact
@@ -304,15 +304,15 @@ def explain(folder: Path, photograph: Path, machine: Machine, pictures: Path | N
     Raises:
         DecodeError: `photograph` is no readable photograph.
     """
-    decode(photograph)  # what cannot be read is refused before networks are loaded
+    pixels, content = decode(photograph), content_hash(photograph)  # before networks are loaded: it may be unreadable
     if is_export(folder):
         if pictures:
             raise FacecadeError(
                 "attention maps are taken from torch's networks, and an export holds none",
                 "give the run that it was exported from: --artifacts RUN",
             )
-        return explainer(folder, machine)(photograph).json()
-    explanation = explainer(folder, replace(machine, engine="torch"))(photograph)
+        return explainer(folder, machine)(pixels, content).json()
+    explanation = explainer(folder, replace(machine, engine="torch"))(pixels, content)
     result = explanation.json()
     if pictures:
         crops = np.stack([face.crop for face in explanation.faces])

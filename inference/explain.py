@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,8 @@ from combiner.contributions import Tipped, tipped
 from combiner.features import AGE_STAGES, Voices, bands_from_odds, mean
 from combiner.thresholds import cut
 from faces.crop import Box, crop
-from faces.decode import decode
 from faces.detect import make_finder
 from faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, class_name
-from faces.look import content_hash
 from inference.cascade import Cascade
 from recipe import kind_of
 from report.calibration import by_axis
@@ -124,19 +121,14 @@ class Explainer:
         }
         self.find = make_finder(cascade.face, cascade.nets)
 
-    def __call__(self, photograph: Path | np.ndarray) -> Explanation:
+    def __call__(self, photograph: np.ndarray, content: str = "") -> Explanation:
         """Explain every face of a photograph, or its centre where none is found.
 
         Args:
-            photograph: a file, or uint8 (height, width, 3), RGB.
-
-        Raises:
-            DecodeError: the file is no readable photograph.
+            photograph: uint8 (height, width, 3), RGB.
+            content: the fingerprint of its file, by which what was learned from is told (faces/look.py).
         """
-        flags = []
-        if isinstance(photograph, Path):
-            path, photograph = photograph, decode(photograph)
-            flags = [self.cascade.seen.get(content_hash(path), "")]
+        flags = [self.cascade.seen.get(content, "")]
         boxes: list[Box | None] = [*self.find(photograph)] or [None]
         if boxes == [None] and self.cascade.face.detector == "mtcnn":
             flags.insert(0, "no-face")

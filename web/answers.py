@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -39,19 +39,18 @@ class Answers:
 
     def __init__(
         self,
-        explain: Callable[[np.ndarray], Explanation],
+        explain: Callable[[np.ndarray, str], Explanation],
         limits: Limits,
-        seen: Mapping[str, str] | None = None,
         maps: Maps | None = None,
         unmapped: str = "",
     ) -> None:
         """
         Args:
-            seen: photographs that were learned from, by content, and how each is marked.
+            explain: of pixels, uint8 (height, width, 3), RGB, and the fingerprint of their file.
             maps: of crops, uint8 (N, h, w, 3), the same with a network's attention laid over them, by what it was asked.
             unmapped: why there are none, where there are none.
         """
-        self.explain, self.limits, self.seen = explain, limits, seen or {}
+        self.explain, self.limits = explain, limits
         self.maps, self.unmapped = maps, unmapped
         self._one_at_a_time = Lock()
 
@@ -70,15 +69,13 @@ class Answers:
             unmapped = "Where the networks look is shown by grad-cam: pip install -e '.[report]'."
         else:
             maps = partial(pipeline.looked_at, open_run(folder), machine=machine)
-        return cls(explainer, limits, explainer.cascade.seen, maps, unmapped)
+        return cls(explainer, limits, maps, unmapped)
 
     def __call__(self, path: Path, name: str) -> Answered:
         """Answer for a file that somebody calls `name`; raises RefusedError (web/limits.py)."""
         with self._one_at_a_time:
             photograph = read_photograph(path, self.limits)
-            explanation = self.explain(photograph)
-        flags = [explanation.flag, self.seen.get(content_hash(path), "")]
-        return Answered(name, photograph, replace(explanation, flag=" ".join(filter(None, flags))))
+            return Answered(name, photograph, self.explain(photograph, content_hash(path)))
 
     def looked_at(self, answered: Answered) -> Mapping[str, np.ndarray]:
         """The crops (N, h, w, 3) of the first faces, with where each network looked laid over them."""

@@ -29,7 +29,7 @@ from web.schema import ExplanationModel
 LIMITS = Limits(megabytes=1, pixels=1_000_000, files=3)
 
 
-def client(explain: Callable[[np.ndarray], Explanation] = lambda photograph: explanation(), **more: Any) -> TestClient:
+def client(explain: Callable[[np.ndarray, str], Explanation] = lambda *_: explanation(), **more: Any) -> TestClient:
     return TestClient(make_api(Answers(explain, LIMITS, **more), "1"), raise_server_exceptions=False)
 
 
@@ -108,7 +108,7 @@ def test_a_request_that_is_too_large_is_refused_while_it_comes() -> None:
 
 
 def test_a_crash_is_answered_and_the_process_goes_on() -> None:
-    def explain(photograph: np.ndarray) -> Explanation:
+    def explain(photograph: np.ndarray, content: str) -> Explanation:
         if photograph.shape[0] == 13:
             raise RuntimeError("a secret path")
         return explanation()
@@ -122,7 +122,7 @@ def test_a_crash_is_answered_and_the_process_goes_on() -> None:
 def test_two_at_once_take_turns_and_both_are_answered() -> None:
     at_work, most = [0], [0]
 
-    def explain(photograph: np.ndarray) -> Explanation:
+    def explain(photograph: np.ndarray, content: str) -> Explanation:
         at_work[0] += 1
         most[0] = max(most[0], at_work[0])
         time.sleep(0.05)
@@ -139,7 +139,8 @@ def test_what_was_learned_from_is_flagged(tmp_path: Path) -> None:
     from faces.look import content_hash
 
     (tmp_path / "known.jpg").write_bytes(coded())
-    server = client(lambda _: explanation(flag="no-face"), seen={content_hash(tmp_path / "known.jpg"): "trained-on"})
+    seen = {content_hash(tmp_path / "known.jpg"): "no-face trained-on"}
+    server = client(lambda _, content: explanation(flag=seen.get(content, "no-face")))
     results = server.post("/predict", **sent(("k.jpg", coded()), ("new.png", coded("PNG")))).json()["results"]
     assert [result["explanation"]["flag"] for result in results] == ["no-face trained-on", "no-face"]
 
