@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +27,7 @@ def installed(engine: str) -> bool:
 
 def has_bf16() -> bool:
     """Whether OpenVINO is installed and this processor computes in bf16 itself."""
-    if not installed("openvino"):
-        return False
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return installed("openvino") and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def require(engine: str, precision: str) -> None:
@@ -75,20 +73,31 @@ def _onnx(path: Path) -> Model:
     return call
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO's plugins, once and for good.
+
+    The processor's plugin gives the thread that loads it another stack for signals. Unloaded by another thread, as where the last
+    to let go of a network is a pool's, it takes the stack away unseen, and the next signal (Ctrl-C, a child's end) is a crash.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _openvino(path: Path, streams: int, precision: str) -> Model:
     import openvino
 
     # The first look at a tensor's data sets up a table in OpenVINO, and two threads that come there first at once wait for each
     # other for ever: one for that table, the other for Python's lock. So one comes first alone.
     _ = openvino.Tensor(np.zeros(1, np.uint8)).data
-    core = openvino.Core()
     settings = {
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
         "ENABLE_CPU_PINNING": False,  # each network's first stream would be pinned to the same core
     }
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-    network = core.compile_model(core.read_model(path), "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
+    network = _core().compile_model(_core().read_model(path), "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
     own = threading.local()  # a request holds the arrays of one call
 
     def call(batch: np.ndarray) -> list[np.ndarray]:

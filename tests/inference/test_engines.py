@@ -240,6 +240,27 @@ def test_bf16_answers_as_torch_does(exported: Path, by_torch: pd.DataFrame, draw
     assert written.precision("onnx", "auto") == "fp32" and written.precision("openvino", "fp32") == "fp32"
 
 
+def test_signals_are_heard_after_another_thread_let_go_of_a_network(exported: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from threading import Thread
+import numpy as np
+from inference.exported import Exported
+held = [Exported.open(Path({str(exported)!r})).ensemble("openvino", 2)]
+def let_go():
+    held[0].hear_all(np.zeros((8, 64, 48, 3), np.uint8))
+    held.clear()
+thread = Thread(target=let_go)
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
 def test_without_a_measurement_there_is_no_bf16(exported: Path, drawn: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "export")
     manifest = json.loads((folder / "manifest.json").read_text())
