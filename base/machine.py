@@ -11,11 +11,11 @@ class Machine:
     """Where models run.
 
     device: `auto`, `cpu` or `cuda`. jobs: fits at once; 0 = one for every `threads` cores, or one on a GPU.
-    threads: of each fit on a processor. compile: train by `torch.compile`. autocast: train in bf16 where torch's autocast has it so;
-    None = on a GPU alone. workers: threads that decode, and on a GPU
-    processes that augment.
+    threads: of each fit on a processor. workers: threads that decode, and on a GPU processes that augment. compile: train by
+    `torch.compile`. autocast: train in bf16 where torch's autocast has it so; None = on a GPU alone.
     engine: what runs fitted networks, `torch`, `openvino`, `onnx`, or `auto`: the quickest here. precision: `fp32`, or `bf16`
-    by OpenVINO, with fp32 where an answer is near another, or `auto`: bf16 where the processor has it and `engine` did not measure that fp32 is the quicker.
+    by OpenVINO, with fp32 where an answer is near another, or `auto`: bf16 where the processor has it, unless `engine` measured
+    that fp32 is the quicker.
     """
 
     device: str = "auto"

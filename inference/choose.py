@@ -52,17 +52,14 @@ def choose(record: Path, of: str, ways: Sequence[Way], face: tuple[int, int]) ->
     Args:
         record: file to remember it in.
         of: what the networks are.
-        ways: those with some share to be asked again together with the same engine in fp32.
+        ways: each engine's fp32 among them.
         face: height and width of a crop.
 
     Returns:
         Engine and precision.
     """
     alone = {way.name: _rate(way.make(), face) for way in ways}
-    rates = {
-        way.name: 1 / (1 / alone[way.name] + way.again / alone[f"{way.engine} fp32"]) if way.again else alone[way.name]
-        for way in ways
-    }
+    rates = {way.name: 1 / (1 / alone[way.name] + way.again / alone[f"{way.engine} fp32"]) for way in ways}
     best = max(ways, key=lambda way: rates[way.name])
     said = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     note(f"engine: {best.name} (one fold's networks, photographs/s: {said})")

@@ -200,10 +200,11 @@ def _train(
     load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
     loss, seed = stage.criterion(wanted.cap, lessons.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
     place = (state, wanted.folder, wanted.title)
-    halved = machine.halves(next(backbone.parameters()).device.type)
+    device = next(backbone.parameters()).device.type
+    halved = machine.halves(device)
     if recipe.freeze == "none":
         # On a processor the model has use for every core itself.
-        workers = machine.workers if next(backbone.parameters()).is_cuda else 0
+        workers = machine.workers if device == "cuda" else 0
         kept = fit(backbone, lessons, loss, recipe, seed, *place, workers, machine.compile, halved)
     else:
         thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material.crops(), crop_row, wanted)

@@ -160,6 +160,8 @@ def test_it_answers_exactly_as_infer_does(cascade: Cascade, fitted: Path, drawn:
         for name in ("age", "age_if_male", "age_if_female"):
             assert round(getattr(face, name), 2) == answer[name]
         assert [round(value, 5) for value in face.probability] == [answer[f"p{label}"] for label in range(N_CLASSES)]
+        of_pixels = explain(decode(photograph)).faces[0]
+        assert of_pixels == face and (of_pixels.crop == face.crop).all()
 
 
 def test_what_was_learned_from_is_flagged(cascade: Cascade, drawn: Path) -> None:
