@@ -1,0 +1,77 @@
+"""Batch norm that was folded away: put into its place again, and given back the statistics that training needs.
+
+Networks that were written for inference alone keep a scale and a shift for each batch norm, with the statistics in them. A copy
+trained so has statistics of 0 and 1 that are not those of its features: the first steps destroy what it has learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def put_folded(norm: nn.Module, scale: np.ndarray, shift: np.ndarray) -> None:
+    """Make a batch norm, in eval mode, the function x ↦ scale · x + shift; float32 (channels,) each.
+
+    Raises:
+        ValueError: scale or shift has not a value for each channel.
+    """
+    assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+    if not scale.shape == shift.shape == norm.running_mean.shape:
+        raise ValueError(f"{scale.size} scales and {shift.size} shifts for {norm.num_features} channels")
+    norm.weight.data = torch.from_numpy(np.array(scale, np.float32))
+    norm.bias.data = torch.from_numpy(np.array(shift, np.float32))
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+
+
+def is_folded(model: nn.Module) -> bool:
+    """Whether the statistics of all batch norms are no features' own."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    return bool(norms) and all(norm.running_mean is not None and not norm.running_mean.any() for norm in norms)
+
+
+def restore_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give each batch norm the mean and variance of what it is shown, and a scale and shift that keep its function.
+
+    In eval mode the model answers as before. A batch norm that is shown nothing stays as it is.
+
+    Args:
+        model: called with each of `batches`.
+        batches: some hundred photographs of those that will be learned from.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.affine]
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
+
+    def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].double().transpose(0, 1).flatten(1)  # [channels, places]
+        count = torch.full((len(values),), float(values.shape[1]), device=values.device)
+        sums[norm] += torch.stack([count, values.sum(1), values.square().sum(1)]).cpu()  # type: ignore[index]
+
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    training = model.training
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                model.eval()(batch)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    with torch.no_grad():
+        for norm, (count, total, squares) in sums.items():
+            assert norm.running_mean is not None and norm.running_var is not None
+            if not count.any():
+                continue
+            mean, before = total / count, norm.running_var.double().cpu()
+            variance = (squares / count - mean.square()).clamp(min=0)
+            slope = norm.weight.double().cpu() / (before + norm.eps).sqrt()
+            shift = norm.bias.double().cpu() + slope * (mean - norm.running_mean.double().cpu())
+            norm.weight.copy_(slope * (variance + norm.eps).sqrt())
+            norm.bias.copy_(shift)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)

@@ -1,0 +1,1 @@
+"""Files that other programs keep networks in, read without those programs, and without trust."""
