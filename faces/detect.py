@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from faces.crop import Box
+from faces.crop import Box, box_of
 from faces.mtcnn import MTCNN, Nets
 from recipe import Face
 
@@ -47,7 +47,7 @@ def make_finder(face: Face, nets: Nets | None = None) -> Finder:
         boxes = mtcnn(photograph).astype(float)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         boxes[:, :4] *= scale
-        largest_first = boxes[np.argsort(-area, kind="stable")].tolist()
-        return [Box(left, top, right, bottom, sure) for left, top, right, bottom, sure in largest_first]
+        boxes[:, 5:] *= scale
+        return [box_of(face) for face in boxes[np.argsort(-area, kind="stable")].tolist()]
 
     return find

@@ -15,7 +15,10 @@ from scipy.sparse import csr_array
 Net = Callable[[np.ndarray], Sequence[np.ndarray]]
 """float32 (N, 3, h, w), a pixel's 0..255 brought to -1..1 → how far each box is off, float32 (N, 4) in shares of its
 size, and the probability that it shows a face, float32 (N,). The first network says both for a grid of boxes:
-(1, 4, rows, columns) and (1, rows, columns)."""
+(1, 4, rows, columns) and (1, rows, columns). The last one says besides where the eyes, the nose and the mouth's corners are,
+float32 (N, 10): five shares of the width from the left, then five of the height from the top."""
+
+LANDMARKS = 5
 
 STEP = 0.709
 """Each picture of the pyramid is so much smaller than the one before: half the area."""
@@ -34,7 +37,8 @@ class Nets:
 
 
 class MTCNN:
-    """Photograph, uint8 (height, width, 3), RGB → its faces, float (n, 5): left, top, right, bottom, probability.
+    """Photograph, uint8 (height, width, 3), RGB → its faces, float (n, 15): left, top, right, bottom, probability, and x and y of
+    both eyes (the one on the photograph's left first), the nose, and the mouth's corners.
 
     One photograph at a time: on a processor batches gain little, and this way a box never depends on which
     photographs happened to be neighbours. Any number of threads may ask.
@@ -50,14 +54,16 @@ class MTCNN:
 
     def __call__(self, photograph: np.ndarray) -> np.ndarray:
         if min(photograph.shape[:2]) < self.min_face:  # there is no scale to look at
-            return np.empty((0, 5), np.float32)
+            return np.empty((0, 5 + 2 * LANDMARKS), np.float32)
         pixels = (photograph.astype(np.float32) - 127.5) * np.float32(1 / 128)
         boxes = self._proposed(pixels)
-        boxes, off = self._passed(pixels, boxes, self.nets.refine, 24, self.thresholds[1])
+        boxes, (off,) = self._passed(pixels, boxes, self.nets.refine, 24, self.thresholds[1], (4,))
         kept = unlike(boxes, 0.7)
-        boxes, off = self._passed(pixels, _moved(boxes[kept], off[kept], 1), self.nets.decide, 48, self.thresholds[2])
-        boxes = _moved(boxes, off, 1)
-        return boxes[unlike(boxes, 0.7, of_smaller=True)]
+        boxes = _moved(boxes[kept], off[kept], 1)
+        boxes, (off, shares) = self._passed(pixels, boxes, self.nets.decide, 48, self.thresholds[2], (4, 2 * LANDMARKS))
+        landmarks, boxes = _points(boxes, shares), _moved(boxes, off, 1)
+        kept = unlike(boxes, 0.7, of_smaller=True)
+        return np.column_stack([boxes[kept], landmarks[kept]])
 
     def _proposed(self, pixels: np.ndarray) -> np.ndarray:
         """Boxes (n, 5) by the first network, on pictures of falling size."""
@@ -85,9 +91,9 @@ class MTCNN:
             scale *= STEP
 
     def _passed(
-        self, pixels: np.ndarray, boxes: np.ndarray, net: Net, size: int, threshold: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes, made square, that a network takes for a face, and how far each is off."""
+        self, pixels: np.ndarray, boxes: np.ndarray, net: Net, size: int, threshold: float, widths: Sequence[int]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Boxes, made square, that a network takes for a face, and what else it says of each, of so many columns."""
         boxes = _square(boxes)
         height, width = pixels.shape[:2]
         ends = np.trunc(boxes[:, :4]).astype(int)
@@ -95,11 +101,11 @@ class MTCNN:
         right, bottom = np.minimum(ends[:, 2], width), np.minimum(ends[:, 3], height)
         inside = np.flatnonzero((right > left) & (bottom > top))
         if not len(inside):
-            return np.empty((0, 5), np.float32), np.empty((0, 4), np.float32)
+            return np.empty((0, 5), np.float32), [np.empty((0, width), np.float32) for width in widths]
         cuts = [average(pixels[top[i] : bottom[i], left[i] : right[i]], size, size) for i in inside]
-        off, face = net(np.concatenate([_planes(cut) for cut in cuts]))
+        off, face, *more = net(np.concatenate([_planes(cut) for cut in cuts]))
         passed = face > threshold
-        return np.column_stack([boxes[inside, :4], face])[passed], off[passed]
+        return np.column_stack([boxes[inside, :4], face])[passed], [values[passed] for values in (off, *more)]
 
 
 def average(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -129,6 +135,13 @@ def _moved(boxes: np.ndarray, off: np.ndarray, more: int) -> np.ndarray:
     """Boxes (n, 5) by what a network says they are off; `more`: pixels that it counts a side longer."""
     sides = boxes[:, 2:4] - boxes[:, :2] + more
     return np.column_stack([boxes[:, :4] + off * np.tile(sides, 2), boxes[:, 4]])
+
+
+def _points(boxes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Landmarks (n, 10), x and y of each, from their shares (n, 10) of boxes (n, 5)."""
+    sides = boxes[:, 2:4] - boxes[:, :2] + 1
+    places = boxes[:, :2, None] + sides[:, :, None] * shares.reshape(-1, 2, LANDMARKS) - 1
+    return places.transpose(0, 2, 1).reshape(-1, 2 * LANDMARKS)
 
 
 def _square(boxes: np.ndarray) -> np.ndarray:

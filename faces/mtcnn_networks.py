@@ -12,15 +12,15 @@ from faces.mtcnn import Net, Nets
 
 
 class FaceNetwork(nn.Module):
-    """One of facenet-pytorch's networks as `faces.mtcnn.Net` has it: what it says of landmarks is left out."""
+    """One of facenet-pytorch's networks as `faces.mtcnn.Net` has it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        said = self.network(pixels)
-        return said[0], said[-1][:, 1]
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        offsets, *landmarks, face = self.network(pixels)
+        return offsets, face[:, 1], *landmarks
 
 
 def networks() -> dict[str, FaceNetwork]:
@@ -37,9 +37,8 @@ def torch_nets() -> Nets:
 
 
 def _run(network: FaceNetwork) -> Net:
-    def call(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def call(pixels: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
-            offsets, face = network(torch.from_numpy(pixels))
-        return offsets.numpy(), face.numpy()
+            return [values.numpy() for values in network(torch.from_numpy(pixels))]
 
     return call

@@ -14,12 +14,12 @@ from base.artifact import digest
 from base.errors import FacecadeError
 from base.progress import Bar
 from base.threads import bounded_map
-from faces.crop import Box
+from faces.crop import Box, box_of
 from faces.decode import DecodeError
 from faces.look import Look, Looker
 from recipe import Face
 
-GEOMETRY = 1
+GEOMETRY = 2
 """Raise when `crop` or `decode` starts to give other pixels, so that old stores are not read."""
 
 
@@ -114,7 +114,7 @@ class FaceStore:
                         raise FacecadeError(
                             f"{self._index} is out of order", f"remove {self.folder}; it is only a cache"
                         )
-                    self._entries[content] = Entry(content, row, Box(*box) if box else None)
+                    self._entries[content] = Entry(content, row, box_of(box) if box else None)
                 except ValueError:
                     file.truncate(self._read_to)
                     break
@@ -122,6 +122,5 @@ class FaceStore:
 
 
 def _line(entry: Entry) -> bytes:
-    box = entry.box
-    values = [box.left, box.top, box.right, box.bottom, box.probability] if box else None
+    values = entry.box.values if entry.box else None
     return (json.dumps([entry.content, entry.row, values]) + "\n").encode()

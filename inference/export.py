@@ -147,7 +147,8 @@ def _detector(folder: Path) -> dict[str, str]:
         pixels, dynamic = shapes[name]
         example = torch.randn(1 if name == "propose" else 3, 3, pixels, pixels + 3 * (name == "propose"))
         files[name] = f"detector/{name}.onnx"
-        _put(folder / files[name], _traced(network, example, dynamic, ("offsets", "face")))
+        said = ("offsets", "face", "landmarks") if name == "decide" else ("offsets", "face")
+        _put(folder / files[name], _traced(network, example, dynamic, said))
     return files
 
 

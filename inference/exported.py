@@ -25,7 +25,7 @@ from inference.engines import has_bf16, installed, load, require
 from inference.ensemble import Ensemble, Member
 from recipe import Face
 
-FORMAT = 4
+FORMAT = 5
 
 BATCH = 4
 """Crops that an exported network is shown at once. On a processor more are no quicker, and one photograph waits less."""

@@ -19,6 +19,9 @@ class BoxModel(Model):
     right: float
     bottom: float
     probability: float = Field(description="How sure the detector is that it is a face.")
+    landmarks: list[tuple[float, float]] = Field(
+        [], description="x and y of both eyes, the nose and the mouth's corners, the photograph's left first."
+    )
 
 
 class RegressorModel(Model):

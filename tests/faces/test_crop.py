@@ -7,7 +7,7 @@ import pytest
 from conftest import REAL, real_photographs
 from PIL import Image
 
-from faces.crop import Box, crop
+from faces.crop import TEMPLATES, Box, Point, box_of, crop
 from faces.decode import decode
 from faces.detect import make_detector
 from recipe import Face
@@ -91,3 +91,144 @@ def test_a_strip_has_no_face_and_does_no_harm() -> None:
     """Made smaller for MTCNN, it is narrower than the smallest face."""
     detector = make_detector(Face(detector="mtcnn", min_face=60))
     assert detector(np.full((4000, 200, 3), 128, np.uint8)) is None
+
+
+# Aligned
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
+
+UPRIGHT = np.array(TEMPLATES["arcface"])
+
+
+def dotted(side: int, scale: float, degrees: float, middle: Point) -> tuple[np.ndarray, tuple[Point, ...]]:
+    """A square photograph with five coloured dots, placed as a face's landmarks turned and scaled, and where they are."""
+    turn = np.deg2rad(degrees)
+    matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = (UPRIGHT - 0.5) @ matrix.T + middle
+    image, radius = np.full((side, side, 3), 60.0), 0.05 * scale
+    rows, columns = np.indices((side, side)) + 0.5
+    for (x, y), colour in zip(points.tolist(), COLOURS, strict=True):
+        share = np.clip(radius - np.hypot(columns - x, rows - y) + 0.5, 0, 1)[..., None]
+        image = image * (1 - share) + np.array(colour) * share
+    return image.round().astype(np.uint8), tuple((x, y) for x, y in points.tolist())
+
+
+def seen(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Where a dot is, x and y: the mean of its pixels, each as sure as it has the colour."""
+    near = np.clip(1 - np.abs(pixels.astype(float) - colour).sum(2) / 200, 0, None)
+    assert near.sum() > 1, f"no dot of colour {colour}"
+    rows, columns = np.indices(near.shape) + 0.5
+    return np.array([(near * columns).sum(), (near * rows).sum()]) / near.sum()
+
+
+def wanted(face: Face) -> np.ndarray:
+    """Where the template has the landmarks, in pixels of the crop."""
+    height, width = face.size
+    return (UPRIGHT - 0.5) * height / (1 + face.margin) + (width / 2, height / 2)
+
+
+@pytest.mark.parametrize("template", ["arcface", "eyes"])
+@pytest.mark.parametrize(
+    ("side", "scale", "degrees", "middle"),
+    [
+        (300, 112, 0, (150, 150)),
+        (300, 80, 30, (140, 160)),
+        (300, 150, -75, (150, 140)),
+        (300, 150, 180, (150, 150)),
+        (1200, 700, -20, (600, 500)),
+        (1600, 1000, 100, (700, 801)),
+    ],
+)
+def test_an_aligned_crop_has_the_landmarks_where_the_template_says(
+    template: str, side: int, scale: float, degrees: float, middle: Point
+) -> None:
+    photograph, landmarks = dotted(side, scale, degrees, middle)
+    face = Face.model_validate({"size": (144, 112), "margin": 0.3, "align": True, "template": template})
+    pixels = crop(photograph, Box(1, 2, 3, 4, 1.0, landmarks), face)
+    assert pixels.shape == (144, 112, 3) and pixels.dtype == np.uint8
+    for colour, place in zip(COLOURS, wanted(face), strict=True):
+        assert seen(pixels, colour) == pytest.approx(place, abs=0.5)
+
+
+def test_the_eyes_template_goes_by_the_eyes_alone() -> None:
+    photograph, landmarks = dotted(300, 112, 10, (150, 150))
+    moved = (*landmarks[:2], (10.0, 20.0), (30.0, 280.0), (200.0, 5.0))
+    eyes, all_five = (Face(align=True, template=template) for template in ("eyes", "arcface"))
+    first, second = (crop(photograph, Box(0, 0, 9, 9, 1.0, points), eyes) for points in (landmarks, moved))
+    assert (first == second).all()
+    assert (crop(photograph, Box(0, 0, 9, 9, 1.0, moved), all_five) != second).any()
+
+
+def test_margin_makes_an_aligned_face_smaller() -> None:
+    photograph, landmarks = dotted(400, 112, 0, (200, 200))
+    apart = []
+    for margin in (0.0, 1.0):
+        pixels = crop(photograph, Box(0, 0, 9, 9, 1.0, landmarks), Face(size=(112, 112), margin=margin, align=True))
+        apart.append(seen(pixels, COLOURS[1])[0] - seen(pixels, COLOURS[0])[0])
+    assert apart[0] == pytest.approx(2 * apart[1], abs=0.5)
+    assert apart[0] == pytest.approx(73.5318 - 38.2946, abs=0.5), "without a margin as InsightFace cuts it"
+
+
+def test_a_rounding_error_in_a_landmark_does_not_move_the_crop() -> None:
+    photograph = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    places = ((120.1, 130.2), (170.3, 128.6), (146.7, 150.1), (128.4, 180.2), (165.1, 178.9))
+    face, errors = Face(align=True), np.random.default_rng(1).uniform(-1e-3, 1e-3, (20, 5, 2))
+    first = crop(photograph, Box(0, 0, 9, 9, 1.0, places), face)
+    for error in errors:
+        other = tuple((float(x), float(y)) for x, y in np.array(places) + error)
+        assert (crop(photograph, Box(0, 0, 9, 9, 1.0, other), face) == first).all()
+
+
+def test_a_large_photograph_is_averaged_and_not_picked_from() -> None:
+    """A chessboard of single pixels is grey from afar; four pixels alone would be black or white here and there."""
+    board = (np.indices((2400, 2400)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    _, landmarks = dotted(2400, 1200, 15, (1200, 1200))
+    pixels = crop(board, Box(0, 0, 9, 9, 1.0, landmarks), Face(size=(112, 112), align=True))
+    assert pixels[20:-20, 20:-20].astype(int).min() > 110 and pixels.max() < 145
+
+
+def test_beyond_the_photograph_an_aligned_crop_is_black() -> None:
+    _, landmarks = dotted(300, 112, 0, (0, 0))
+    pixels = crop(np.full((300, 300, 3), 200, np.uint8), Box(0, 0, 9, 9, 1.0, landmarks), Face(align=True))
+    assert (pixels[:40, :30] == 0).all() and (pixels[-20:, -20:] == 200).all()
+
+
+def test_without_landmarks_or_a_face_alignment_changes_nothing() -> None:
+    photograph = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
+    plain, aligned = Face(size=(60, 40)), Face(size=(60, 40), align=True)
+    for box in (None, Box(50, 60, 90, 120, 1.0)):
+        assert (crop(photograph, box, plain) == crop(photograph, box, aligned)).all()
+    landmarks = dotted(150, 60, 0, (70, 80))[1]
+    with_landmarks = Box(50, 60, 90, 120, 1.0, landmarks)
+    assert (crop(photograph, with_landmarks, plain) == crop(photograph, Box(50, 60, 90, 120, 1.0), plain)).all()
+    assert (crop(photograph, with_landmarks, plain) != crop(photograph, with_landmarks, aligned)).any()
+
+
+@pytest.mark.parametrize("point", [(0.0, 0.0), (70.0, 80.0), (-1e6, 1e6)])
+def test_landmarks_in_one_place_do_no_harm(point: Point) -> None:
+    for template in ("arcface", "eyes"):
+        face = Face.model_validate({"size": (60, 40), "align": True, "template": template})
+        assert crop(np.full((200, 150, 3), 9, np.uint8), Box(0, 0, 9, 9, 1.0, (point,) * 5), face).shape == (60, 40, 3)
+
+
+def test_a_box_is_made_of_its_values_again() -> None:
+    for box in (Box(1.5, 2, 3, 4, 0.9), Box(1.5, 2, 3, 4, 0.9, dotted(99, 50, 3, (40, 50))[1])):
+        assert box_of(box.values) == box
+    with pytest.raises(ValueError):
+        box_of([1, 2, 3, 4, 0.9, 5])
+
+
+@real_photographs
+def test_eyes_of_real_faces_are_level_and_in_one_place() -> None:
+    """Found again in the aligned crop, they are where the template has them."""
+    face = Face(size=(160, 160), margin=0.6, align=True, min_face=30)
+    detect = make_detector(face)
+    people, off = sorted((REAL / "train/images").iterdir())[30:36], []
+    for person in people:
+        photograph = decode(next(iter(person.glob("normal*"))))
+        turned = np.asarray(Image.fromarray(photograph).rotate(20, expand=True))
+        box = detect(turned)
+        again = detect(crop(turned, box, face)) if box else None
+        if again:
+            off.append(np.array(again.landmarks[:2]) - (np.array(wanted(face))[:2]))
+    assert len(off) >= 4 and np.abs(off).mean() < 4

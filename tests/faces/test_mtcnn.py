@@ -1,4 +1,4 @@
-"""Our MTCNN finds what facenet-pytorch's does."""
+"""Our MTCNN finds what facenet-pytorch's does, landmarks too."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import REAL, real_photographs
+from PIL import Image
 
 from faces.decode import decode
-from faces.mtcnn import MTCNN, average, unlike
+from faces.detect import make_detector
+from faces.mtcnn import LANDMARKS, MTCNN, average, unlike
 from faces.mtcnn_networks import torch_nets
 from faces.synthetic import draw_face
+from recipe import Face
 
 
 def boxes_of_both(photographs: list[np.ndarray], thresholds: tuple[float, float, float]) -> int:
@@ -20,10 +23,11 @@ def boxes_of_both(photographs: list[np.ndarray], thresholds: tuple[float, float,
     theirs = facenet_pytorch.MTCNN(min_face_size=40, thresholds=list(thresholds), keep_all=True, device="cpu").eval()
     ours, count = MTCNN(torch_nets(), 40, thresholds), 0
     for photograph in photographs:
-        boxes, probability = theirs.detect(photograph)
-        wanted = np.empty((0, 5))
+        boxes, probability, landmarks = theirs.detect(photograph, landmarks=True)
+        wanted = np.empty((0, 15))
         if boxes is not None:
-            wanted = np.column_stack([np.asarray(boxes, float), np.asarray(probability, float)])
+            parts = boxes, probability, np.asarray(landmarks, float).reshape(len(boxes), 10)
+            wanted = np.column_stack([np.asarray(part, float) for part in parts])
         found = ours(photograph)
         assert found.shape == wanted.shape
         order, other = np.lexsort(found.T), np.lexsort(wanted.T)
@@ -62,4 +66,19 @@ def test_of_boxes_that_overlap_too_much_the_surest_stays() -> None:
 def test_no_face_is_no_box() -> None:
     mtcnn = MTCNN(torch_nets(), 60, (0.6, 0.7, 0.7))
     for shape in ((300, 200, 3), (59, 400, 3), (1, 1, 3)):
-        assert mtcnn(np.zeros(shape, np.uint8)).shape == (0, 5)
+        assert mtcnn(np.zeros(shape, np.uint8)).shape == (0, 15)
+
+
+@real_photographs
+def test_landmarks_lie_within_their_face_in_the_photographs_pixels() -> None:
+    """Both eyes, the one on the left first, above the nose above the mouth; of a photograph made smaller first as well."""
+    photograph = decode(next(iter(sorted((REAL / "train/images").iterdir())[10].glob("normal*"))))
+    large = np.asarray(Image.fromarray(photograph).resize([6 * side for side in photograph.shape[1::-1]]))
+    for image in (photograph, large):
+        box = make_detector(Face())(image)
+        assert box is not None and len(box.landmarks) == LANDMARKS
+        left, right, nose, *mouth = box.landmarks
+        assert left[0] < nose[0] < right[0] and max(left[1], right[1]) < nose[1] < min(y for _, y in mouth)
+        assert mouth[0][0] < mouth[1][0]
+        for x, y in box.landmarks:
+            assert box.left < x < box.right and box.top < y < box.bottom

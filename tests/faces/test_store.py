@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faces import look as module
-from faces.crop import crop
+from faces.crop import Box, crop
 from faces.decode import DecodeError, decode
 from faces.store import Entry, FaceStore
 from faces.synthetic import draw_face
@@ -69,4 +69,21 @@ def test_a_kill_while_writing_loses_one_crop_at_most(tmp_path: Path, cut: int) -
 
 
 def test_another_geometry_is_another_store(tmp_path: Path) -> None:
-    assert FaceStore(tmp_path, FACE).folder != FaceStore(tmp_path, Face(detector="centre", size=(40, 32))).folder
+    others = [{"size": (40, 32)}, {"align": True}, {"align": True, "template": "eyes"}]
+    faces = [FACE, *(Face.model_validate({"detector": "centre", "size": (40, 30), **other}) for other in others)]
+    assert len({FaceStore(tmp_path, face).folder for face in faces}) == len(faces)
+
+
+def test_landmarks_survive_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = ((31.4159, 52.5), (58.25, 50.1), (46.0, 66.6), (35.0, 80.0), (55.5, 79.123456789))
+    boxes = [Box(10.1, 20.2, 80.3, 110.4, 0.99, points), Box(10.1, 20.2, 80.3, 110.4, 0.9), None]
+    face = FACE.model_copy(update={"align": True})
+    waiting = iter(boxes)
+    monkeypatch.setattr(module, "make_detector", lambda face, nets: lambda photograph: next(waiting))
+    paths = drawings(tmp_path, 3)
+    first = FaceStore(tmp_path / "cache", face)
+    entries = first.fill(paths, workers=1)
+    again = FaceStore(tmp_path / "cache", face)
+    assert again.fill(paths) == entries and [entry.box for entry in entries if isinstance(entry, Entry)] == boxes
+    for path, box, pixels in zip(paths, boxes, again.crops(), strict=True):
+        assert (pixels == crop(decode(path), box, face)).all()
