@@ -46,6 +46,11 @@ class Face(Section):
     """Share of the box's size added around it, hair and chin included."""
     size: Size = (144, 112)
     """Pixels of the stored crop, height and width: the largest that a stage needs."""
+    align: bool = False
+    """Turn and scale a face so that MTCNN's landmarks come to lie as in `template`; `margin` is then the template's. Where no face is
+    found, the centre is cut out all the same."""
+    template: Literal["arcface", "eyes"] = "arcface"
+    """Where the landmarks of an aligned face are: all five, or the eyes alone (faces/crop.py)."""
     fallback: float = Field(0.8, gt=0, le=1)
     """Where no face is found: the centre crop as a share of the largest that fits the photograph."""
 
@@ -91,6 +96,10 @@ class StageRecipe(Section):
     schedule_args: dict[str, Any] = {}
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the rate rises linearly first (timm's schedules)."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """How much lower the rate of each layer is than that of the layer above it (arXiv:2106.08254, by timm); 1 = one rate."""
+    frozen_epochs: int = Field(0, ge=0)
+    """Epochs at the beginning in which the head alone learns."""
     weight_decay: float = Field(0.05, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
     dropout_samples: int = Field(1, ge=1)

@@ -28,6 +28,8 @@ class Budget(Section):
     """Operations (10^12) that training on one fold takes, over all stages together."""
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate of every backbone that was replaced: published ones belong to much longer training."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """How much lower the rate of each layer of such a backbone is than that of the layer above."""
     batch_size: int = Field(16, ge=2)
     """Photographs of a step of every backbone that was replaced: in so short a training the steps decide."""
     backbones: dict[str, str] = Field(default_factory=dict)
@@ -106,7 +108,9 @@ def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
     backbone = next((new for old, new in budget.backbones.items() if fnmatch.fnmatchcase(stage.backbone, old)), None)
     if backbone and backbone != stage.backbone:
         update |= {"backbone": backbone, "backbone_args": {}, "lr": budget.lr, "batch_size": budget.batch_size}
-        update |= {} if stage.start else {"weights": budget.weights}
+        update |= {"layer_decay": budget.layer_decay}
+        # Statistics of the input belong to the weights that were trained by them.
+        update |= {} if stage.start else {"weights": budget.weights, "mean": None, "std": None}
     return stage.model_copy(update=update)
 
 

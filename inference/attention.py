@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from backbones.backbone import Backbone
 from base.errors import FacecadeError, unknown_name
 from recipe import kind_of
 from stages.fit import Fit, load_fold
 from stages.stage import Stage
-from training.backbone import Backbone
 from training.pixels import chunk
 
 AT_ONCE = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from recipe import StageRecipe
@@ -11,8 +12,8 @@ ALIKE = ("size", "mean", "std", "views")
 
 
 def families(stages: Mapping[str, StageRecipe]) -> list[tuple[str, ...]]:
-    """The stages in groups, by the one whose backbone they have: a stage that starts from another and freezes all of it
-    differs from that one in its head alone."""
+    """The stages in groups, by the backbone that they have: stages that freeze all of the same one, another stage's or one that others
+    trained, differ in their heads alone."""
     members: dict[str, list[str]] = {}
     for name in stages:
         members.setdefault(_backbone_of(name, stages), []).append(name)
@@ -20,9 +21,12 @@ def families(stages: Mapping[str, StageRecipe]) -> list[tuple[str, ...]]:
 
 
 def _backbone_of(name: str, stages: Mapping[str, StageRecipe]) -> str:
+    """The name of the first stage that has a stage's backbone, or what it was frozen as."""
     stage = stages[name]
-    if stage.start is None or stage.freeze != "all":
+    if stage.freeze != "all" or stage.weights == "none":
         return name
+    if stage.start is None:
+        return json.dumps(stage.model_dump(include={"backbone", "backbone_args", "weights", *ALIKE}), sort_keys=True)
     start = stages[stage.start]
     alike = all(getattr(stage, key) == getattr(start, key) for key in ALIKE)
     return _backbone_of(stage.start, stages) if alike else name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from backbones.backbone import Backbone
+from backbones.batch_norm import is_folded, restore_statistics
+from backbones.weights import load_weights
 from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
 from base.machine import Machine
@@ -22,12 +25,15 @@ from faces.labels import BAND_EDGES
 from recipe import StageRecipe
 from stages.stage import Stage
 from training import checkpoint
-from training.backbone import Backbone, load_weights
-from training.freeze import Remembered, Thawed, remember
+from training.freeze import ALL, Remembered, Thawed, remember, remember_once
 from training.loop import Lessons, fit
-from training.predict import predict
+from training.pixels import chunk
+from training.predict import CHUNK, predict
 from training.shown import Augmented
 from training.tracking import read_history
+
+BATCH_NORM_CROPS = 512
+"""Crops by which batch norm that came folded gets its statistics back."""
 
 NO_FOLD = -1
 """The fold of photographs that are learned from and never scored."""
@@ -38,7 +44,7 @@ class Fit:
     """One fold's fit, asked for: what to learn from, with what, and where it is kept.
 
     fold: the one held out; a number that no row has where nobody is. name: what people call it. weights: where training
-    starts, and head_rows: which of its outputs each of the head's takes over, as `training.backbone.load_weights` takes
+    starts, and head_rows: which of its outputs each of the head's takes over, as `backbones.weights.load_weights` takes
     them. soup: files of weights whose mean it is instead of being trained.
     """
 
@@ -124,13 +130,16 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Mac
         if old != state or not resume:
             old.unlink()
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
-    kept, learned = (_mean if wanted.soup else _train)(wanted, material, backbone, state, machine)
+    kept, learned, remembered = (_mean if wanted.soup else _train)(wanted, material, backbone, state, machine)
 
     table, anchors = material.table, material.anchors
     answered = np.flatnonzero(table["fold"].to_numpy() == wanted.fold)
     asked = np.r_[answered, anchors]
-    with Bar(f"{wanted.title}: out of fold", len(asked), "photographs") as bar:
-        embedding, outputs = predict(kept, material.crops(), material.crop_row[asked], recipe, bar.advance)
+    if remembered:
+        embedding, outputs = remembered.answers(Thawed(kept, ALL, recipe.size).eval(), asked, recipe)
+    else:
+        with Bar(f"{wanted.title}: out of fold", len(asked), "photographs") as bar:
+            embedding, outputs = predict(kept, material.crops(), material.crop_row[asked], recipe, bar.advance)
     logits = stage.logits(torch.from_numpy(outputs)).numpy()
     own = len(answered)
     write_arrays(
@@ -166,20 +175,21 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Mac
 
 def _mean(
     wanted: Fit, material: Material, backbone: Backbone, state: Path, machine: Machine
-) -> tuple[Backbone, dict[str, Any]]:
+) -> tuple[Backbone, dict[str, Any], None]:
     """The mean of the folds' weights, which everybody has taught."""
     started = time.monotonic()
     checkpoint.load_mean(wanted.soup, backbone)
     people, photographs = material.table["person"].nunique(), len(material.table)
     about = {"people": int(people), "photographs": photographs, "further": 0, "epochs": 0}
     kept: Backbone = backbone.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return kept, {**about, "seconds": round(time.monotonic() - started, 1)}
+    return kept, {**about, "seconds": round(time.monotonic() - started, 1)}, None
 
 
 def _train(
     wanted: Fit, material: Material, backbone: Backbone, state: Path, machine: Machine
-) -> tuple[Backbone, dict[str, Any]]:
-    """What is learned from everybody who is not held out; and of whom, and for how long."""
+) -> tuple[Backbone, dict[str, Any], Remembered | None]:
+    """What is learned from everybody who is not held out; of whom, and for how long; and what is remembered of every row of the sample
+    table, where that says it all."""
     (table, crop_row), stage, recipe = material.taught(wanted.fold), wanted.stage, wanted.recipe
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
@@ -198,10 +208,14 @@ def _train(
     if not len(lessons.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
+    if wanted.weights != "none" and recipe.freeze != ALL and is_folded(backbone):
+        restore_statistics(
+            backbone, _shown_to_batch_norm(material.crops(), crop_row[rows], recipe.size, backbone, wanted)
+        )
     loss, seed = stage.criterion(wanted.cap, lessons.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
     place = (state, wanted.folder, wanted.title)
     device = next(backbone.parameters()).device.type
-    halved = machine.halves(device)
+    halved, remembered = machine.halves(device), None
     if recipe.freeze == "none":
         # On a processor the model has use for every core itself.
         workers = machine.workers if device == "cuda" else 0
@@ -209,16 +223,31 @@ def _train(
     else:
         thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material.crops(), crop_row, wanted)
         lessons = replace(lessons, shown=known)
+        remembered = known if (known.place[: len(material.table)] >= 0).all() and recipe.freeze == ALL else None
         kept = fit(thawed, lessons, loss, recipe, seed, *place, compiled=machine.compile, autocast=halved).backbone
     history = read_history(wanted.folder)
-    return kept, {
-        "people": int(table["person"][lessons.rows].nunique()),
-        "photographs": len(lessons.rows),
-        "further": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
-        "epochs": len(history),
-        "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
-        "bf16": halved,
-    }
+    return (
+        kept,
+        {
+            "people": int(table["person"][lessons.rows].nunique()),
+            "photographs": len(lessons.rows),
+            "further": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
+            "epochs": len(history),
+            "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
+            "bf16": halved,
+        },
+        remembered,
+    )
+
+
+def _shown_to_batch_norm(
+    crops: np.ndarray, rows: np.ndarray, size: tuple[int, int], backbone: Backbone, wanted: Fit
+) -> Iterator[torch.Tensor]:
+    """Some of the crops that teach, uint8 [B, h, w, 3], as a network whose batch norm has lost its statistics is shown them."""
+    device = next(backbone.parameters()).device
+    drawn = np.random.default_rng(derive(wanted.seed, "batch norm", wanted.fold)).permutation(rows)[:BATCH_NORM_CROPS]
+    for some in np.array_split(drawn, -(-len(drawn) // CHUNK[device.type])):
+        yield torch.from_numpy(chunk(crops[some], size, len(some))).to(device)
 
 
 def _thawed(
@@ -227,7 +256,12 @@ def _thawed(
     """What is left to learn, and what the frozen part says of the rows that teach."""
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     thawed = Thawed(backbone, recipe.freeze, recipe.size).eval()
-    with Bar(f"{wanted.title}: frozen part", len(rows), "photographs") as bar:
+    title = f"{wanted.title}: frozen part"
+    if recipe.freeze == ALL and not recipe.start and isinstance(crops, np.memmap):
+        with Bar(title, len(crop_row), "photographs") as bar:
+            shared = Path(str(crops.filename)).parent
+            return thawed, remember_once(thawed, crops, crop_row, recipe, shared, bar.advance)
+    with Bar(title, len(rows), "photographs") as bar:
         return thawed, remember(thawed, crops, crop_row, rows, recipe, wanted.folder, bar.advance)
 
 

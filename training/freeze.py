@@ -6,20 +6,24 @@ remembered; an epoch then costs only what learns.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
+from backbones.backbone import Backbone
+from base.artifact import write_atomic
 from base.errors import FacecadeError, unknown_name
 from recipe import StageRecipe
-from training.backbone import Backbone
 from training.pixels import chunk
-from training.predict import CHUNK, answering, view
+from training.predict import CHUNK, answering, averaged, view, voted
 
 ALL = "all"
 
@@ -52,12 +56,19 @@ class Thawed(nn.Module):
         self.learning = nn.ModuleList(
             [model.get_classifier()] if until == ALL else [*(model.get_submodule(name) for name in self.links), *head]
         )
+        model.requires_grad_(False)
+        self.learning.requires_grad_(True)
         self._of = (backbone,)  # in a tuple it is no submodule of this one
 
     @property
     def backbone(self) -> Backbone:
         """All of it, the frozen part too."""
         return self._of[0]
+
+    @property
+    def model(self) -> Any:
+        """timm's model, the frozen part too."""
+        return self.backbone.model
 
     def train(self, mode: bool = True) -> Thawed:
         super().train(mode)
@@ -130,6 +141,21 @@ class Remembered:
         views = self.features[self.place[row]]
         return np.asarray(views[seed % len(views)])
 
+    def answers(self, thawed: Thawed, rows: np.ndarray, recipe: StageRecipe) -> tuple[np.ndarray, np.ndarray]:
+        """What `training.predict.predict` says of some rows (n,), from features that are an embedding: (n, D) and head outputs (n, C),
+        float32.
+
+        Args:
+            thawed: with all of its backbone frozen, in eval mode.
+        """
+        device, said = next(thawed.parameters()).device, []
+        for part in np.array_split(rows, -(-len(rows) // CHUNK[device.type])):
+            views = np.asarray(self.features[self.place[part]]).swapaxes(0, 1)
+            with answering(device):
+                embedding, outputs = thawed(torch.tensor(views).to(device).flatten(0, 1))
+            said.append((averaged(embedding, recipe.views), voted(outputs, recipe.views, recipe.vote)))
+        return tuple(torch.cat(parts).cpu().numpy() for parts in zip(*said, strict=True))  # type: ignore[return-value]
+
     def outputs(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
         device, said = next(model.parameters()).device, []
         for part in np.array_split(rows, -(-len(rows) // CHUNK[device.type])):
@@ -157,18 +183,68 @@ def remember(
         folder: for a file that holds it, which is gone when it is no longer used.
         advance: called with the number of photographs done.
     """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        features = _features(thawed, crops, crop_row[rows], recipe, file, advance)
+    place = np.full(len(crop_row), -1)
+    place[rows] = np.arange(len(rows))
+    return Remembered(features, place)
+
+
+def remember_once(
+    thawed: Thawed,
+    crops: np.ndarray,
+    crop_row: np.ndarray,
+    recipe: StageRecipe,
+    folder: Path,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Remembered:
+    """The same of all rows, computed by whichever fit comes first and kept for the others: where a backbone is frozen as others
+    trained it, it says the same in every fold.
+
+    Args:
+        folder: for a file that holds it, by what it was made of.
+    """
+    places, place = np.unique(crop_row, return_inverse=True)
+    path = folder / f"frozen-{_made_of(thawed.backbone, recipe, places)}.npy"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            with tempfile.TemporaryFile(dir=folder) as file:
+                features = _features(thawed, crops, places, recipe, file, advance)
+                write_atomic(path, lambda temporary: np.save(temporary, features))
+        else:
+            advance(len(places))
+    return Remembered(np.load(path, mmap_mode="r", allow_pickle=False), place)
+
+
+def _made_of(backbone: Backbone, recipe: StageRecipe, places: np.ndarray) -> str:
+    """A fingerprint of a frozen backbone without its classifier, of how photographs are shown to it, and of which."""
+    head = {id(parameter) for parameter in backbone.model.get_classifier().parameters()}
+    parts = hashlib.blake2b(json.dumps([recipe.size, recipe.views]).encode() + places.tobytes(), digest_size=8)
+    named = [*backbone.named_parameters(), *backbone.named_buffers()]
+    for name, value in named:
+        if id(value) not in head:
+            parts.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return parts.hexdigest()
+
+
+def _features(
+    thawed: Thawed,
+    crops: np.ndarray,
+    places: np.ndarray,
+    recipe: StageRecipe,
+    file: IO[bytes],
+    advance: Callable[[int], None],
+) -> np.ndarray:
+    """Features (n, V, ...) of the crops at some places (n,), float32, in a file."""
     device = next(thawed.backbone.parameters()).device
     count, features = CHUNK[device.type], np.empty(0, np.float32)
-    for start in range(0, len(rows), count):
-        chosen = crop_row[rows[start : start + count]]
+    for start in range(0, len(places), count):
+        chosen = places[start : start + count]
         photographs = torch.from_numpy(chunk(crops[chosen], recipe.size, count)).to(device)
         with answering(device):
             said = torch.stack([thawed.remember(view(photographs, name)) for name in recipe.views], 1).float()
         if not start:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                features = np.memmap(file, np.float32, "w+", shape=(len(rows), *said.shape[1:]))
+            features = np.memmap(file, np.float32, "w+", shape=(len(places), *said.shape[1:]))
         features[start : start + count] = said[: len(chosen)].cpu().numpy()
         advance(len(chosen))
-    place = np.full(len(crop_row), -1)
-    place[rows] = np.arange(len(rows))
-    return Remembered(features, place)
+    return features

@@ -139,7 +139,7 @@ def fit(
                 pin_memory=device.type == "cuda",
             )
             random = np.random.default_rng(derive(seed, "mix", epoch))
-            model.train()
+            learn_head_alone(model.train(), epoch < recipe.frozen_epochs)
             losses = []
             for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
                 rate = schedule.before(step)
@@ -171,6 +171,17 @@ def fit(
             save_state(state, modules, optimizer, {"history": lines})
             keep_history(folder, lines)
     return best.eval()
+
+
+def learn_head_alone(model: torch.nn.Module, alone: bool) -> None:
+    """Whether nothing but a Backbone's head learns: what comes before it is as in eval mode, and gets no gradients."""
+    timm_model: Any = model.model
+    head = set(timm_model.get_classifier().parameters())
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter in head or not alone)
+    if alone:
+        timm_model.eval()  # statistics of batch norms, and stochastic depth, stay out of it
+        timm_model.training = True  # and the head's dropout does not
 
 
 def _clean_processes() -> Any:

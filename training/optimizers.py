@@ -19,7 +19,8 @@ TORCH_SCHEDULES = ("cyclic", "onecycle", "plateau")
 
 
 def make_optimizer(model: nn.Module, recipe: StageRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over a model's parameters; biases and norms are not decayed.
+    """The recipe's optimizer over a model's parameters; biases and norms are not decayed. With `layer_decay` each layer has a
+    group of its own, whose `lr_scale` is its share of the rate.
 
     Raises:
         FacecadeError: timm has no such optimizer, or it does not take the arguments.
@@ -29,6 +30,11 @@ def make_optimizer(model: nn.Module, recipe: StageRecipe) -> torch.optim.Optimiz
         raise unknown_name("optimizer", recipe.optimizer, known)
     fused: dict[str, Any] = {"fused": True} if recipe.optimizer in ("adam", "adamw") else {}
     arguments = {**fused, **recipe.optimizer_args}
+    if recipe.layer_decay < 1:
+        arguments["layer_decay"] = recipe.layer_decay
+        model = getattr(
+            model, "model", model
+        )  # the layers are known to timm's model within; what is frozen has no gradients
     try:
         return create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
@@ -74,7 +80,7 @@ class Schedule:
                 for _ in range(step - self.done):
                     self.scheduler.step()
             self.done = step
-        return float(self.optimizer.param_groups[0]["lr"])
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def after_epoch(self, losses: Sequence[float]) -> None:
         """Say the mean training loss of every epoch so far; `plateau` lowers the rate where they stall.
@@ -89,17 +95,27 @@ class Schedule:
 
 def _build(optimizer: torch.optim.Optimizer, recipe: StageRecipe, batches: int) -> Any:
     steps = batches * recipe.epochs
+    scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+    given = {
+        key: [value * scale for scale in scales]
+        if key in ("max_lr", "base_lr") and isinstance(value, float | int)
+        else value
+        for key, value in recipe.schedule_args.items()
+    }
+    rates = [recipe.lr * scale for scale in scales]
     if recipe.schedule == "cyclic":  # arXiv:1506.01186
         defaults: dict[str, Any] = {
-            "base_lr": recipe.lr / 10,
+            "base_lr": [rate / 10 for rate in rates],
             "step_size_up": max(1, steps // 6),
             "cycle_momentum": False,
         }
-        return torch.optim.lr_scheduler.CyclicLR(optimizer, **{"max_lr": recipe.lr, **defaults, **recipe.schedule_args})
+        return torch.optim.lr_scheduler.CyclicLR(optimizer, **{"max_lr": rates, **defaults, **given})
     if recipe.schedule == "onecycle":  # arXiv:1708.07120
-        defaults = {"max_lr": recipe.lr, "total_steps": steps + 1, "cycle_momentum": False}
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, **{**defaults, **recipe.schedule_args})
+        defaults = {"max_lr": rates, "total_steps": steps + 1, "cycle_momentum": False}
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, **{**defaults, **given})
     if recipe.schedule == "plateau":
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **{"patience": 2, **recipe.schedule_args})
     if recipe.schedule == "constant":
         arguments: dict[str, Any] = {"sched": "step", "decay_epochs": recipe.epochs + 1}

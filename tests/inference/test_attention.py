@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from backbones.backbone import Backbone
 from base.errors import FacecadeError
 from inference.attention import attention, overlay, questions
 from recipe import StageRecipe
 from stages import make_stage
 from stages.fit import Fit, load_fold, new_backbone
-from training.backbone import Backbone
 from training.checkpoint import save_weights
 from training.pixels import resize
 

@@ -53,6 +53,9 @@ def test_who_shares_a_backbone() -> None:
         "age-female": stage(weights="stage:gender", freeze="all"),
         "flat": stage(weights="stage:joint", freeze="layer3"),
         "gender-age": stage(**head, views=["plain"]),
+        "joint-2": stage(weights="package", freeze="all"),
+        "mask-2": stage(weights="package", freeze="all", dropout=0.5),
+        "mask-3": stage(weights="elsewhere.safetensors", freeze="all"),
     }
     assert families(stages) == [
         ("joint", "gender", "age-female"),
@@ -60,6 +63,8 @@ def test_who_shares_a_backbone() -> None:
         ("age-male",),
         ("flat",),
         ("gender-age",),
+        ("joint-2", "mask-2"),
+        ("mask-3",),
     ]
 
 

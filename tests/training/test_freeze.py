@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from backbones.backbone import Backbone
 from base.errors import FacecadeError
 from recipe import StageRecipe, parse
 from training import loop
-from training.backbone import Backbone
 from training.freeze import Thawed, chain, remember
 from training.loop import Lessons, fit
 from training.losses import class_loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from pathlib import Path
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from backbones.backbone import Backbone
 from recipe import StageRecipe
 from training import loop
-from training.backbone import Backbone
 from training.checkpoint import load_weights, save_weights
-from training.loop import Lessons, fit
+from training.loop import Lessons, fit, learn_head_alone
 from training.losses import class_loss
 from training.predict import predict
 from training.shown import Augmented
@@ -88,6 +89,10 @@ SETTINGS: list[dict[str, object]] = [
     {"optimizer": "sgd", "schedule": "cyclic", "mixup": 1.0, "mix_only_old": True, "copies_of_old": 1},
     {"patience": 1, "epochs": 6, "lr": 0.1},
     {"schedule": "cosine", "schedule_args": {"num_epochs": 1, "cycle_limit": 9, "min_lr": 1e-5}},
+    {"frozen_epochs": 1, "layer_decay": 0.7},
+    {"frozen_epochs": 2, "optimizer": "madgrad", "schedule": "onecycle", "layer_decay": 0.7},
+    {"frozen_epochs": 1, "optimizer": "lion", "schedule": "plateau", "layer_decay": 0.7, "swa": 0.3},
+    {"frozen_epochs": 1, "patience": 2},
 ]
 
 
@@ -210,3 +215,80 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", first)
     load_weights(tmp_path / "w.safetensors", second)
     assert same(first.state_dict(), second.state_dict())
+
+
+HEAD = {"model.classifier.weight", "model.classifier.bias"}
+
+
+def changed_in(folder: Path, **settings: object) -> tuple[set[str], set[str]]:
+    """Of all tensors, those that training changed in what it keeps, and in the model that it trains."""
+    folder.mkdir()
+    recipe = RECIPE.model_copy(update=settings)
+    torch.manual_seed(0)
+    backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout, recipe.drop_path)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    loss = class_loss("ce", torch.tensor([20.0, 20.0]))
+    kept = fit(backbone, lessons(recipe), loss, recipe, 7, folder / "s.safetensors", folder, "t")
+    states = kept.state_dict(), backbone.state_dict()
+    assert all(parameter.requires_grad for parameter in kept.parameters()) or recipe.frozen_epochs >= recipe.epochs
+    first, second = ({key for key in state if not torch.equal(state[key], before[key])} for state in states)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ema": 0.0},
+        {},
+        {"optimizer": "sgd", "weight_decay": 0.5},
+        {"optimizer": "madgrad"},
+        {"optimizer": "lion", "layer_decay": 0.7},
+        {"swa": 0.4, "ema": 0.0},
+        {"mixup": 0.4, "mix_chance": 1.0, "drop_path": 0.2},
+    ],
+)
+def test_in_frozen_epochs_nothing_but_the_head_changes(tmp_path: Path, settings: dict[str, object]) -> None:
+    """Not even the statistics of a batch norm, nor what is averaged of them."""
+    frozen = changed_in(tmp_path / "frozen", **settings, epochs=2, frozen_epochs=2)
+    assert frozen == (HEAD, HEAD)
+    thawed = changed_in(tmp_path / "thawed", **settings, epochs=2, frozen_epochs=1)
+    for changed in thawed:
+        assert {"model.conv_stem.weight", "model.bn1.running_mean", "model.bn1.weight"} | HEAD <= changed
+
+
+def test_frozen_epochs_go_before_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each epoch's beginning and end, of four, two of them frozen."""
+    stems: list[torch.Tensor] = []
+    real = loop.save_state
+
+    def watching(path: Path, modules: dict[str, torch.nn.Module], *more: object) -> None:
+        stems.append(modules["model"].model.conv_stem.weight.detach().clone())  # type: ignore[union-attr, operator]
+        real(path, modules, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "save_state", watching)
+    changed_in(tmp_path / "run", epochs=4, frozen_epochs=2)
+    assert [torch.equal(*pair) for pair in itertools.pairwise(stems)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "drop_path"), [("test_efficientnet", 0.5), ("test_resnet", 0.5), ("dlib_resnet29", 0)]
+)
+def test_what_is_not_the_head_is_as_when_it_answers(name: str, drop_path: float) -> None:
+    torch.manual_seed(0)
+    size = (150, 150) if name == "dlib_resnet29" else (32, 32)
+    backbone = Backbone(name, 2, size, dropout=0.5, drop_path=drop_path)
+    for parameter in backbone.parameters():  # a fresh residual block changes nothing, and would not be missed
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    photographs = backbone.normalised(torch.from_numpy(CROPS[:4]).repeat_interleave(5, 1).repeat_interleave(5, 2))
+    wanted = backbone.eval().model.forward_features(photographs)
+    learn_head_alone(backbone.train(), True)
+    assert torch.equal(backbone.model.forward_features(photographs), wanted)
+    first, second = (backbone.head(wanted)[1] for _ in range(2))
+    assert not torch.equal(first, second), "dropout before the head is of its training"
+    first.sum().backward()
+    learned = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is not None}
+    classifier = backbone.model.pretrained_cfg["classifier"]
+    assert learned == {f"{classifier}.weight", f"{classifier}.bias"}
+    learn_head_alone(backbone.train(), False)
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+    assert all(module.training for module in backbone.modules())

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from backbones.backbone import Backbone
 from base.errors import FacecadeError
 from recipe import StageRecipe
+from training.freeze import Thawed
 from training.optimizers import TIMM_SCHEDULES, TORCH_SCHEDULES, Schedule, make_optimizer
 
 BATCHES = 10
@@ -17,7 +19,7 @@ BATCHES = 10
 def rates(epochs: int = 10, losses: list[float] | None = None, begin: int = 0, **settings: Any) -> list[float]:
     """The learning rate of every step of a run whose epochs had such losses; from a step on, as after a resume."""
     recipe = StageRecipe.model_validate({"backbone": "x", "lr": 1.0, "epochs": epochs, **settings})
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     schedule = Schedule(optimizer, recipe, BATCHES)
     losses = losses or [1.0] * epochs
     schedule.after_epoch(losses[: begin // BATCHES])
@@ -100,3 +102,82 @@ def test_wrong_names_and_arguments_say_so() -> None:
     assert "did you mean cosine" in caught.value.hint
     with pytest.raises(FacecadeError, match="schedule step"):
         rates(schedule="step", schedule_args={"decay": 3})
+
+
+def layered(name: str = "test_resnet", optimizer: str = "sgd", **settings: Any) -> tuple[Backbone, Any, StageRecipe]:
+    """A small backbone, its optimizer with a rate for each layer, and the recipe."""
+    recipe = StageRecipe.model_validate({"backbone": name, "lr": 0.5, "layer_decay": 0.5, "epochs": 10, **settings})
+    backbone = Backbone(name, 2, (64, 64))
+    return backbone, make_optimizer(backbone, recipe.model_copy(update={"optimizer": optimizer})), recipe
+
+
+def scales(backbone: Backbone, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Of each of timm's parameters its layer's share of the rate."""
+    names = {parameter: name for name, parameter in backbone.model.named_parameters()}
+    return {names[each]: group["lr_scale"] for group in optimizer.param_groups for each in group["params"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("test_resnet", ["conv1", "layer2.0", "layer4.0", "fc"]),
+        ("test_vit", ["patch_embed", "blocks.0", "blocks.3", "head"]),
+        ("dlib_resnet29", ["stem.0", "layer2.1", "layer4.1", "classifier"]),
+        ("sface", ["stem", "blocks.3", "blocks.20", "classifier"]),
+        ("face_reid_0095", ["stem.0", "blocks.1", "blocks.12", "classifier"]),
+        ("faceres", ["conv_stem", "blocks.1", "blocks.4", "classifier"]),
+        ("inception_resnet_v1", ["conv2d_1a", "repeat_1.0", "repeat_3.0", "logits"]),
+    ],
+)
+def test_earlier_layers_learn_at_lower_rates(name: str, order: list[str]) -> None:
+    recipe = StageRecipe.model_validate({"backbone": name, "layer_decay": 0.5})
+    backbone = Backbone(name, 2, (64, 64))
+    of = scales(backbone, make_optimizer(backbone, recipe))
+    assert of.keys() == {key for key, _ in backbone.model.named_parameters()}, "every parameter learns, once"
+    shares = [max(share for key, share in of.items() if key.startswith(f"{start}.")) for start in order]
+    assert shares == sorted(set(shares)) and shares[-1] == 1, "the head at the whole rate"
+    assert {group["weight_decay"] for group in make_optimizer(backbone, recipe).param_groups} == {0.0, 0.05}
+
+
+def test_of_a_partly_frozen_network_too_earlier_layers_learn_at_lower_rates() -> None:
+    recipe = StageRecipe.model_validate({"backbone": "test_resnet", "layer_decay": 0.5, "freeze": "layer2"})
+    backbone = Backbone("test_resnet", 2, (64, 64))
+    of = scales(backbone, make_optimizer(Thawed(backbone, "layer2", (64, 64)), recipe))
+    assert not [key for key in of if key.startswith(("conv1", "layer1", "layer2"))], "what is frozen does not learn"
+    assert of["layer3.0.conv1.weight"] < of["layer4.0.conv1.weight"] < of["fc.weight"] == 1
+
+
+def test_without_layer_decay_there_is_one_rate() -> None:
+    _, optimizer, _ = layered(layer_decay=1.0)
+    assert {group.get("lr_scale", 1.0) for group in optimizer.param_groups} == {1.0}
+
+
+@pytest.mark.parametrize("name", [*TIMM_SCHEDULES, *TORCH_SCHEDULES])
+@pytest.mark.parametrize("begin", [0, 60])
+def test_every_schedule_keeps_each_layers_share_of_the_rate(name: str, begin: int) -> None:
+    """Of the rate that one layer alone would have, from the start and after a resume."""
+    losses = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
+    arguments = {"decay_milestones": [3, 6]} if name == "multistep" else {}
+    wanted = rates(lr=0.5, losses=losses, schedule=name, schedule_args=arguments)[begin:]
+    _, optimizer, recipe = layered(schedule=name, schedule_args=arguments)
+    schedule = Schedule(optimizer, recipe, BATCHES)
+    schedule.after_epoch(losses[: begin // BATCHES])
+    said = []
+    for step in range(begin, 100):
+        said.append(schedule.before(step))
+        for group in optimizer.param_groups:
+            assert group["lr"] == pytest.approx(said[-1] * group["lr_scale"])
+        if (step + 1) % BATCHES == 0:
+            schedule.after_epoch(losses[: (step + 1) // BATCHES])
+    assert len({group["lr_scale"] for group in optimizer.param_groups}) > 3
+    assert said == pytest.approx(wanted), "what is said is the head's"
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "madgrad", "lion", "sgd", "radam"])
+def test_optimizers_step_with_a_rate_for_each_layer(name: str) -> None:
+    backbone, optimizer, _ = layered(optimizer=name)
+    before = {key: value.clone() for key, value in backbone.model.named_parameters()}
+    backbone(torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8))[1].square().sum().backward()
+    optimizer.step()
+    changed = {key for key, value in backbone.model.named_parameters() if not torch.equal(value, before[key])}
+    assert {"fc.weight", "conv1.0.weight"} <= changed
