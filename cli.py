@@ -889,6 +889,60 @@ def draw(folder: Path, people: int, seed: int, as_json: bool) -> None:
     click.echo(json.dumps(drawn, indent=2) if as_json else "\n".join(drawn.values()))
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--as", "backbone", metavar="BACKBONE", help="Whose weights they are, where the file's name does not say it."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="[default: weights/BACKBONE.safetensors]"
+)
+@click.option("--list", "listed", is_flag=True, help="Say which weights are to be had, installed or not.")
+@JSON
+def weights(file: Path | None, backbone: str | None, output: Path | None, listed: bool, as_json: bool) -> None:
+    """Make pretrained weights of others ready to start from.
+
+    Converts FILE once to safetensors, with its source, licence and the statistics of its input inside. Weights that a package
+    installs need no conversion: a recipe takes them by weights = "package".
+
+    \b
+    Example:
+      python cli.py weights --list
+      python cli.py weights faceres-deep.json
+    """
+    if listed == (file is not None):
+        raise click.UsageError("give a FILE to convert, or --list")
+    from backbones.weights import convert, listing
+
+    if listed:
+        found = listing()
+        click.echo(json.dumps(found, indent=2) if as_json else _weights_text(found))
+        return
+    assert file is not None
+    pretrained, place = convert(file, backbone, output)
+    if as_json:
+        click.echo(
+            json.dumps({"backbone": pretrained.backbone, "file": str(place), "licence": pretrained.licence}, indent=2)
+        )
+        return
+    click.echo(f"{place}: {pretrained.backbone}, trained on {pretrained.trained_on}; licence: {pretrained.licence}")
+    click.echo(f'Next: in a recipe, backbone = "{pretrained.backbone}" and weights = "{place}"')
+
+
+def _weights_text(found: list[dict[str, Any]]) -> str:
+    """Each backbone with pretrained weights, in lines that fit a terminal."""
+    lines = []
+    for each in found:
+        lines.append(f"{each['backbone']}  {each['state']}")
+        lines.append(f"    {each['megabytes']:.0f} MB, {each['size']}, trained on {each['trained_on']}")
+        lines.append(f"    licence: {each['licence']}")
+        if each["start"]:
+            lines.append(f'    weights = "{each["start"]}"')
+        else:
+            lines += [f"    {step}" for step in each["steps"]]
+    return "\n".join(lines)
+
+
 def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:
     """A stage's scores on held-out people: their mean over the folds fitted, and their range."""
     mine = [record["score"] for record in records if record["stage"] == stage and record["score"]]

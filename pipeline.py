@@ -143,11 +143,12 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
     """
     import torch
 
+    from backbones.backbone import require_model
+    from backbones.weights import require_weights
     from stages import make_stage
     from stages.fit import new_backbone
     from stages.stage import Classifier
     from training.augment import build
-    from training.backbone import require_model, require_weights
     from training.freeze import Thawed
     from training.optimizers import Schedule, make_optimizer
 
