@@ -168,7 +168,8 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
         require_model(stage.backbone)
         if stage.freeze != "none":
             Thawed(new_backbone(made, stage, 0), stage.freeze, stage.size)
-        Schedule(make_optimizer(torch.nn.Linear(1, 1), stage), stage, 2)  # timm warns of a schedule of one step
+        settings = stage.model_copy(update={"layer_decay": 1.0})  # of one layer there is nothing to decay
+        Schedule(make_optimizer(torch.nn.Linear(1, 1), settings), settings, 2)  # timm warns of a schedule of one step
     for transforms in recipe.augment.values():
         build(transforms, recipe.face.size)
     for name in stages:

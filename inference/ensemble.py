@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from training.pixels import chunk
 
 @dataclass(frozen=True)
 class Member:
-    """One fold's network of a stage, or of several on one backbone. model: crops, uint8 (batch, *size, 3), RGB → of each
-    stage embeddings in the folds' shared basis (batch, d) and logits (batch, C), float32."""
+    """A network of a stage, or of several on one backbone, in one fold, or in several where all have the same backbone. model: crops, uint8
+    (batch, *size, 3), RGB → of each fold and each stage embeddings in the folds' shared basis (batch, d) and logits (batch, C), float32."""
 
     stages: Sequence[str]
-    fold: int
+    folds: Sequence[int]
     size: tuple[int, int]
     model: Model
 
@@ -71,7 +71,8 @@ class Ensemble:
         heard: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for member, arrays in zip(self.members, said, strict=True):
             pairs = zip(arrays[::2], arrays[1::2], strict=True)
-            heard.setdefault(member.fold, {}).update(zip(member.stages, pairs, strict=True))
+            for (fold, stage), pair in zip(product(member.folds, member.stages), pairs, strict=True):
+                heard.setdefault(fold, {})[stage] = pair
         return {
             fold: Voices(
                 {stage: of[stage][1][:count] for stage in self.columns},
@@ -79,4 +80,5 @@ class Ensemble:
                 {stage: of[stage][0][:count] for stage in self.columns},
             )
             for fold, of in heard.items()
+            if of.keys() == self.columns.keys()
         }

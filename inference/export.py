@@ -82,18 +82,25 @@ def write(
     for part in PARTS:  # of an earlier export, perhaps with more folds
         shutil.rmtree(folder / part, ignore_errors=True)
     written = []
-    for family, folds in networks(fits, alignments):
-        names = [f"{what}-{stage}" for stage in family for what in ("embedding", "logits")]
-        files, off, graph = [], [], None
-        for fit, network in zip(fits[family[0]], folds, strict=True):
+    for family, of_family in networks(fits, alignments):
+        files, off, answered, graph = [], [], [], None
+        for folds, network in of_family:
+            names = [
+                f"{what}-{stage}" + (f"-{fold}" if len(folds) > 1 else "")
+                for fold in folds
+                for stage in family
+                for what in ("embedding", "logits")
+            ]
             noise = torch.from_numpy(_noise((BATCH, *network.size, 3)))
             if graph is None or not _take_over(graph, network):
                 graph = _traced(network, noise, {0: torch.export.Dim("batch")}, names)
-            files.append(f"networks/{family[0]}-{fit.folder.name}.onnx")
+            part = network.fits[0].folder.name if len(folds) == 1 else "folds"
+            files.append(f"networks/{family[0]}-{part}.onnx")
+            answered.append(folds)
             _put(folder / files[-1], graph)
             off.append(_compare(network, folder / files[-1], noise, engine))
             advance()
-        written.append({"stages": family, "size": network.size, "files": files, "off": off})
+        written.append({"stages": family, "size": network.size, "files": files, "folds": answered, "off": off})
     kept = folder / "combiner"
     for part in ("rule.npz", "model.ubj", "meta.json"):
         if (combiner / part).exists():

@@ -3,7 +3,7 @@
 manifest.json           what is here, of which run, how far each network's answers are from torch's, and how far bf16 moves
                         an answer's lead
 networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; so
-                        of each stage on one backbone
+                        of each stage on one backbone, and of each fold, `logits-joint-0`, where all folds have it
 detector/propose.onnx, refine.onnx, decide.onnx     MTCNN's, where the recipe finds faces by it
 combiner/               as fit-meta left it
 seen.json               fingerprints of the photographs that the run learned from
@@ -139,14 +139,17 @@ class Exported:
 
     def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:
         """The networks of all stages, or of their first folds, run by an engine of `inference.engines.ENGINES`."""
-        networks: list[dict[str, Any]] = self.manifest["networks"]
+        wanted = [
+            (network, path, of)
+            for network in self.manifest["networks"]
+            for path, of in zip(network["files"], network["folds"], strict=True)
+            if folds is None or min(of) < folds
+        ]
         # As many streams in all as there are calls at once, and no more: they would fight for the cores.
-        each = math.ceil(streams / sum(len(network["files"][:folds]) for network in networks))
-
+        each = math.ceil(streams / len(wanted))
         members = [
-            Member(network["stages"], fold, tuple(network["size"]), load(engine, self.folder / path, each, precision))
-            for network in networks
-            for fold, path in enumerate(network["files"][:folds])
+            Member(network["stages"], of, tuple(network["size"]), load(engine, self.folder / path, each, precision))
+            for network, path, of in wanted
         ]
         columns = {stage: tuple(names) for stage, names in self.manifest["columns"].items()}
         return Ensemble(members, columns, BATCH, streams)

@@ -11,30 +11,30 @@ from torch import Tensor
 from combiner.align import Alignment
 from inference.engines import Model
 from inference.ensemble import Ensemble, Member
-from inference.families import families
+from inference.families import families, same_in_all_folds
 from stages.fit import Fit, load_fold
 from training.predict import CHUNK, answering, averaged, in_views, voted
 
 
 class Answering(torch.nn.Module):
-    """One fold of a stage, or of several on one backbone: crops, uint8 [B, h, w, 3], RGB → of each stage the embedding in
-    the folds' shared basis [B, d] and the logits [B, C], float32."""
+    """Fits on one backbone, of one fold or of several: crops, uint8 [B, h, w, 3], RGB → of each fit the embedding in the folds' shared
+    basis [B, d] and the logits [B, C], float32."""
 
     def __init__(self, fits: Sequence[Fit], alignments: Mapping[str, Alignment]) -> None:
         """
         Args:
-            fits: of one fold; the first one's backbone is that of the others too (inference/families.py).
+            fits: the first one's backbone is that of the others too (inference/families.py).
         """
         super().__init__()
         first, *others = fits
-        self.fold, self.size, self.fits = first.fold, first.recipe.size, fits
+        self.size, self.fits = first.recipe.size, fits
         self.backbone = load_fold(first, torch.device("cpu"))
         classifiers = [load_fold(fit, torch.device("cpu")).model.get_classifier() for fit in others]
         self.classifiers = torch.nn.ModuleList(classifiers)
-        for fit in fits:
+        for place, fit in enumerate(fits):
             alignment = alignments[fit.stage.name]
-            self.register_buffer(f"offset_{fit.stage.name}", torch.from_numpy(alignment.offset[fit.fold]))
-            self.register_buffer(f"matrix_{fit.stage.name}", torch.from_numpy(alignment.matrix[fit.fold]))
+            self.register_buffer(f"offset_{place}", torch.from_numpy(alignment.offset[fit.fold]))
+            self.register_buffer(f"matrix_{place}", torch.from_numpy(alignment.matrix[fit.fold]))
 
     def forward(self, crops: Tensor) -> list[Tensor]:
         return self.read(self.see(crops))
@@ -51,23 +51,31 @@ class Answering(torch.nn.Module):
         """What the model saw, in the shared basis and as logits."""
         embedding, *outputs = said
         answers = []
-        for fit, each in zip(self.fits, outputs, strict=True):
-            offset, matrix = (self.get_buffer(f"{what}_{fit.stage.name}") for what in ("offset", "matrix"))
+        for place, (fit, each) in enumerate(zip(self.fits, outputs, strict=True)):
+            offset, matrix = (self.get_buffer(f"{what}_{place}") for what in ("offset", "matrix"))
             answers += [(embedding - offset) @ matrix, fit.stage.logits(each)]
         return answers
 
 
 def networks(
     fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment]
-) -> Iterator[tuple[tuple[str, ...], Iterator[Answering]]]:
-    """The stages that share a backbone, and their folds' networks, for all stages; each is loaded when it is asked for.
+) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[tuple[int, ...], Answering]]]]:
+    """The stages that share a backbone, and their networks with the folds that each answers for; each is loaded when it is asked for.
 
     Args:
         fits: the fitted folds of each stage.
     """
     for family in families({stage: folds[0].recipe for stage, folds in fits.items()}):
-        of_folds = zip(*(fits[stage] for stage in family), strict=True)
-        yield family, (Answering(of_fold, alignments).eval() for of_fold in of_folds)
+        of_folds = list(zip(*(fits[stage] for stage in family), strict=True))
+        if same_in_all_folds(of_folds[0][0].recipe):
+            together = [[fit for of_fold in of_folds for fit in of_fold]]
+        else:
+            together = [list(of_fold) for of_fold in of_folds]
+        yield family, ((_folds(some), Answering(some, alignments).eval()) for some in together)
+
+
+def _folds(fits: Sequence[Fit]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(fit.fold for fit in fits))
 
 
 def torch_ensemble(
@@ -82,9 +90,9 @@ def torch_ensemble(
     if device.type == "cpu" and streams > 1:  # each network by one thread: two of them never wait for each other
         torch.set_num_threads(1)
     members = [
-        Member(family, network.fold, network.size, _run(network.to(device), device))
-        for family, folds in networks(fits, alignments)
-        for network in folds
+        Member(family, folds, network.size, _run(network.to(device), device))
+        for family, of_family in networks(fits, alignments)
+        for folds, network in of_family
     ]
     columns = {stage: folds[0].stage.columns for stage, folds in fits.items()}
     return Ensemble(members, columns, CHUNK[device.type], streams if device.type == "cpu" else 1)

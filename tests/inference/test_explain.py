@@ -60,9 +60,9 @@ def a_cascade(folder: Path, said: list[dict[str, list[float]]], way: str = "soft
             pairs = [(np.zeros((len(crops), 2)), np.tile(of[stage], (len(crops), 1))) for stage in COLUMNS]
             return [values.astype(np.float32) for pair in pairs for values in pair]
 
-        return Member(tuple(COLUMNS), 0, (8, 8), call)
+        return Member(tuple(COLUMNS), [0], (8, 8), call)
 
-    members = [replace(answering(of), fold=fold) for fold, of in enumerate(said)]
+    members = [replace(answering(of), folds=[fold]) for fold, of in enumerate(said)]
     face = Face(detector="centre", size=(8, 8))
     return Cascade(face, None, Ensemble(members, COLUMNS, 2, 1), folder, {}, {})
 

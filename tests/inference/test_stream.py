@@ -26,7 +26,7 @@ def brightness(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ensemble(model: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], batch: int = 4) -> Ensemble:
-    members = [Member(["mask"], fold, (10, 8), model) for fold in range(3)]
+    members = [Member(["mask"], [fold], (10, 8), model) for fold in range(3)]
     return Ensemble(members, {"mask": ("bright",)}, batch, 2)
 
 
