@@ -109,7 +109,12 @@ def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
     update: dict[str, Any] = {"size": _sized(stage.size, budget.pixels)}
     backbone = next((new for old, new in budget.backbones.items() if fnmatch.fnmatchcase(stage.backbone, old)), None)
     if backbone and backbone != stage.backbone:
-        update |= {"backbone": backbone, "backbone_args": budget.backbone_args, "lr": budget.lr, "batch_size": budget.batch_size}
+        update |= {
+            "backbone": backbone,
+            "backbone_args": budget.backbone_args,
+            "lr": budget.lr,
+            "batch_size": budget.batch_size,
+        }
         update |= {"layer_decay": budget.layer_decay}
         # Statistics of the input belong to the weights that were trained by them.
         update |= {} if stage.start else {"weights": budget.weights, "mean": None, "std": None}

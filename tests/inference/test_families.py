@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import TINY, call, succeed
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import pipeline
 from base.machine import Machine
 from combiner.features import Voices
 from inference import torch_engine
+from inference.exported import Exported
 from inference.families import families
 from recipe import StageRecipe
 from run import open_run
@@ -116,3 +118,51 @@ def test_freezing_and_augmenting_are_refused_together(fitted: Path) -> None:
     words = ["--artifacts", fitted, "--set", "freeze=all", "--dry-run", *TINY[2:4]]
     result = call("fit-stage", "gender", *words)
     assert result.exit_code == 1 and "stages.gender.freeze computes what photographs become once" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def borrowed(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run with gender and age as heads on a backbone that others trained."""
+    folder = tmp_path_factory.mktemp("borrowed")
+    shutil.copytree(fitted, folder / "run", ignore=shutil.ignore_patterns(".lock"))
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_efficientnet").state_dict(), folder / "w.safetensors")
+    settings = [f"stages.{stage}.{key}" for stage in FROZEN for key in ("freeze=all", "augment=none", "size=[48,36]")]
+    settings += [f"stages.{stage}.weights={folder / 'w.safetensors'}" for stage in FROZEN]
+    words = [word for setting in settings for word in ("--set", setting)]
+    succeed("fit-stage", *FROZEN, "--artifacts", folder / "run", *words, "--jobs", 2)
+    succeed("fit-meta", "--artifacts", folder / "run")
+    return folder / "run"
+
+
+def test_a_backbone_that_others_trained_is_one_network_for_all_folds(
+    borrowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), np.uint8)
+    ensemble = pipeline.cascade(open_run(borrowed), Machine(engine="torch")).ensemble
+    assert [member.folds for member in ensemble.members if member.stages == tuple(FROZEN)] == [(0, 1, 2)]
+    together = heard(borrowed, crops)
+    monkeypatch.setattr(torch_engine, "same_in_all_folds", lambda recipe: False)
+    alone = heard(borrowed, crops)
+    assert together.keys() == alone.keys() == {0, 1, 2}
+    for fold, voices in alone.items():
+        for name, logits in voices.logits.items():
+            np.testing.assert_allclose(together[fold].logits[name], logits, atol=1e-5)
+            np.testing.assert_allclose(together[fold].embedding[name], voices.embedding[name], atol=1e-4)
+    assert not np.allclose(alone[0].logits["gender"], alone[1].logits["gender"]), "the heads differ"
+
+
+def test_its_features_are_kept_once_beside_the_crops(borrowed: Path) -> None:
+    assert len(list((borrowed / "cache").glob("crops-*/frozen-*.npy"))) == 1
+
+
+def test_its_export_answers_for_all_folds_too(borrowed: Path, drawn: Path, tmp_path: Path) -> None:
+    manifest = json.loads(succeed("export", tmp_path / "e", "--artifacts", borrowed, "--json"))
+    (network,) = [network for network in manifest["networks"] if network["stages"] == FROZEN]
+    assert network["folds"] == [[0, 1, 2]] and len(network["files"]) == 1
+    for engine, run in (("torch", borrowed), ("onnx", tmp_path / "e")):
+        succeed("infer", drawn / "eval", "--artifacts", run, "--engine", engine, "--output", tmp_path / engine)
+    assert (tmp_path / "torch/submission.csv").read_text() == (tmp_path / "onnx/submission.csv").read_text()
+    assert Exported.open(tmp_path / "e").ensemble("onnx", 1, folds=1).hear_all(
+        np.zeros((1, 64, 48, 3), np.uint8)
+    ).keys() == {0}

@@ -14,7 +14,7 @@ from backbones.backbone import Backbone
 from base.errors import FacecadeError
 from recipe import StageRecipe, parse
 from training import loop
-from training.freeze import Thawed, chain, remember
+from training.freeze import Thawed, chain, remember, remember_once
 from training.loop import Lessons, fit
 from training.losses import class_loss
 from training.predict import predict
@@ -149,3 +149,33 @@ def test_compiled_training_is_the_same_but_for_rounding(tmp_path: Path, capsys: 
         weights[compiled] = kept.model.get_classifier().weight
     assert torch.allclose(weights[False], weights[True], atol=1e-5)
     assert capsys.readouterr().err.count("t: compiled within") == 1
+
+
+def test_frozen_by_others_it_is_computed_by_the_first_fit_alone(tmp_path: Path) -> None:
+    _, thawed = begun("test_efficientnet", "all")
+    recipe = RECIPE.model_copy(update={"freeze": "all"})
+    crop_row = np.r_[ROWS[::-1], ROWS[:3]]  # rows may share a crop
+    first = remember_once(thawed, CROPS, crop_row, recipe, tmp_path)
+    wanted = remember(thawed, CROPS, crop_row, np.arange(len(crop_row)), recipe, tmp_path)
+    for row in (0, 39, 42):
+        np.testing.assert_allclose(first.features[first.place[row]], wanted.features[wanted.place[row]], atol=1e-6)
+    thawed.remember = None  # type: ignore[assignment, method-assign]
+    again = remember_once(thawed, CROPS, crop_row, recipe, tmp_path)
+    assert np.array_equal(first.features, again.features)
+    thawed.backbone.model.get_classifier().weight.data += 1
+    remember_once(thawed, CROPS, crop_row, recipe, tmp_path)  # a head is no part of it
+    thawed.backbone.model.conv_stem.weight.data += 1
+    with pytest.raises(TypeError):
+        remember_once(thawed, CROPS, crop_row, recipe, tmp_path)
+
+
+@pytest.mark.parametrize("vote", ["soft", "hard"])
+def test_what_is_remembered_answers_as_the_backbone_does(vote: str, tmp_path: Path) -> None:
+    backbone, thawed = begun("test_resnet", "all")
+    recipe = RECIPE.model_copy(update={"freeze": "all", "views": ("plain", "flip", "left"), "vote": vote})
+    known = remember_once(thawed, CROPS, ROWS, recipe, tmp_path)
+    asked = np.array([3, 30, 3, 17, 8, 9, 10, 11, 12])
+    for said, wanted in zip(
+        known.answers(thawed, asked, recipe), predict(backbone.eval(), CROPS, asked, recipe), strict=True
+    ):
+        np.testing.assert_allclose(said, wanted, atol=1e-5)
