@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
@@ -21,6 +21,8 @@ from base.files import read_bytes
 WAYS_OUT = "--weights none | hub | package | FILE"
 
 STATISTICS = ("mean", "std")
+
+ORIGIN = ("trained_on", "licence", "source")
 
 
 def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequence[int] = ()) -> None:
@@ -51,6 +53,24 @@ def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequenc
             fitting[key] = own[key].clone()
             fitting[key][there] = found[key][[head_rows[place] for place in there]].to(own[key])
     backbone.model.load_state_dict(fitting, strict=False)
+
+
+def origin(name: str, weights: str) -> dict[str, str] | None:
+    """What is known of weights by others: `trained_on`, `licence` and `source`; None of none, or of a fitted stage's.
+
+    Args:
+        name, weights: as of `load_weights`.
+    """
+    if weights == "hub":
+        return {"trained_on": "as the hub says", "licence": "as the hub says", "source": f"the hub's {name}"}
+    if weights == "package":
+        pretrained, _ = of_package(name)
+        return {key: getattr(pretrained, key) for key in ORIGIN}
+    if weights == "none" or Path(weights).suffix != ".safetensors":
+        return None
+    with safe_open(weights, framework="pt") as file:
+        said = file.metadata() or {}
+    return {key: said[key] for key in ORIGIN} if said.keys() >= set(ORIGIN) else None
 
 
 def _require_fitting(backbone: Backbone, found: Mapping[str, Tensor], name: str, weights: str) -> set[str]:

@@ -85,7 +85,7 @@ Mask (worn, incorrectly worn, not worn) × gender × age band (under 30, 30 to 5
 {folds} folds each of:
 
 {table(["stage", "backbone", "input", "epochs", "starts from"], made)}
-
+{_pretrained(stages)}
 combined by “{combiner["way"]}”. Seed {combiner["seed"]}; folds `{combiner["folds_hash"]}`; {", ".join(f"{name} {version}" for name, version in combiner["versions"].items())}.
 
 ## Data
@@ -114,3 +114,11 @@ Means over photographs, the same people drawn for both groups; only gaps whose i
 
 {told}
 """
+
+
+def _pretrained(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """Whose weights training started from, what they were trained on, and under which licence."""
+    origins = {fit["recipe"]["backbone"]: fit["pretrained"] for fit in stages.values() if fit.get("pretrained")}
+    rows = [[name, said["trained_on"], said["licence"], said["source"]] for name, said in origins.items()]
+    head = ["pretrained by others", "trained on", "licence", "from"]
+    return f"\n{table(head, rows)}\n" if rows else ""

@@ -15,7 +15,7 @@ import torch
 
 from backbones.backbone import Backbone
 from backbones.batch_norm import is_folded, restore_statistics
-from backbones.weights import load_weights
+from backbones.weights import load_weights, origin
 from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
 from base.machine import Machine
@@ -235,6 +235,7 @@ def _train(
             "epochs": len(history),
             "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
             "bf16": halved,
+            "pretrained": origin(recipe.backbone, wanted.weights),
         },
         remembered,
     )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from backbones.backbone import Backbone
 from backbones.catalog import CATALOG
-from backbones.weights import convert, converted, listing, load_weights, of_package, require_weights
+from backbones.weights import convert, converted, listing, load_weights, of_package, origin, require_weights
 from base.errors import FacecadeError
 
 SIZE = (128, 128)
@@ -277,3 +277,12 @@ def test_a_hub_that_does_not_answer_is_named_at_once(monkeypatch: pytest.MonkeyP
     with pytest.raises(FacecadeError, match="the hub gave no weights"):
         load_weights(Backbone.__new__(Backbone), "hf-hub:timm/nothing", "hub")
     assert time.monotonic() - began < 5
+
+
+def test_a_converted_file_and_a_package_say_whose_they_are(tmp_path: Path) -> None:
+    save_file(
+        {"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"trained_on": "a", "licence": "b", "source": "c"}
+    )
+    assert origin("faceres", str(tmp_path / "w.safetensors")) == {"trained_on": "a", "licence": "b", "source": "c"}
+    save_file({"x": torch.zeros(1)}, tmp_path / "own.safetensors")
+    assert origin("faceres", str(tmp_path / "own.safetensors")) is None and origin("faceres", "none") is None
