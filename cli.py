@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import textwrap
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -934,12 +935,20 @@ def _weights_text(found: list[dict[str, Any]]) -> str:
     lines = []
     for each in found:
         lines.append(f"{each['backbone']}  {each['state']}")
-        lines.append(f"    {each['megabytes']:.0f} MB, {each['size']}, trained on {each['trained_on']}")
-        lines.append(f"    licence: {each['licence']}")
-        if each["start"]:
-            lines.append(f'    weights = "{each["start"]}"')
-        else:
-            lines += [f"    {step}" for step in each["steps"]]
+        start = [f'weights = "{each["start"]}"'] if each["start"] else each["steps"]
+        about = [
+            f"{each['megabytes']:.0f} MB, {each['size']}, trained on {each['trained_on']}",
+            f"licence: {each['licence']}",
+        ]
+        for text in [*about, *start]:
+            lines += textwrap.wrap(
+                text,
+                76,
+                break_long_words=False,
+                break_on_hyphens=False,
+                initial_indent=" " * 4,
+                subsequent_indent=" " * 6,
+            )
     return "\n".join(lines)
 
 

@@ -184,7 +184,7 @@ def listing() -> list[dict[str, Any]]:
     for each in CATALOG:
         place = converted(each)
         start = "package" if each.installed else str(place) if place.is_file() else None
-        steps = [each.source] if each.package else [f"get {each.source}", f"python cli.py weights {each.file}"]
+        steps = [each.source] if each.package else [f"from: {each.source}", f"python cli.py weights {each.file}"]
         found.append(
             {
                 "backbone": each.backbone,
@@ -199,7 +199,7 @@ def listing() -> list[dict[str, Any]]:
         found.append(
             {
                 "backbone": f"inception_resnet_v1.{name}",
-                "state": "downloaded from facenet-pytorch's releases when asked for",
+                "state": "downloaded when asked for",
                 "start": "hub",
                 "steps": [],
                 "size": "160×160 pixels",

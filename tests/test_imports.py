@@ -103,6 +103,7 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
         "json",
         "os",
         "sys",
+        "textwrap",
         "pathlib",
         "typing",
         "click",
