@@ -24,6 +24,9 @@ STATISTICS = ("mean", "std")
 
 ORIGIN = ("trained_on", "licence", "source")
 
+SAME_TENSORS = {"faceres": "mobilenetv1_100"}
+"""Backbones whose weights fit one of timm's own too."""
+
 
 def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequence[int] = ()) -> None:
     """Start `backbone` from `none`, `hub`, `package`, or the path of a weights file: timm's, a converted one, or a fitted stage's.
@@ -68,9 +71,17 @@ def origin(name: str, weights: str) -> dict[str, str] | None:
         return {key: getattr(pretrained, key) for key in ORIGIN}
     if weights == "none" or Path(weights).suffix != ".safetensors":
         return None
-    with safe_open(weights, framework="pt") as file:
-        said = file.metadata() or {}
+    said = _about(Path(weights))
     return {key: said[key] for key in ORIGIN} if said.keys() >= set(ORIGIN) else None
+
+
+def _about(path: Path) -> dict[str, str]:
+    """What a file of safetensors says of itself; nothing where it is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def _require_fitting(backbone: Backbone, found: Mapping[str, Tensor], name: str, weights: str) -> set[str]:
@@ -105,8 +116,12 @@ def require_weights(name: str, weights: str) -> None:
     """Raises FacecadeError for weights of a model that are plainly not there; whether a hub has them is found by asking."""
     if weights == "package":
         of_package(name)
-    elif weights not in ("none", "hub") and not Path(weights).is_file():
-        raise _no_file(weights)
+    elif weights not in ("none", "hub"):
+        if not Path(weights).is_file():
+            raise _no_file(weights)
+        whose = _about(Path(weights)).get("backbone", name)
+        if name not in (whose, SAME_TENSORS.get(whose)):
+            raise FacecadeError(f"{weights} holds weights of {whose}, not of {name}", f'backbone = "{whose}"')
 
 
 def _no_file(weights: str) -> FacecadeError:
@@ -149,6 +164,8 @@ def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pret
     Raises:
         FacecadeError: a file of another kind, damaged, or missing.
     """
+    if not path.exists():
+        raise FacecadeError(f"{path} does not exist", "python cli.py weights --list says where files come from")
     if output is not None and output.suffix != ".safetensors":
         raise FacecadeError(f"{output} does not end in .safetensors", f"--output {output}.safetensors")
     known = {each.backbone: each for each in CATALOG}

@@ -287,3 +287,12 @@ def test_a_converted_file_and_a_package_say_whose_they_are(tmp_path: Path) -> No
     assert origin("faceres", str(tmp_path / "w.safetensors")) == {"trained_on": "a", "licence": "b", "source": "c"}
     save_file({"x": torch.zeros(1)}, tmp_path / "own.safetensors")
     assert origin("faceres", str(tmp_path / "own.safetensors")) is None and origin("faceres", "none") is None
+
+
+def test_weights_of_another_backbone_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={"backbone": "faceres"})
+    for name in ("faceres", "mobilenetv1_100"):
+        require_weights(name, str(path))
+    with pytest.raises(FacecadeError, match="holds weights of faceres, not of sface"):
+        require_weights("sface", str(path))
