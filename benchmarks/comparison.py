@@ -3,8 +3,8 @@ and the README's comparison.
 
     python benchmarks/comparison.py ../shared/data/faces
 
-Two commands of `cli.py`, which go on where they were cut: the comparison, and one of the best with every network
-trained more than once and averaged. Scores are read from what they left; nothing here is typed in.
+Three commands of `cli.py`, which go on where they were cut: the comparison, with the published recipes from ImageNet; the same with all of
+them from faces; and one of the best with every network trained more than once and averaged. Scores are read from what they left; nothing here is typed in.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ RIVALS = ("joint", "b4-cutmix", "b7-focal", "cascade-b3", "inception-newfocal", 
 AVERAGED = ("joint", "inception-newfocal")
 """Those that are compared with Facecade once more, with averaged networks: the nearest in the first comparison."""
 
+FACES = Path("recipes/budgets/faces.toml")
+"""The same budget with all recipes from the network that Facecade's recipe starts from."""
+
 FOLDS, REPEATS = 3, 2
 
 
@@ -47,20 +50,29 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
     write_json(record, calls)
     labels = data / "eval/eval_labels.csv"
     terms = ["--data", str(data / "train"), "--eval", str(data / "eval"), "--labels", str(labels)]
-    terms += ["--budget", str(budget), "--folds", str(FOLDS)]
+    terms += ["--folds", str(FOLDS)]
+    at_faces, terms = [*terms, "--budget", str(FACES)], [*terms, "--budget", str(budget)]
 
     result, command = _compare(RIVALS, terms, artifacts, output)
+    known, output_known = artifacts.with_name(f"{artifacts.name}-faces"), output.with_name(f"{output.name}-faces")
+    _share(artifacts, known, (OWN.stem,))
+    faces = _compare(RIVALS, at_faces, known, output_known)
     again, output_again = artifacts.with_name(f"{artifacts.name}-averaged"), output.with_name(f"{output.name}-averaged")
-    for name in (OWN.stem, *AVERAGED, "cache"):  # the first networks of each are those of the first comparison
-        if not (again / name).exists():
-            shutil.copytree(artifacts / name, again / name, ignore=shutil.ignore_patterns("combiner", "eval"))
+    _share(artifacts, again, (OWN.stem, *AVERAGED))
     averaged = _compare(AVERAGED, [*terms, "--repeats", str(REPEATS)], again, output_again)
 
     target = ROOT / "benchmarks/COMPARISON.md"
-    target.write_text(page(result, OWN.stem, command, calls, averaged))
+    target.write_text(page(result, OWN.stem, command, calls, averaged, faces))
     twice = f"With every network {REPEATS} times, averaged:\n{summary(averaged[0], OWN.stem)}"
     into(ROOT / "README.md", "comparison", f"{summary(result, OWN.stem)}\n\n{twice}")
     click.echo(target)
+
+
+def _share(artifacts: Path, other: Path, names: tuple[str, ...]) -> None:
+    """Give another comparison the fits of some recipes, which it would train just so, and the crops."""
+    for name in (*names, "cache"):
+        if not (other / name).exists():
+            shutil.copytree(artifacts / name, other / name, ignore=shutil.ignore_patterns("combiner", "eval"))
 
 
 def _compare(rivals: tuple[str, ...], terms: list[str], artifacts: Path, output: Path) -> tuple[dict[str, Any], str]:

@@ -53,12 +53,13 @@ def page(
     command: str,
     calls: Sequence[Mapping[str, str]],
     averaged: tuple[Mapping[str, Any], str] | None = None,
+    faces: tuple[Mapping[str, Any], str] | None = None,
 ) -> str:
     """The leaderboard as a page: what was compared, on what terms, and what it shows.
 
     Args:
         own: name of Facecade's own recipe. calls: commit and machine of each call of a command. averaged: a comparison
-            with `repeats`, and its command.
+            with `repeats`, and its command. faces: one in which the others start from the weights that Facecade's recipe starts from.
     """
     said = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
     budget = result["budget"]
@@ -70,8 +71,8 @@ def page(
             f"`{command}`; every number is read from what that left.",
             "",
             f"{result['folds']} folds by person, seed {result['seed']}; {budget['teraflops']:g}·10¹² operations of training a fold, inputs of at most",
-            f"{budget['pixels']} pixels, one kind of backbone from the same ImageNet weights (a small network that a recipe trains from nothing",
-            f"stays as it is). `{own}` is Facecade's own recipe, made for about this budget with settings chosen on folds of these people (never on",
+            f"{budget['pixels']} pixels; each published recipe has one kind of backbone from the same ImageNet weights (a small network that a",
+            f"recipe trains from nothing stays as it is). `{own}` is Facecade's own recipe, made for about this budget with settings chosen on folds of these people (never on",
             "eval, which is why that column counts most); the others are scaled to the budget, as listed below, and not tuned at it.",
             "Training is the sum of the fits' times, which ran side by side.",
             "*As published* is the answer that the system itself gives, *combined* the same models stacked by Facecade. Intervals are 95 %,",
@@ -82,9 +83,23 @@ def page(
             "",
             summary(result, own),
             "",
+            *(_from_faces(*faces, own) if faces else []),
             *(_averaged(*averaged, own) if averaged else []),
         ]
     )
+
+
+def _from_faces(result: Mapping[str, Any], command: str, own: str) -> list[str]:
+    return [
+        "## The published recipes from a network that knows faces",
+        "",
+        f"Here every recipe starts from `{result['budget']['weights']}`, as `{own}` does: what is left between them is not the weights.",
+        f"`{command}`:",
+        "",
+        markdown(result),
+        summary(result, own),
+        "",
+    ]
 
 
 def _averaged(result: Mapping[str, Any], command: str, own: str) -> list[str]:

@@ -75,6 +75,16 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     assert "averaged" not in text
     rival = next(row for row in result["entries"] if row["recipe"] == "second" and row["kind"] == "combined")
     assert "Commit: abc." in text and f"combined, `second`, has {rival['nested']['macro-F1']['value']:.3f}" in text
+    budget = {**result["budget"], "weights": "weights/w.safetensors"}
+    known = page(
+        result,
+        "first",
+        "c",
+        [{"commit": "abc", "machine": "m"}],
+        None,
+        ({**result, "budget": budget}, "c --budget faces"),
+    )
+    assert "starts from `weights/w.safetensors`, as `first` does" in known and "c --budget faces" in known
     twice = page(result, "first", "c", [{"commit": "abc", "machine": "m"}], ({**result, "repeats": 2}, "c --repeats 2"))
     assert "## Every network 2 times, averaged" in twice and twice.count("| 1 | ") == 2
     made = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
