@@ -48,6 +48,7 @@ PARTS = 5
     type=click.Path(path_type=Path, exists=True),
     help="Folder of an earlier trial of the same fold, whose stages vote as well.",
 )
+@click.option("--fit/--no-fit", "fitting", default=True, help="--no-fit: score what --beside names, and train nothing.")
 @click.option("--jobs", type=int, default=1, show_default=True)
 def main(
     recipe: Path,
@@ -58,8 +59,14 @@ def main(
     fold: int,
     work: Path,
     beside: tuple[Path, ...],
+    fitting: bool,
     jobs: int,
 ) -> None:
+    if not fitting:
+        runs = [open_run(folder) for folder in beside]
+        names = [str(folder.relative_to(work)) for folder in beside]
+        _keep({"note": note, "beside": names, "fold": fold, **_scores(runs[0], runs, fold), "training_seconds": 0.0})
+        return
     tables = read_toml(recipe)
     wanted = list(stages) or list(tables["stages"])
     tables = override(tables, settings, wanted)
@@ -69,7 +76,7 @@ def main(
     run = begin_run(work / f"{time.time_ns() // 1_000_000}", data, tables, cache=work / "cache")
     found = time.monotonic() - started
     records = fit_stage(run, wanted, [fold], Machine(device="cpu", jobs=jobs), resume=True)
-    line = {
+    line: dict[str, Any] = {
         "note": note,
         "recipe": recipe.name,
         "settings": list(settings),
@@ -82,9 +89,13 @@ def main(
         "by_stage": {record["stage"]: record["score"] for record in records},
         "training_seconds": round(sum(record["seconds"] for record in records), 1),
         "faces_seconds": round(found, 1),
-        "commit": commit(),
-        "machine": machine(),
     }
+    _keep(line)
+
+
+def _keep(line: dict[str, Any]) -> None:
+    """Add a trial's line, and write the page anew."""
+    line |= {"commit": commit(), "machine": machine()}
     with open(HERE / "trials.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     write_text(HERE / "TRIALS.md", page())
@@ -142,7 +153,7 @@ def page() -> str:
     return f"""# Trials by which the recipes were chosen
 
 Machine: {", ".join(dict.fromkeys(line["machine"] for line in lines))}. Written by `python benchmarks/trials.py`, a line a trial, in their order; the
-settings of each stand in `trials.jsonl`. A trial fits one fold of train's people, answers for the others by the soft vote,
+settings of each stand in `trials.jsonl`. Where a commit is marked *dirty*, the trial ran on a tree that was committed afterwards. A trial fits one fold of train's people, answers for the others by the soft vote,
 cross-fitted among them in {PARTS} parts, and never sees eval. With 400 people a difference of .01 in macro-F1 is noise; log-loss is steadier.
 
 {head}
