@@ -129,7 +129,7 @@ def _scores(run: Run, runs: list[Run], fold: int) -> dict[str, float]:
     for each in range(PARTS):
         train, test = np.flatnonzero(parts != each), np.flatnonzero(parts == each)
         probability[test] = SoftVote.fit(voices.take(train), label[train]).probability(voices.take(test))
-    answer, _, years = probability.argmax(1), None, voices.age()
+    answer, years = probability.argmax(1), voices.age()
     _, gender, band = decode(label)
     _, said_gender, said_band = decode(answer)
     off = np.abs(years - table["age"].to_numpy(float))
