@@ -3,8 +3,8 @@ and the README's comparison.
 
     python benchmarks/comparison.py ../shared/data/faces
 
-Three commands of `cli.py`, which go on where they were cut: the comparison, with the published recipes from ImageNet; the same with all of
-them from faces; and one of the best with every network trained more than once and averaged. Scores are read from what they left; nothing here is typed in.
+Four commands of `cli.py`, which go on where they were cut: the comparison, with the published recipes from ImageNet; the same with all of
+them from faces; and both once more with the nearest, every network trained more than once and averaged. Scores are read from what they left; nothing here is typed in.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 from steps import ROOT, commit, into, machine, run_step
 
 sys.path.insert(0, str(ROOT))
 from base.artifact import write_json
-from report.leaderboard import page, summary
+from report.leaderboard import Comparison, nearest, page, summary
 
 OWN = Path("recipes/quick.toml")
 """The cascade for about this budget: cpu.toml, scaled to it, would give each of its networks next to nothing."""
@@ -28,13 +29,13 @@ OWN = Path("recipes/quick.toml")
 RIVALS = ("joint", "b4-cutmix", "b7-focal", "cascade-b3", "inception-newfocal", "resnet34-soft")
 """Of recipes/published: one network of all tasks, and the five systems that were published."""
 
-AVERAGED = ("joint", "inception-newfocal")
-"""Those that are compared with Facecade once more, with averaged networks: the nearest in the first comparison."""
-
 FACES = Path("recipes/budgets/faces.toml")
 """The same budget with all recipes from the network that Facecade's recipe starts from."""
 
 FOLDS, REPEATS = 3, 2
+
+NEAREST = 2
+"""Published recipes that are compared with Facecade once more, with averaged networks: those with the best answers without."""
 
 
 @click.command()
@@ -50,37 +51,57 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
     write_json(record, calls)
     labels = data / "eval/eval_labels.csv"
     terms = ["--data", str(data / "train"), "--eval", str(data / "eval"), "--labels", str(labels)]
-    terms += ["--folds", str(FOLDS)]
-    at_faces, terms = [*terms, "--budget", str(FACES)], [*terms, "--budget", str(budget)]
+    terms += ["--folds", str(FOLDS), "--budget"]
 
-    result, command = _compare(RIVALS, terms, artifacts, output)
-    known, output_known = artifacts.with_name(f"{artifacts.name}-faces"), output.with_name(f"{output.name}-faces")
-    _share(artifacts, known, (OWN.stem,))
-    faces = _compare(RIVALS, at_faces, known, output_known)
-    again, output_again = artifacts.with_name(f"{artifacts.name}-averaged"), output.with_name(f"{output.name}-averaged")
-    _share(artifacts, again, (OWN.stem, *AVERAGED))
-    averaged = _compare(AVERAGED, [*terms, "--repeats", str(REPEATS)], again, output_again)
+    first = Part(artifacts, output)
+    faces = first.named("faces")
+    comparisons = [first.compare(RIVALS, [*terms, str(budget)])]
+    first.share(faces, [OWN.stem])
+    comparisons.append(faces.compare(RIVALS, [*terms, str(FACES)]))
+    for part, given, (result, _) in zip((faces, first), (FACES, budget), reversed(comparisons[:2]), strict=True):
+        rivals = nearest(result, OWN.stem, NEAREST)
+        averaged = part.named("averaged")
+        part.share(averaged, [OWN.stem, *rivals])
+        comparisons.append(averaged.compare(rivals, [*terms, str(given), "--repeats", str(REPEATS)]))
 
     target = ROOT / "benchmarks/COMPARISON.md"
-    target.write_text(page(result, OWN.stem, command, calls, averaged, faces))
-    twice = f"With every network {REPEATS} times, averaged:\n{summary(averaged[0], OWN.stem)}"
-    into(ROOT / "README.md", "comparison", f"{summary(result, OWN.stem)}\n\n{twice}")
+    target.write_text(page(comparisons, OWN.stem, calls))
+    words = [
+        "",
+        "The published recipes from the network that Facecade starts from:",
+        f"These, with every network {REPEATS} times, averaged:",
+    ]
+    texts = [
+        f"{said}\n{summary(result, OWN.stem)}".strip() for said, (result, _) in zip(words, comparisons, strict=False)
+    ]
+    into(ROOT / "README.md", "comparison", "\n\n".join(texts))
     click.echo(target)
 
 
-def _share(artifacts: Path, other: Path, names: tuple[str, ...]) -> None:
-    """Give another comparison the fits of some recipes, which it would train just so, and the crops."""
-    for name in (*names, "cache"):
-        if not (other / name).exists():
-            shutil.copytree(artifacts / name, other / name, ignore=shutil.ignore_patterns("combiner", "eval"))
+@dataclass(frozen=True)
+class Part:
+    """A comparison of the page: where its runs are, and what it writes."""
 
+    artifacts: Path
+    output: Path
 
-def _compare(rivals: tuple[str, ...], terms: list[str], artifacts: Path, output: Path) -> tuple[dict[str, Any], str]:
-    """A comparison's result, and the command that made it."""
-    recipes = [str(OWN), *(f"recipes/published/{name}.toml" for name in rivals)]
-    command = ["compare", *recipes, *terms, "--artifacts", str(artifacts), "--output", str(output)]
-    run_step("compare", command, artifacts / "steps.log")
-    return json.loads((output / "leaderboard.json").read_text()), "python cli.py " + " ".join(command)
+    def named(self, name: str) -> Part:
+        return Part(*(path.with_name(f"{path.name}-{name}") for path in (self.artifacts, self.output)))
+
+    def share(self, other: Part, recipes: Sequence[str]) -> None:
+        """Give another comparison the fits of some recipes, which it would train just so, and the crops."""
+        for name in (*recipes, "cache"):
+            if not (other.artifacts / name).exists():
+                ignored = shutil.ignore_patterns("combiner", "eval")
+                shutil.copytree(self.artifacts / name, other.artifacts / name, ignore=ignored)
+
+    def compare(self, rivals: Sequence[str], terms: Sequence[str]) -> Comparison:
+        """A comparison's result, and the command that made it."""
+        recipes = [str(OWN), *(f"recipes/published/{name}.toml" for name in rivals)]
+        where = ["--artifacts", str(self.artifacts), "--output", str(self.output)]
+        command = ["compare", *recipes, *terms, *where]
+        run_step("compare", command, self.artifacts / "steps.log")
+        return json.loads((self.output / "leaderboard.json").read_text()), "python cli.py " + " ".join(command)
 
 
 if __name__ == "__main__":

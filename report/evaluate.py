@@ -35,7 +35,7 @@ def match(predictions: Path, labels: Path) -> Scored:
     Raises:
         FacecadeError: rows do not match, labels are not labels, or photographs were trained on.
     """
-    said, truth = _read_answers(predictions), _read_labels(labels)
+    said, truth = _read_answers(predictions), read_labels(labels)
     beside = predictions.parent / "predictions.csv"
     if "age" not in said and beside.exists():  # a submission has answers alone; what we wrote beside it has more
         full = _read_answers(beside)
@@ -91,7 +91,7 @@ def _read_answers(path: Path) -> pd.DataFrame:
     return _read_table(path, {"age": None})
 
 
-def _read_labels(path: Path) -> pd.DataFrame:
+def read_labels(path: Path) -> pd.DataFrame:
     """A labels CSV, by ImageID."""
     table = _read_table(path, {"age": "write years", "person": "name one"})
     if len(table) > 1 and (table["ans"] == 0).all():

@@ -47,21 +47,19 @@ def _gap(behind: Mapping[str, float], place: int) -> str:
     return f"{behind['value']:+.3f} [{behind['low']:+.3f}, {behind['high']:+.3f}]" if place > 1 else "best"
 
 
-def page(
-    result: Mapping[str, Any],
-    own: str,
-    command: str,
-    calls: Sequence[Mapping[str, str]],
-    averaged: tuple[Mapping[str, Any], str] | None = None,
-    faces: tuple[Mapping[str, Any], str] | None = None,
-) -> str:
+Comparison = tuple[Mapping[str, Any], str]
+"""A comparison's result, and the command that made it."""
+
+
+def page(comparisons: Sequence[Comparison], own: str, calls: Sequence[Mapping[str, str]]) -> str:
     """The leaderboard as a page: what was compared, on what terms, and what it shows.
 
     Args:
-        own: name of Facecade's own recipe. calls: commit and machine of each call of a command. averaged: a comparison
-            with `repeats`, and its command. faces: one in which the others start from the weights that Facecade's recipe starts from.
+        comparisons: the first, and others of the same recipes from other weights, or with `repeats`, each a part of the page.
+        own: name of Facecade's own recipe. calls: commit and machine of each call of a command.
     """
     said = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
+    (result, command), *others = comparisons
     budget = result["budget"]
     return "\n".join(
         [
@@ -83,37 +81,35 @@ def page(
             "",
             summary(result, own),
             "",
-            *(_from_faces(*faces, own) if faces else []),
-            *(_averaged(*averaged, own) if averaged else []),
+            *(line for other in others for line in _part(*other, own)),
         ]
     )
 
 
-def _from_faces(result: Mapping[str, Any], command: str, own: str) -> list[str]:
-    return [
-        "## The published recipes from a network that knows faces",
-        "",
-        f"Here every recipe starts from `{result['budget']['weights']}`, as `{own}` does: what is left between them is not the weights.",
-        f"`{command}`:",
-        "",
-        markdown(result),
-        summary(result, own),
-        "",
-    ]
+def _part(result: Mapping[str, Any], command: str, own: str) -> list[str]:
+    """A further comparison: where its recipes start, and how often each network was trained."""
+    weights, repeats = result["budget"]["weights"], result["repeats"]
+    starts = "ImageNet" if weights == "package" else "a network that knows faces"
+    again = f", every network {repeats} times, averaged" if repeats > 1 else ""
+    lines = []
+    if weights != "package":
+        lines += [
+            f"Here every recipe starts from `{weights}`, as `{own}` does: what is left between them is not the weights."
+        ]
+    if repeats > 1:
+        lines += [
+            f"A held-out person is answered by the networks of one fold, eval by the mean of those of {result['folds']}: the nested scores above cannot see",
+            f"what a recipe gains from averaging. Here each network was trained {repeats} times within the same budget each time, from other",
+            "seeds, and the nested answers are averages too. The published recipes are those that came nearest without.",
+        ]
+    title = f"## The published recipes from {starts}{again}"
+    return [title, "", *lines, f"`{command}`:", "", markdown(result), summary(result, own), ""]
 
 
-def _averaged(result: Mapping[str, Any], command: str, own: str) -> list[str]:
-    return [
-        f"## Every network {result['repeats']} times, averaged",
-        "",
-        f"A held-out person is answered by the networks of one fold, eval by the mean of those of {result['folds']}: the nested scores above cannot see",
-        f"what a recipe gains from averaging. Here each network was trained {result['repeats']} times within the same budget each time, from other",
-        f"seeds, and the nested answers are averages too. `{command}`:",
-        "",
-        markdown(result),
-        summary(result, own),
-        "",
-    ]
+def nearest(result: Mapping[str, Any], own: str, count: int) -> list[str]:
+    """The recipes other than one's own with the best answers as published, best first."""
+    published = [row["recipe"] for row in result["entries"] if row["kind"] == "as published" and row["recipe"] != own]
+    return published[:count]
 
 
 def summary(result: Mapping[str, Any], own: str) -> str:

@@ -1,0 +1,157 @@
+"""What averaging the folds' networks gains, for each network of all tasks and for all stages together; write
+benchmarks/AVERAGING.md.
+
+    python benchmarks/averaging.py artifacts ../shared/data/faces/eval ../shared/data/faces/eval/eval_labels.csv
+
+People of a fold are answered by that fold's networks, new people by the mean of all folds'. Nested scores cannot see the
+difference, so it is measured on people whom no network knew. Nothing is trained, and nothing is chosen by these scores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from steps import ROOT, commit, machine
+
+sys.path.insert(0, str(ROOT))
+from base.artifact import write_text
+from base.machine import Machine
+from combiner.decision import NO_WEIGHTS, decide
+from combiner.features import Voices, join, lacking, mean
+from combiner.nested import Candidate, nested
+from combiner.rules import SoftVote
+from faces.table import classes, read_source
+from inference.stream import stream
+from pipeline import cascade, held_out_voices
+from report.evaluate import read_labels
+from report.metrics import Interval, bootstrap_interval, confusion, macro_f1, macro_f1_draws
+from report.results import table
+from run import Run, open_run
+
+
+@click.command()
+@click.argument("artifacts", type=click.Path(path_type=Path, exists=True))
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.argument("labels", type=click.Path(path_type=Path, exists=True))
+def main(artifacts: Path, data: Path, labels: Path) -> None:
+    """Ask each fold's networks of the run in ARTIFACTS about DATA, whose LABELS score them."""
+    run = open_run(artifacts)
+    held_out = held_out_voices(run)
+    names = list(held_out.logits)
+    networks = [name for name in names if not lacking([name])]
+    sets = {f"`{name}` alone": [name] for name in networks}
+    sets |= {"these together": networks} if len(networks) > 1 else {}
+    sets |= {"all stages": names} if networks != names else {}
+    new = Photographs.read(run, data, labels)
+    write_text(ROOT / "benchmarks/AVERAGING.md", page(artifacts, run, held_out, new, sets))
+    click.echo("benchmarks/AVERAGING.md")
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """N photographs of people whom no network knew: what each fold's networks say, classes (N,) and people (N,)."""
+
+    folds: Sequence[Voices]
+    label: np.ndarray
+    person: np.ndarray
+
+    @classmethod
+    def read(cls, run: Run, data: Path, labels: Path) -> Photographs:
+        source, machine = read_source(data), Machine()
+        fitted = cascade(run, machine, len(source.table))
+        paths = [source.root / path for path in source.table["path"]]
+        parts = list(stream(paths, fitted.looker(), fitted.ensemble, machine.workers))
+        seen = np.concatenate([part.seen for part in parts])
+        truth = read_labels(labels).loc[np.array(source.image_ids)[seen]]
+        folds = [join([part.voices[fold] for part in parts]) for fold in parts[0].voices]
+        return cls(folds, truth["ans"].to_numpy(), truth["person"].to_numpy())
+
+
+def page(artifacts: Path, run: Run, held_out: Voices, new: Photographs, sets: Mapping[str, Sequence[str]]) -> str:
+    """benchmarks/AVERAGING.md."""
+    label, fold = classes(run.table), run.table["fold"].to_numpy()
+    rows = []
+    for name, stages in sets.items():
+        voices, folds = _only(held_out, stages), [_only(each, stages) for each in new.folds]
+        inside = nested(Candidate(SoftVote.fit, voices), label, fold)[False]
+        vote = SoftVote.fit(voices, label)
+        single = [vote.probability(each) for each in folds]
+        logits = vote.probability(mean(folds))
+        probabilities = np.mean(single, axis=0)
+        rows.append(
+            [
+                name,
+                f"{_f1(label, inside.probability):.3f}",
+                f"{_log_loss(label, inside.probability):.3f}",
+                f"{np.mean([_f1(new.label, each) for each in single]):.3f}",
+                f"{np.mean([_log_loss(new.label, each) for each in single]):.3f}",
+                f"{_f1(new.label, logits):.3f}",
+                f"{_log_loss(new.label, logits):.3f}",
+                _signed(_gain(new, logits, single)),
+                f"{_f1(new.label, probabilities):.3f}",
+                f"{_log_loss(new.label, probabilities):.3f}",
+                f"{np.mean([_temperature(new.label, each) for each in single]):.2f}",
+                f"{_temperature(new.label, logits):.2f}",
+            ]
+        )
+    head = [
+        "stages",
+        "nested macro-F1",
+        "log-loss",
+        "one fold: macro-F1",
+        "log-loss",
+        "folds' logits averaged: macro-F1",
+    ]
+    head += ["log-loss", "macro-F1 over one fold", "folds' probabilities averaged: macro-F1", "log-loss"]
+    head += ["best temperature of one fold", "of the average"]
+    return f"""# What averaging the folds' networks gains
+
+Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/averaging.py {" ".join([str(artifacts), "DATA", "LABELS"])}`. Nested: {len(label)}
+photographs of {len(set(run.table["person"]))} people, each answered by the networks of one fold. The other columns: {len(new.label)} photographs of {len(set(new.person))} people whom
+no network knew, answered by the networks of one fold (mean of {len(new.folds)} folds' scores), and by those of all folds. The rule is
+the soft vote, learned from out-of-fold logits. Nothing was trained anew, and these scores chose nothing. The interval is 95 %, by bootstrap over people.
+A temperature below 1 says that the probabilities should be sharper than they are.
+
+{table(head, rows)}
+"""
+
+
+def _only(voices: Voices, stages: Sequence[str]) -> Voices:
+    return Voices({name: voices.logits[name] for name in stages}, {name: voices.columns[name] for name in stages}, {})
+
+
+def _f1(label: np.ndarray, probability: np.ndarray) -> float:
+    return float(macro_f1(confusion(label, decide(probability, NO_WEIGHTS))))
+
+
+def _log_loss(label: np.ndarray, probability: np.ndarray, temperature: float = 1.0) -> float:
+    log_p = log_softmax(np.log(probability + 1e-12) / temperature, axis=1)
+    return float(-log_p[np.arange(len(label)), label].mean())
+
+
+def _temperature(label: np.ndarray, probability: np.ndarray) -> float:
+    """The temperature (Guo et al., arXiv:1706.04599) with the least log-loss."""
+    found = minimize_scalar(lambda value: _log_loss(label, probability, value), bounds=(0.3, 3.0), method="bounded")
+    return float(found.x)
+
+
+def _gain(new: Photographs, average: np.ndarray, single: Sequence[np.ndarray]) -> Interval:
+    """Macro-F1 of the average minus the mean of the single folds', on the same resampled people."""
+    draws = [macro_f1_draws(new.label, decide(each, NO_WEIGHTS), new.person) for each in (average, *single)]
+    value = _f1(new.label, average) - np.mean([_f1(new.label, each) for each in single])
+    return bootstrap_interval(float(value), draws[0] - np.mean(draws[1:], axis=0))
+
+
+def _signed(value: Interval) -> str:
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+
+
+if __name__ == "__main__":
+    main()
