@@ -14,6 +14,7 @@ import pandas as pd
 
 from base.artifact import digest, read_arrays, read_json, versions, write_arrays, write_atomic
 from base.errors import FacecadeError
+from base.files import content_hash
 from base.machine import Machine, cores
 from base.progress import Bar, note
 from combiner import fit as combination
@@ -23,7 +24,7 @@ from combiner.rules import SoftVote, learn_cuts
 from faces.decode import decode
 from faces.further import COLUMNS, TRAINED_ON, Further
 from faces.labels import GENDERS, N_CLASSES
-from faces.look import Look, content_hash
+from faces.look import Look
 from faces.pseudo import FOLDER, labels_from, pseudo_text
 from faces.table import classes, read_source
 from inference.again import Exact

@@ -147,6 +147,16 @@ class StageRecipe(Section):
         """The stage that training starts from, if it starts from one."""
         return self.weights.removeprefix("stage:") if self.weights.startswith("stage:") else None
 
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that training starts from, if it starts from one."""
+        return None if self.start or self.weights in ("none", "hub", "package") else Path(self.weights)
+
+    @property
+    def same_in_all_folds(self) -> bool:
+        """Whether the backbone is frozen as others trained it, so that folds differ in their heads alone."""
+        return self.freeze == "all" and self.start is None and self.weights != "none"
+
 
 class Combiner(Section):
     """How stage outputs become 18 labels."""

@@ -13,13 +13,13 @@ import pandas as pd
 
 from base.artifact import digest, read_json, versions, write_csv, write_json
 from base.errors import FacecadeError
+from base.files import content_hash
 from base.progress import note
 from base.seeding import derive
 from faces.corrections import correct
 from faces.decode import DecodeError
 from faces.further import TRAINED_ON, Further, added, read_further
 from faces.labels import BANDS, GENDERS, band_of
-from faces.look import content_hash
 from faces.pseudo import read_pseudo
 from faces.sheet import read_sheet
 from faces.split import assign_folds, folds_hash
@@ -109,8 +109,18 @@ class Run:
         folder = self.fold_folder(stage, fold)
         if (folder / "meta.json").exists():
             current = read_json(folder / "meta.json").get("signature") == self.signature(stage, fold)
-            return "fitted" if current else "stale"
+            return "fitted" if current and not self._other_weights(stage, fold) else "stale"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
+
+    def _other_weights(self, stage: str, fold: int) -> bool:
+        """Whether the file that a fit started from, or that the stage it started from did, now holds something else. One that is gone
+        changes nothing."""
+        settings, meta = self.recipe.stages[stage], self.fold_folder(stage, fold) / "meta.json"
+        if settings.start:
+            return self._other_weights(settings.start, fold)
+        now = content_hash(settings.weights_file) if settings.weights_file else ""
+        known = read_json(meta).get("weights_content") if meta.exists() else None
+        return bool(now and known) and now != known
 
     @property
     def fits_digest(self) -> str:

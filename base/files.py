@@ -1,7 +1,8 @@
-"""Files of strangers: regular ones alone, and no larger than what is expected."""
+"""Files of strangers: regular ones alone, and no larger than what is expected; and by what one is known again."""
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from pathlib import Path
 
@@ -34,3 +35,11 @@ def read_bytes(path: Path, most: int) -> bytes:
     if len(data) > found.st_size:
         raise FacecadeError(f"{path} grew while it was read", "wait until it is whole")
     return data
+
+
+def content_hash(path: Path) -> str:
+    """A fingerprint of a file's bytes; empty where it cannot be read, as whoever opens it will say."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from base.files import content_hash
 from faces.crop import Box, crop
 from faces.decode import DecodeError, decode
 from faces.detect import Detector, make_detector
@@ -27,14 +27,6 @@ class Look:
     content: str
     box: Box | None
     crop: np.ndarray
-
-
-def content_hash(path: Path) -> str:
-    """A fingerprint of a file's bytes; empty where it cannot be read, and decoding it will say why."""
-    try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
-        return ""
 
 
 class Looker(Generic[Known]):

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from base.files import content_hash
 from base.progress import Bar
 from base.threads import bounded_map
-from faces.crop import Box, crop
+from faces.crop import Box, box_of, crop
 from faces.decode import DecodeError, decode
 from faces.detect import make_finder
 from faces.duplicates import look_hashes
-from faces.look import content_hash
 from faces.quality import quality
 from recipe import Face
 
@@ -28,6 +28,7 @@ SEEN = np.dtype(
         ("height", "i4"),
         ("faces", "i4"),
         ("box", "f8", (4,)),
+        ("landmarks", "f8", (5, 2)),
         ("probability", "f8"),
         ("brightness", "f8"),
         ("sharpness", "f8"),
@@ -35,7 +36,7 @@ SEEN = np.dtype(
     ]
 )
 """Of a photograph: its file's fingerprint, format and mode (as Pillow names them), and whether EXIF turns it; pixels as they are
-shown; how many faces are found; the largest one's box (left, top, right, bottom) and its probability, NaN where there is none;
+shown; how many faces are found; the largest one's box (left, top, right, bottom) and its probability, and the landmarks that the detector tells, NaN where there are none;
 `quality` of its crop, or of the centre's; `look_hashes`."""
 
 
@@ -65,6 +66,7 @@ def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray,
             *photograph.shape[1::-1],
             len(boxes),
             (largest.left, largest.top, largest.right, largest.bottom) if largest else (np.nan,) * 4,
+            largest.landmarks if largest and largest.landmarks else np.full((5, 2), np.nan),
             largest.probability if largest else np.nan,
             measured["brightness"][0],
             measured["sharpness"][0],
@@ -81,10 +83,12 @@ def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray,
     return seen, wrong
 
 
-def box_of(seen: np.void) -> Box | None:
+def largest_face(seen: np.void) -> Box | None:
     """The largest face of a photograph, as `crop` wants it."""
-    left, top, right, bottom = map(float, seen["box"])
-    return Box(left, top, right, bottom, float(seen["probability"])) if seen["faces"] else None
+    if not seen["faces"]:
+        return None
+    places = seen["landmarks"][~np.isnan(seen["landmarks"]).any(1)]
+    return box_of([*seen["box"].tolist(), float(seen["probability"]), *places.ravel().tolist()])
 
 
 def _header(path: Path) -> tuple[str, str, bool]:

@@ -20,15 +20,10 @@ def families(stages: Mapping[str, StageRecipe]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in members.values()]
 
 
-def same_in_all_folds(stage: StageRecipe) -> bool:
-    """Whether a stage's backbone is frozen as others trained it, so that its folds differ in their heads alone."""
-    return stage.freeze == "all" and stage.start is None and stage.weights != "none"
-
-
 def _backbone_of(name: str, stages: Mapping[str, StageRecipe]) -> str:
     """The name of the first stage that has a stage's backbone, or what it was frozen as."""
     stage = stages[name]
-    if same_in_all_folds(stage):
+    if stage.same_in_all_folds:
         return json.dumps(stage.model_dump(include={"backbone", "backbone_args", "weights", *ALIKE}), sort_keys=True)
     if stage.freeze != "all" or stage.start is None:
         return name

@@ -11,7 +11,7 @@ from torch import Tensor
 from combiner.align import Alignment
 from inference.engines import Model
 from inference.ensemble import Ensemble, Member
-from inference.families import families, same_in_all_folds
+from inference.families import families
 from stages.fit import Fit, load_fold
 from training.predict import CHUNK, answering, averaged, in_views, voted
 
@@ -67,7 +67,7 @@ def networks(
     """
     for family in families({stage: folds[0].recipe for stage, folds in fits.items()}):
         of_folds = list(zip(*(fits[stage] for stage in family), strict=True))
-        if same_in_all_folds(of_folds[0][0].recipe):
+        if of_folds[0][0].recipe.same_in_all_folds:
             together = [[fit for of_fold in of_folds for fit in of_fold]]
         else:
             together = [list(of_fold) for of_fold in of_folds]

@@ -20,7 +20,7 @@ from faces.decode import decode
 from faces.duplicates import BITS, NEAR, Alike, Copies, Pair
 from faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, band_of, class_name
 from faces.labels import decode as parts_of
-from faces.survey import box_of
+from faces.survey import largest_face
 from faces.table import Source, classes
 from pages import page
 from pages.charts import COLOURS, chart
@@ -87,7 +87,7 @@ class Surveyed:
 
     def face_crop(self, row: int) -> Markup:
         """What the models get to see of a row's photograph."""
-        cut = crop(decode(self._path(row)), box_of(self.seen[row]), self.face)
+        cut = crop(decode(self._path(row)), largest_face(self.seen[row]), self.face)
         return page.picture(cut, f"face in {self.table['path'][row]}")
 
     def recorded(self, row: int) -> list[str]:

@@ -18,6 +18,7 @@ from backbones.batch_norm import is_folded, restore_statistics
 from backbones.weights import load_weights, origin
 from base.artifact import versions, write_arrays, write_json
 from base.errors import FacecadeError
+from base.files import content_hash
 from base.machine import Machine
 from base.progress import Bar
 from base.seeding import derive
@@ -221,7 +222,7 @@ def _train(
         workers = machine.workers if device == "cuda" else 0
         kept = fit(backbone, lessons, loss, recipe, seed, *place, workers, machine.compile, halved)
     else:
-        thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material.crops(), crop_row, wanted)
+        thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material, crop_row, wanted)
         lessons = replace(lessons, shown=known)
         remembered = known if (known.place[: len(material.table)] >= 0).all() and recipe.freeze == ALL else None
         kept = fit(thawed, lessons, loss, recipe, seed, *place, compiled=machine.compile, autocast=halved).backbone
@@ -236,6 +237,7 @@ def _train(
             "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
             "bf16": halved,
             "pretrained": origin(recipe.backbone, wanted.weights),
+            "weights_content": content_hash(recipe.weights_file) if recipe.weights_file else None,
         },
         remembered,
     )
@@ -252,16 +254,15 @@ def _shown_to_batch_norm(
 
 
 def _thawed(
-    backbone: Backbone, recipe: StageRecipe, rows: np.ndarray, crops: np.ndarray, crop_row: np.ndarray, wanted: Fit
+    backbone: Backbone, recipe: StageRecipe, rows: np.ndarray, material: Material, crop_row: np.ndarray, wanted: Fit
 ) -> tuple[Thawed, Remembered]:
     """What is left to learn, and what the frozen part says of the rows that teach."""
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     thawed = Thawed(backbone, recipe.freeze, recipe.size).eval()
-    title = f"{wanted.title}: frozen part"
-    if recipe.freeze == ALL and not recipe.start and isinstance(crops, np.memmap):
+    title, crops = f"{wanted.title}: frozen part", material.crops()
+    if recipe.same_in_all_folds:
         with Bar(title, len(crop_row), "photographs") as bar:
-            shared = Path(str(crops.filename)).parent
-            return thawed, remember_once(thawed, crops, crop_row, recipe, shared, bar.advance)
+            return thawed, remember_once(thawed, crops, crop_row, recipe, material.pixels.parent, bar.advance)
     with Bar(title, len(rows), "photographs") as bar:
         return thawed, remember(thawed, crops, crop_row, rows, recipe, wanted.folder, bar.advance)
 

@@ -152,6 +152,23 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 
 
+def test_a_fit_from_a_file_that_now_holds_something_else_is_stale(fitted: Path, tmp_path: Path) -> None:
+    run, weights = copy_run(fitted, tmp_path / "run"), tmp_path / "start.safetensors"
+    shutil.copy(fitted / "stages/joint/fold0/weights.safetensors", weights)
+
+    def states() -> set[str]:
+        listed = json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]
+        return {item["state"] for item in listed if item["fold"] == 0 and item["stage"] in ("joint", "gender")}
+
+    setting = ["--set", f"stages.joint.weights={weights}"]
+    succeed("fit-stage", "joint", "gender", "--fold", 0, "--artifacts", run, *setting)
+    assert states() == {"fitted"}
+    shutil.copy(fitted / "stages/joint/fold1/weights.safetensors", weights)
+    assert states() == {"stale"}, "joint, and gender, which starts from it"
+    weights.unlink()
+    assert states() == {"fitted"}, "a fit does not need what it started from any more"
+
+
 def test_training_computes_in_what_is_asked_for_and_says_so(fitted: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     for option, said, expected in (("--bf16", "cpu, bfloat16 autocast", True), ("--fp32", "cpu, float32", False)):

@@ -139,7 +139,9 @@ def fit(
                 pin_memory=device.type == "cuda",
             )
             random = np.random.default_rng(derive(seed, "mix", epoch))
-            learn_head_alone(model.train(), epoch < recipe.frozen_epochs)
+            model.train()
+            if recipe.frozen_epochs:
+                learn_head_alone(model, epoch < recipe.frozen_epochs)
             losses = []
             for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
                 rate = schedule.before(step)

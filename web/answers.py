@@ -10,8 +10,8 @@ from threading import Lock
 
 import numpy as np
 
+from base.files import content_hash
 from base.machine import Machine
-from faces.look import content_hash
 from inference.explain import Explanation
 from web.limits import Limits, read_photograph
 

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.special import expit, logit
 
 import pipeline
+from base.files import content_hash
 from base.machine import Machine
 from combiner import fit as combination
 from combiner.features import Voices
@@ -21,7 +22,6 @@ from combiner.rules import HardCascade, SoftVote
 from faces.crop import Box
 from faces.decode import decode
 from faces.labels import N_CLASSES, encode
-from faces.look import content_hash
 from inference.cascade import Cascade
 from inference.ensemble import Ensemble, Member
 from inference.explain import ExplainedFace, Explainer

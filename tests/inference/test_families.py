@@ -142,7 +142,7 @@ def test_a_backbone_that_others_trained_is_one_network_for_all_folds(
     ensemble = pipeline.cascade(open_run(borrowed), Machine(engine="torch")).ensemble
     assert [member.folds for member in ensemble.members if member.stages == tuple(FROZEN)] == [(0, 1, 2)]
     together = heard(borrowed, crops)
-    monkeypatch.setattr(torch_engine, "same_in_all_folds", lambda recipe: False)
+    monkeypatch.setattr(StageRecipe, "same_in_all_folds", False)
     alone = heard(borrowed, crops)
     assert together.keys() == alone.keys() == {0, 1, 2}
     for fold, voices in alone.items():

@@ -136,7 +136,7 @@ def test_two_at_once_take_turns_and_both_are_answered() -> None:
 
 
 def test_what_was_learned_from_is_flagged(tmp_path: Path) -> None:
-    from faces.look import content_hash
+    from base.files import content_hash
 
     (tmp_path / "known.jpg").write_bytes(coded())
     seen = {content_hash(tmp_path / "known.jpg"): "no-face trained-on"}
