@@ -14,14 +14,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from base.machine import cores
+from facecade import __version__, shipped
+from facecade.base.machine import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from recipe import Answer
+    from facecade.recipe import Answer
 
-VERSION = "0.1.0"
+
+class Shipped(click.Path):
+    """A file that comes with the package by its name, or any by its path."""
+
+    def __init__(self, kind: shipped.Kind) -> None:
+        super().__init__(path_type=Path)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(shipped.find(self.kind, str(value)), param, ctx)
+
+
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
@@ -132,7 +144,7 @@ class Group(ExampleLast, click.Group):
     command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
-        from base.errors import FacecadeError
+        from facecade.base.errors import FacecadeError
 
         try:
             return super().invoke(ctx)
@@ -166,7 +178,7 @@ class Group(ExampleLast, click.Group):
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(VERSION, prog_name="facecade")
+@click.version_option(__version__, prog_name="facecade")
 def main(debug: bool) -> None:
     """Train a cascade of face models, stack it, and label photographs.
 
@@ -190,7 +202,7 @@ def check(data: Path, as_json: bool, workers: int) -> None:
     Example:
       python cli.py check ../shared/data/faces/train
     """
-    from report.check import check_source
+    from facecade.report.check import check_source
 
     result = check_source(data, workers)
     click.echo(json.dumps(result, indent=2) if as_json else _check_text(result))
@@ -200,9 +212,7 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Recipe whose faces are looked for.  [default: recipes/cpu.toml]"
-)
+@click.option("--recipe", type=Shipped("recipe"), help="Recipe whose faces are looked for.  [default: cpu]")
 @OUTPUT
 @WORKERS
 @JSON
@@ -216,11 +226,11 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
     Example:
       python cli.py eda ../shared/data/faces/train --output output
     """
-    from pages.eda import write_eda
-    from recipe import parse, read_toml
-    from run import RECIPES
+    from facecade.pages.eda import write_eda
+    from facecade.recipe import parse, read_toml
 
-    face = parse(read_toml(recipe or RECIPES / "cpu.toml"), str(recipe or "recipes/cpu.toml")).face
+    recipe = recipe or shipped.find("recipe", "cpu")
+    face = parse(read_toml(recipe), str(recipe)).face
     result = write_eda(data, output, face, workers)
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
 
@@ -228,7 +238,7 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
 @main.command("fit-stage")
 @click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
 @click.option("--data", type=click.Path(path_type=Path), help="Training data; later commands find it by themselves.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe to begin with.  [default: recipes/cpu.toml]")
+@click.option("--recipe", type=Shipped("recipe"), help="Recipe to begin with, by name or path.  [default: cpu]")
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit this fold alone (may be repeated).")
 @click.option("--resume", is_flag=True, help="Keep what is fitted already, and go on from checkpoints.")
 @click.option(
@@ -237,7 +247,7 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
 @click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
 @click.option(
     "--corrections",
-    type=click.Path(path_type=Path),
+    type=Shipped("corrections"),
     multiple=True,
     help="CSV of label corrections: id,field,value (may be repeated).",
 )
@@ -295,15 +305,15 @@ def fit_stage(
 
     \b
     Example:
-      python cli.py fit-stage mask --data DATA --recipe recipes/cpu.toml --set stages.mask.epochs=2
+      python cli.py fit-stage mask --data DATA --recipe cpu --set stages.mask.epochs=2
     """
-    import pipeline
-    from base.errors import FacecadeError, unknown_name
-    from base.machine import Machine
-    from base.progress import note
-    from recipe import override, parse, read_toml, require_folds
-    from report.tracking import Tracker
-    from run import RECIPES, begin_run, change_recipe, open_run
+    from facecade import pipeline
+    from facecade.base.errors import FacecadeError, unknown_name
+    from facecade.base.machine import Machine
+    from facecade.base.progress import note
+    from facecade.recipe import override, parse, read_toml, require_folds
+    from facecade.report.tracking import Tracker
+    from facecade.run import begin_run, change_recipe, open_run
 
     tracker = Tracker(mlflow) if mlflow else None
     if (corrections or pseudo or extra) and not data:
@@ -312,7 +322,7 @@ def fit_stage(
     if not data and not begun:
         raise FacecadeError(f"{artifacts} holds no run yet", "name the training data: --data DATA")
     old = open_run(artifacts) if begun and not (data and recipe) else None
-    tables = read_toml(recipe) if recipe else old.tables if old else read_toml(RECIPES / "cpu.toml")
+    tables = read_toml(recipe) if recipe else old.tables if old else read_toml(shipped.find("recipe", "cpu"))
     known = parse(tables, str(recipe or "the recipe")).stages
     for stage in stages:
         if stage != "all" and stage not in known:
@@ -370,10 +380,10 @@ def fit_meta(
     Example:
       python cli.py fit-meta --artifacts artifacts
     """
-    import pipeline
-    from recipe import override, read_toml
-    from report.tracking import Tracker
-    from run import change_recipe, open_run
+    from facecade import pipeline
+    from facecade.recipe import override, read_toml
+    from facecade.report.tracking import Tracker
+    from facecade.run import change_recipe, open_run
 
     tracker = Tracker(mlflow) if mlflow else None
     run = open_run(artifacts)
@@ -414,8 +424,8 @@ def infer(
     Example:
       python cli.py infer eval/ --output output
     """
-    import pipeline
-    from base.machine import Machine
+    from facecade import pipeline
+    from facecade.base.machine import Machine
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
     summary = pipeline.infer(artifacts, data, output, machine, answer)
@@ -456,8 +466,8 @@ def explain(image: Path, artifacts: Path, attention: Path | None, device: str, a
     Example:
       python cli.py explain eval/images/photograph.jpg --attention output/attention
     """
-    import pipeline
-    from base.machine import Machine
+    from facecade import pipeline
+    from facecade.base.machine import Machine
 
     result = pipeline.explain(artifacts, image, Machine(device), attention)
     if as_json:
@@ -465,7 +475,7 @@ def explain(image: Path, artifacts: Path, attention: Path | None, device: str, a
         return
     from rich.console import Console
 
-    from report.explained import explained
+    from facecade.report.explained import explained
 
     screen = Console(file=sys.stdout, highlight=False)
     for part in explained(result, image.name):
@@ -524,13 +534,13 @@ def serve(
     Example:
       python cli.py serve --port 7860
     """
-    from base.machine import Machine
-    from web.limits import Limits
-    from web.serve import serve as keep_up
+    from facecade.base.machine import Machine
+    from facecade.web.limits import Limits
+    from facecade.web.serve import serve as keep_up
 
     limits = Limits(max_megabytes, max_pixels, max_files)
     with suppress(KeyboardInterrupt):  # which the server may have heard already
-        keep_up(artifacts, Machine(device, engine=engine), limits, host, port, opened, VERSION, click.echo)
+        keep_up(artifacts, Machine(device, engine=engine), limits, host, port, opened, __version__, click.echo)
     click.echo("stopped", err=True)
 
 
@@ -548,8 +558,8 @@ def export(folder: Path, answer: Answer | None, artifacts: Path, as_json: bool) 
     Example:
       python cli.py export cascade/ && python cli.py infer eval/ --artifacts cascade/ --engine onnx
     """
-    import pipeline
-    from run import open_run
+    from facecade import pipeline
+    from facecade.run import open_run
 
     exported = pipeline.export(open_run(artifacts), answer, folder)
     if as_json:
@@ -598,9 +608,9 @@ def pseudo_label(
       python cli.py pseudo-label DATA --confidence 0.9
       python cli.py fit-stage all --data DATA --pseudo artifacts --artifacts student
     """
-    import pipeline
-    from base.machine import Machine
-    from run import open_run
+    from facecade import pipeline
+    from facecade.base.machine import Machine
+    from facecade.run import open_run
 
     machine = Machine(device, workers=workers, engine=engine)
     record = pipeline.pseudo_label(open_run(artifacts), data, confidence, machine)
@@ -626,8 +636,8 @@ def evaluate(predictions: Path, labels: Path, output: Path, as_json: bool) -> No
     Example:
       python cli.py evaluate output/submission.csv eval/eval_labels.csv
     """
-    from report.evaluate import evaluate as score
-    from report.evaluate import match
+    from facecade.report.evaluate import evaluate as score
+    from facecade.report.evaluate import match
 
     result = score(match(predictions, labels), output)
     click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
@@ -652,8 +662,8 @@ def report(evaluation: Path | None, artifacts: Path, output: Path, workers: int,
     Example:
       python cli.py report --output output
     """
-    from pages.report import write_report
-    from run import open_run
+    from facecade.pages.report import write_report
+    from facecade.run import open_run
 
     beside = output / "evaluation.json"
     files = write_report(open_run(artifacts), output, evaluation or (beside if beside.exists() else None), workers)
@@ -691,8 +701,8 @@ def audit(most: int, confidence: float, artifacts: Path, output: Path, workers: 
     """
     from dataclasses import asdict
 
-    from pages.audit import write_audit
-    from run import open_run
+    from facecade.pages.audit import write_audit
+    from facecade.run import open_run
 
     run = open_run(artifacts)
     found, files = write_audit(run, output, most, confidence, workers)
@@ -711,9 +721,9 @@ def audit(most: int, confidence: float, artifacts: Path, output: Path, workers: 
 
 
 @main.command()
-@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, type=Shipped("recipe"), metavar="RECIPE...")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
-@click.option("--budget", type=click.Path(path_type=Path), help="TOML of the compute that every recipe is scaled to.")
+@click.option("--budget", type=Shipped("budget"), help="The compute that every recipe is scaled to, by name or path.")
 @click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Folder to label and score as well.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
 @click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
@@ -758,16 +768,16 @@ def compare(
 
     \b
     Example:
-      python cli.py compare recipes/cpu.toml recipes/published/resnet34-soft.toml --data DATA --budget recipes/budgets/cpu.toml
+      python cli.py compare quick published/resnet34-soft --data DATA --budget cpu
     """
-    from base.artifact import write_csv, write_json, write_text
-    from base.errors import FacecadeError
-    from base.machine import Machine
-    from comparison.budget import read_budget
-    from comparison.compare import Terms
-    from comparison.compare import compare as run_comparison
-    from report.leaderboard import flat_table, markdown
-    from report.tracking import Tracker
+    from facecade.base.artifact import write_csv, write_json, write_text
+    from facecade.base.errors import FacecadeError
+    from facecade.base.machine import Machine
+    from facecade.comparison.budget import read_budget
+    from facecade.comparison.compare import Terms
+    from facecade.comparison.compare import compare as run_comparison
+    from facecade.report.leaderboard import flat_table, markdown
+    from facecade.report.tracking import Tracker
 
     if (evaluation is None) != (labels is None):
         raise FacecadeError("--eval and --labels go together", "give both, or neither")
@@ -786,10 +796,8 @@ def compare(
 @main.command()
 @click.argument("stage")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe to begin with.  [default: recipes/cpu.toml]")
-@click.option(
-    "--space", type=click.Path(path_type=Path), help="What is searched.  [default: recipes/spaces/default.toml]"
-)
+@click.option("--recipe", type=Shipped("recipe"), help="Recipe to begin with, by name or path.  [default: cpu]")
+@click.option("--space", type=Shipped("space"), help="What is searched, by name or path.  [default: default]")
 @click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Trials in all.")
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
 @click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
@@ -823,22 +831,22 @@ def tune(
     Example:
       python cli.py tune age-male --data DATA --trials 30
     """
-    from base.errors import unknown_name
-    from base.machine import Machine
-    from comparison.tune import Search, read_space
-    from comparison.tune import tune as search
-    from recipe import override, parse, read_toml
-    from report.tracking import Tracker
-    from run import RECIPES
+    from facecade.base.errors import unknown_name
+    from facecade.base.machine import Machine
+    from facecade.comparison.tune import Search, read_space
+    from facecade.comparison.tune import tune as search
+    from facecade.recipe import override, parse, read_toml
+    from facecade.report.tracking import Tracker
 
-    tables = override(read_toml(recipe or RECIPES / "cpu.toml"), settings, [stage])
-    known = parse(tables, str(recipe or "recipes/cpu.toml"))
+    recipe = recipe or shipped.find("recipe", "cpu")
+    tables = override(read_toml(recipe), settings, [stage])
+    known = parse(tables, str(recipe))
     if stage not in known.stages:
         raise unknown_name("stage", stage, known.stages)
     asked = Search(
         stage,
         measure,
-        read_space(space or RECIPES / "spaces/default.toml"),
+        read_space(space or shipped.find("space", "default")),
         trials,
         folds or (0, 1),
     )
@@ -857,7 +865,7 @@ def list_run(artifacts: Path, as_json: bool) -> None:
     Example:
       python cli.py ls --artifacts artifacts
     """
-    from run import describe, open_run
+    from facecade.run import describe, open_run
 
     result = describe(open_run(artifacts))
     click.echo(json.dumps(result, indent=2) if as_json else _list_text(result))
@@ -883,7 +891,7 @@ def draw(folder: Path, people: int, seed: int, as_json: bool) -> None:
     Example:
       python cli.py draw demo/data --people 90
     """
-    from faces.synthetic import draw_data
+    from facecade.faces.synthetic import draw_data
 
     draw_data(folder, people, seed)
     drawn = {part: str(folder / part) for part in ("train", "eval")}
@@ -913,7 +921,7 @@ def weights(file: Path | None, backbone: str | None, output: Path | None, listed
     """
     if listed == (file is not None):
         raise click.UsageError("give a FILE to convert, or --list")
-    from backbones.weights import convert, listing
+    from facecade.backbones.weights import convert, listing
 
     if listed:
         found = listing()
@@ -1043,7 +1051,7 @@ def _cuts_text(cuts: dict[str, list[float]]) -> list[str]:
 
 
 def _score_text(result: dict[str, Any]) -> str:
-    from faces.labels import class_name
+    from facecade.faces.labels import class_name
 
     digits = {"age MAE": 2}
     rows = [[name, _interval(value, digits.get(name, 4))] for name, value in result["score"].items()]

@@ -12,40 +12,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from base.artifact import digest, read_arrays, read_json, versions, write_arrays, write_atomic
-from base.errors import FacecadeError
-from base.files import content_hash
-from base.machine import Machine, cores
-from base.progress import Bar, note
-from combiner import fit as combination
-from combiner.align import Alignment, fit_alignment
-from combiner.features import FoldOutput, Voices, join, lacking, out_of_fold, read_fold
-from combiner.rules import SoftVote, learn_cuts
-from faces.decode import decode
-from faces.further import COLUMNS, TRAINED_ON, Further
-from faces.labels import GENDERS, N_CLASSES
-from faces.look import Look
-from faces.pseudo import FOLDER, labels_from, pseudo_text
-from faces.table import classes, read_source
-from inference.again import Exact
-from inference.cascade import Cascade
-from inference.choose import Way, choose, remembered
-from inference.engines import ENGINES, installed, require
-from inference.explain import Explainer
-from inference.exported import Exported, is_export
-from inference.families import families
-from inference.stream import stream
-from recipe import WHOLE, Answer, kind_of
-from report.metrics import as_json, class_f1, paired_difference, score
-from run import Run, open_run, scores_text
+from facecade.base.artifact import digest, read_arrays, read_json, versions, write_arrays, write_atomic
+from facecade.base.errors import FacecadeError
+from facecade.base.files import content_hash
+from facecade.base.machine import Machine, cores
+from facecade.base.progress import Bar, note
+from facecade.combiner import fit as combination
+from facecade.combiner.align import Alignment, fit_alignment
+from facecade.combiner.features import FoldOutput, Voices, join, lacking, out_of_fold, read_fold
+from facecade.combiner.rules import SoftVote, learn_cuts
+from facecade.faces.decode import decode
+from facecade.faces.further import COLUMNS, TRAINED_ON, Further
+from facecade.faces.labels import GENDERS, N_CLASSES
+from facecade.faces.look import Look
+from facecade.faces.pseudo import FOLDER, labels_from, pseudo_text
+from facecade.faces.table import classes, read_source
+from facecade.inference.again import Exact
+from facecade.inference.cascade import Cascade
+from facecade.inference.choose import Way, choose, remembered
+from facecade.inference.engines import ENGINES, installed, require
+from facecade.inference.explain import Explainer
+from facecade.inference.exported import Exported, is_export
+from facecade.inference.families import families
+from facecade.inference.stream import stream
+from facecade.recipe import WHOLE, Answer, kind_of
+from facecade.report.metrics import as_json, class_f1, paired_difference, score
+from facecade.run import Run, open_run, scores_text
 
 if TYPE_CHECKING:
     import torch
 
-    from inference.ensemble import Ensemble
-    from recipe import Recipe
-    from report.tracking import Tracker
-    from stages.fit import Fit
+    from facecade.inference.ensemble import Ensemble
+    from facecade.recipe import Recipe
+    from facecade.report.tracking import Tracker
+    from facecade.stages.fit import Fit
 
 TRIED = 256
 """Photographs on which an export measures how far bf16 moves an answer."""
@@ -74,10 +74,10 @@ def fit_stage(
     Raises:
         FacecadeError: some fits failed, named with their reasons; the others were run all the same.
     """
-    from stages.fit import Material
-    from stages.jobs import fit_all
-    from training.device import torch_device
-    from training.tracking import read_history
+    from facecade.stages.fit import Material
+    from facecade.stages.jobs import fit_all
+    from facecade.training.device import torch_device
+    from facecade.training.tracking import read_history
 
     banded = [each for each in run.further.values() if not each.record["years"]]
     if banded:
@@ -144,14 +144,14 @@ def check_parts(recipe: Recipe, stages: Sequence[str]) -> None:
     """
     import torch
 
-    from backbones.backbone import require_model
-    from backbones.weights import require_weights
-    from stages import make_stage
-    from stages.fit import new_backbone
-    from stages.stage import Classifier
-    from training.augment import build
-    from training.freeze import Thawed
-    from training.optimizers import Schedule, make_optimizer
+    from facecade.backbones.backbone import require_model
+    from facecade.backbones.weights import require_weights
+    from facecade.stages import make_stage
+    from facecade.stages.fit import new_backbone
+    from facecade.stages.stage import Classifier
+    from facecade.training.augment import build
+    from facecade.training.freeze import Thawed
+    from facecade.training.optimizers import Schedule, make_optimizer
 
     answers: dict[str, tuple[str, ...]] = {}
     for name, stage in recipe.stages.items():
@@ -336,8 +336,8 @@ def explainer(folder: Path, machine: Machine) -> Explainer:
 
 def looked_at(run: Run, crops: np.ndarray, machine: Machine) -> dict[str, np.ndarray]:
     """Crops, uint8 (N, h, w, 3), RGB, with the attention of each stage to each question laid over them, by what they show."""
-    from inference.attention import attentions, overlay
-    from training.device import torch_device
+    from facecade.inference.attention import attentions, overlay
+    from facecade.training.device import torch_device
 
     maps = attentions(_fits(run, run.recipe.answering(run.recipe.answer)), crops, torch_device(machine.device))
     return {
@@ -384,7 +384,7 @@ def cascade(run: Run, machine: Machine, photographs: int = ENOUGH, answer: Answe
     engine, precision = _engine(run, machine, photographs, answer)
     if engine != "torch":
         return replace(_exported_cascade(export(run, answer), engine, precision), combiner=kept, seen=run.seen)
-    from training.device import torch_device
+    from facecade.training.device import torch_device
 
     device = torch_device(machine.device)
     made_of = {"fits": run.fits_digest, "answer": answer, "engine": [engine, str(device)]}
@@ -405,7 +405,7 @@ def _exported_cascade(exported: Exported, engine: str, precision: str) -> Cascad
 
 def _torch_ensemble(run: Run, device: torch.device, folds: Sequence[int]) -> Ensemble:
     """The networks of some fits of every stage, run by torch."""
-    from inference.torch_engine import torch_ensemble
+    from facecade.inference.torch_engine import torch_ensemble
 
     return torch_ensemble(_fits(run, folds), _alignments(run), device, cores())
 
@@ -430,7 +430,7 @@ def _engine(run: Run, machine: Machine, photographs: int, answer: Answer) -> tup
         return _if_it_may(*known)
     import torch
 
-    from inference.export import can_export
+    from facecade.inference.export import can_export
 
     if (machine.device != "cpu" and torch.cuda.is_available()) or not can_export():
         return "torch", "fp32"
@@ -462,7 +462,7 @@ def export(run: Run, answer: Answer | None = None, folder: Path | None = None) -
     made_of = {"fits": run.fits_digest, "answer": answer, "combiner": digest(read_json(kept / "meta.json"))}
     if known := Exported.known(folder, made_of):
         return known
-    from inference.export import write
+    from facecade.inference.export import write
 
     fits = _fits(run, run.recipe.answering(answer))
     about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
@@ -551,8 +551,8 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
 
 def wanted_fit(run: Run, stage: str, fold: int) -> Fit:
     """What the run's recipe asks of one fit of one stage."""
-    from stages import make_stage
-    from stages.fit import Fit
+    from facecade.stages import make_stage
+    from facecade.stages.fit import Fit
 
     recipe = run.recipe.stages[stage]
     made, weights, head_rows = make_stage(stage, recipe.loss, recipe.auxiliary), recipe.weights, []

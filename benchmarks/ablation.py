@@ -16,15 +16,15 @@ import numpy as np
 from steps import ROOT, commit, machine
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import write_text
-from combiner.features import Voices, lacking
-from combiner.nested import Candidate, nested
-from combiner.rules import SoftVote
-from faces.table import classes
-from pipeline import held_out_voices
-from report.metrics import as_json, paired_difference, score
-from report.results import interval, table
-from run import Run, open_run
+from facecade.base.artifact import write_text
+from facecade.combiner.features import Voices, lacking
+from facecade.combiner.nested import Candidate, nested
+from facecade.combiner.rules import SoftVote
+from facecade.faces.table import classes
+from facecade.pipeline import held_out_voices
+from facecade.report.metrics import as_json, paired_difference, score
+from facecade.report.results import interval, table
+from facecade.run import Run, open_run
 
 
 @click.command()

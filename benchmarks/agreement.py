@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from report.metrics import as_json, paired_difference, score
-from report.results import interval
+from facecade.report.metrics import as_json, paired_difference, score
+from facecade.report.results import interval
 
 
 def eval_labels(data: Path, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,12 +19,12 @@ import pandas as pd
 from steps import ROOT, commit, machine, run_step
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import read_json, write_csv, write_json
-from faces.split import assign_folds
-from faces.table import classes, read_source, require_sound
-from recipe import parse, read_toml
-from report.metrics import as_json, paired_difference, score
-from report.results import interval, table
+from facecade.base.artifact import read_json, write_csv, write_json
+from facecade.faces.split import assign_folds
+from facecade.faces.table import classes, read_source, require_sound
+from facecade.recipe import parse, read_toml
+from facecade.report.metrics import as_json, paired_difference, score
+from facecade.report.results import interval, table
 
 PARTS, SEED = 3, 7
 

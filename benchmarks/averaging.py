@@ -21,19 +21,19 @@ from scipy.special import log_softmax
 from steps import ROOT, commit, machine
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import write_text
-from base.machine import Machine
-from combiner.decision import NO_WEIGHTS, decide
-from combiner.features import Voices, join, lacking, mean
-from combiner.nested import Candidate, nested
-from combiner.rules import SoftVote
-from faces.table import classes, read_source
-from inference.stream import stream
-from pipeline import cascade, held_out_voices
-from report.evaluate import read_labels
-from report.metrics import Interval, bootstrap_interval, confusion, macro_f1, macro_f1_draws
-from report.results import table
-from run import Run, open_run
+from facecade.base.artifact import write_text
+from facecade.base.machine import Machine
+from facecade.combiner.decision import NO_WEIGHTS, decide
+from facecade.combiner.features import Voices, join, lacking, mean
+from facecade.combiner.nested import Candidate, nested
+from facecade.combiner.rules import SoftVote
+from facecade.faces.table import classes, read_source
+from facecade.inference.stream import stream
+from facecade.pipeline import cascade, held_out_voices
+from facecade.report.evaluate import read_labels
+from facecade.report.metrics import Interval, bootstrap_interval, confusion, macro_f1, macro_f1_draws
+from facecade.report.results import table
+from facecade.run import Run, open_run
 
 
 @click.command()
@@ -120,6 +120,11 @@ the soft vote, learned from out-of-fold logits. Nothing was trained anew, and th
 A temperature below 1 says that the probabilities should be sharper than they are.
 
 {table(head, rows)}
+
+Averaging takes away what networks get wrong at random. A network alone has much of that, and gains most. Where others stand beside it, the vote has averaged
+much of it already, on one fold too: nested scores then see a gain that new people would have had from the folds anyway. That is why one flat or joint network
+gains more from the folds than a cascade of several does. It says nothing against the cascade's rule: all rows above are the same rule. Temperature cannot
+change which class of a softmax is the largest; it makes probabilities more honest, and answers hardly other.
 """
 
 

@@ -20,8 +20,8 @@ import click
 from steps import ROOT, commit, into, machine, run_step
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import write_json
-from report.leaderboard import Comparison, nearest, page, summary
+from facecade.base.artifact import write_json
+from facecade.report.leaderboard import Comparison, nearest, page, summary
 
 OWN = Path("recipes/quick.toml")
 """The cascade for about this budget: cpu.toml, scaled to it, would give each of its networks next to nothing."""

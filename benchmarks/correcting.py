@@ -22,15 +22,15 @@ import pandas as pd
 from steps import ROOT, commit, machine
 
 sys.path.insert(0, str(ROOT))
-import pipeline
-from base.errors import FacecadeError
-from combiner.audit import Finding, audit
-from faces.table import classes
-from pages.audit import KINDS
-from report.evidence import Evidence
-from report.metrics import as_json, bootstrap_interval, macro_f1_draws, paired_difference, score
-from report.results import interval_of, table
-from run import Run, open_run
+from facecade import pipeline
+from facecade.base.errors import FacecadeError
+from facecade.combiner.audit import Finding, audit
+from facecade.faces.table import classes
+from facecade.pages.audit import KINDS
+from facecade.report.evidence import Evidence
+from facecade.report.metrics import as_json, bootstrap_interval, macro_f1_draws, paired_difference, score
+from facecade.report.results import interval_of, table
+from facecade.run import Run, open_run
 
 LISTED = 0.5
 """Probability from which `audit` puts a finding down as a correction."""

@@ -26,19 +26,19 @@ from steps import ROOT, commit, machine, run_step
 sys.path.insert(0, str(ROOT))
 from agreement import agreement, cells, eval_labels
 
-import pipeline
-from base.artifact import read_json, write_json
-from base.machine import Machine, cores
-from base.threads import bounded_map
-from faces.crop import Box, crop
-from faces.decode import decode
-from faces.look import Look
-from faces.mtcnn import MTCNN
-from faces.table import read_source
-from inference.cascade import Cascade
-from recipe import Face
-from report.results import table
-from run import Run, open_run
+from facecade import pipeline
+from facecade.base.artifact import read_json, write_json
+from facecade.base.machine import Machine, cores
+from facecade.base.threads import bounded_map
+from facecade.faces.crop import Box, crop
+from facecade.faces.decode import decode
+from facecade.faces.look import Look
+from facecade.faces.mtcnn import MTCNN
+from facecade.faces.table import read_source
+from facecade.inference.cascade import Cascade
+from facecade.recipe import Face
+from facecade.report.results import table
+from facecade.run import Run, open_run
 
 ENGINES = {
     "torch fp32": Machine(engine="torch"),
@@ -79,8 +79,8 @@ def published(run: Run, paths: Sequence[Path], finding: Mapping[str, Any]) -> fl
     import facenet_pytorch
     import torch
 
-    from stages.fit import load_fold
-    from training.predict import predict
+    from facecade.stages.fit import load_fold
+    from facecade.training.predict import predict
 
     torch.set_num_threads(cores())
     face = run.recipe.face
@@ -109,7 +109,7 @@ def published(run: Run, paths: Sequence[Path], finding: Mapping[str, Any]) -> fl
 
 def models_alone(cascade: Cascade, crops: np.ndarray) -> float:
     """Photographs a second through all networks, from tensors that are ready."""
-    from training.pixels import chunk
+    from facecade.training.pixels import chunk
 
     ensemble = cascade.ensemble
     starts = range(0, len(crops), ensemble.batch)
@@ -187,10 +187,11 @@ ONE = """
 import json, sys, time
 from pathlib import Path
 times = [time.monotonic()]
-import cli, pipeline, inference.torch_engine, report.predictions, faces.mtcnn_networks
-from base.machine import Machine
-from faces.table import read_source
-from run import open_run
+from facecade import cli, pipeline
+import facecade.inference.torch_engine, facecade.report.predictions, facecade.faces.mtcnn_networks
+from facecade.base.machine import Machine
+from facecade.faces.table import read_source
+from facecade.run import open_run
 times.append(time.monotonic())
 cascade = pipeline.cascade(open_run(Path(sys.argv[1])), Machine(engine="torch"), photographs=1)
 times.append(time.monotonic())

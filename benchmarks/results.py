@@ -20,8 +20,8 @@ from speed import speed
 from steps import ROOT, into, marked, run_step
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import write_json
-from report.results import render, summary
+from facecade.base.artifact import write_json
+from facecade.report.results import render, summary
 
 
 @click.command()

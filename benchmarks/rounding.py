@@ -24,22 +24,22 @@ from torch.utils._pytree import tree_map_only
 sys.path.insert(0, str(ROOT))
 from agreement import agreement, cells, eval_labels
 
-import pipeline
-from base.artifact import read_json, write_json
-from base.errors import FacecadeError
-from base.machine import Machine, cores
-from base.progress import note
-from base.threads import bounded_map
-from combiner import fit as combination
-from combiner.features import Voices, mean
-from faces.look import Look
-from faces.table import read_source
-from inference.again import Exact, moved, surely
-from inference.engines import Model
-from inference.ensemble import Ensemble
-from inference.stream import Heard
-from report.results import table
-from run import Run, open_run
+from facecade import pipeline
+from facecade.base.artifact import read_json, write_json
+from facecade.base.errors import FacecadeError
+from facecade.base.machine import Machine, cores
+from facecade.base.progress import note
+from facecade.base.threads import bounded_map
+from facecade.combiner import fit as combination
+from facecade.combiner.features import Voices, mean
+from facecade.faces.look import Look
+from facecade.faces.table import read_source
+from facecade.inference.again import Exact, moved, surely
+from facecade.inference.engines import Model
+from facecade.inference.ensemble import Ensemble
+from facecade.inference.stream import Heard
+from facecade.report.results import table
+from facecade.run import Run, open_run
 
 
 class Rounding(TorchDispatchMode):

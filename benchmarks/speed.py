@@ -14,7 +14,7 @@ from steps import ROOT, into
 from tables import barred, commit_of
 
 sys.path.insert(0, str(ROOT))
-from report.results import table
+from facecade.report.results import table
 
 TIMED = ("INFERENCE", "TRAINING")
 

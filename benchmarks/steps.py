@@ -17,7 +17,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from base.artifact import write_json  # noqa: E402
+from facecade.base.artifact import write_json  # noqa: E402
 
 
 def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:

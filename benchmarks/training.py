@@ -24,13 +24,13 @@ import numpy as np
 from steps import ROOT, commit, machine
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import write_json
-from base.machine import cores
-from faces.labels import BAND_EDGES
-from faces.store import Entry, FaceStore
-from faces.table import read_source
-from recipe import Recipe, StageRecipe, parse, read_toml
-from report.results import table
+from facecade.base.artifact import write_json
+from facecade.base.machine import cores
+from facecade.faces.labels import BAND_EDGES
+from facecade.faces.store import Entry, FaceStore
+from facecade.faces.table import read_source
+from facecade.recipe import Recipe, StageRecipe, parse, read_toml
+from facecade.report.results import table
 
 TIMED = 1
 """Epochs that are timed, after one that is not."""
@@ -73,7 +73,7 @@ def loop(task: Task) -> Speed:
 
 def frozen(task: Task) -> Speed:
     """The same where only the head learns; what the backbone says of the photographs is computed once."""
-    from training.freeze import Thawed, remember
+    from facecade.training.freeze import Thawed, remember
 
     backbone, lessons, loss = _begun(task)
     recipe = task.stage.model_copy(update={"freeze": "all", "cutmix": 0.0, "mixup": 0.0})
@@ -84,8 +84,8 @@ def frozen(task: Task) -> Speed:
 
 
 def _of_epochs(model: Any, lessons: Any, loss: Any, task: Task, recipe: StageRecipe) -> Speed:
-    from training.loop import fit
-    from training.tracking import read_history
+    from facecade.training.loop import fit
+    from facecade.training.tracking import read_history
 
     name = multiprocessing.current_process().name + recipe.freeze
     recipe = recipe.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
@@ -175,11 +175,11 @@ def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
     import pandas as pd
     import torch
 
-    from stages import make_stage
-    from stages.fit import new_backbone
-    from training.device import torch_device
-    from training.loop import Lessons
-    from training.shown import Augmented
+    from facecade.stages import make_stage
+    from facecade.stages.fit import new_backbone
+    from facecade.training.device import torch_device
+    from facecade.training.loop import Lessons
+    from facecade.training.shown import Augmented
 
     torch_device("cpu")
     torch.set_num_threads(1)
@@ -196,7 +196,7 @@ def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
 
 
 def _resized(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from training.pixels import resize
+    from facecade.training.pixels import resize
 
     return np.stack([resize(crop, size) for crop in crops])
 

@@ -17,17 +17,17 @@ import click
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from base.artifact import read_json, write_text
-from base.machine import Machine
 from benchmarks.steps import commit, machine
-from combiner.features import Voices, read_fold
-from combiner.rules import SoftVote
-from faces.labels import MASKS, decode
-from faces.table import classes
-from pipeline import fit_stage
-from recipe import kind_of, override, parse, read_toml
-from report.metrics import confusion, macro_f1
-from run import Run, begin_run, open_run
+from facecade.base.artifact import read_json, write_text
+from facecade.base.machine import Machine
+from facecade.combiner.features import Voices, read_fold
+from facecade.combiner.rules import SoftVote
+from facecade.faces.labels import MASKS, decode
+from facecade.faces.table import classes
+from facecade.pipeline import fit_stage
+from facecade.recipe import kind_of, override, parse, read_toml
+from facecade.report.metrics import confusion, macro_f1
+from facecade.run import Run, begin_run, open_run
 
 HERE = Path(__file__).parent
 PARTS = 5

@@ -20,8 +20,8 @@ from steps import ROOT, commit, machine, run_step
 from tables import tables
 
 sys.path.insert(0, str(ROOT))
-from base.artifact import read_json
-from report.results import interval, table
+from facecade.base.artifact import read_json
+from facecade.report.results import interval, table
 
 RECIPES = ("recipes/quick.toml", "recipes/published/joint.toml")
 """Facecade's own, and the quickest to train of the others."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from base.errors import FacecadeError, unknown_name
-from recipe import kind_of
-from stages import classifiers
-from stages.age import AgeRegressor
-from stages.joint import Aided, Joint
-from stages.stage import Stage
+from facecade.base.errors import FacecadeError, unknown_name
+from facecade.recipe import kind_of
+from facecade.stages import classifiers
+from facecade.stages.age import AgeRegressor
+from facecade.stages.joint import Aided, Joint
+from facecade.stages.stage import Stage
 
 STAGES: dict[str, Callable[[str], Stage]] = {
     "joint": Joint,

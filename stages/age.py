@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from faces.labels import BAND_EDGES, band_of
-from stages.stage import Criterion, Stage
-from training.losses import age_loss
+from facecade.faces.labels import BAND_EDGES, band_of
+from facecade.stages.stage import Criterion, Stage
+from facecade.training.losses import age_loss
 
 
 class AgeRegressor(Stage):

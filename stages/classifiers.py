@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from faces.labels import BANDS, GENDERS, MASKS, N_CLASSES, class_name
-from stages.stage import Classifier
-from stages.targets import age_band_of, class_of, gender_age_of, gender_of, mask_of
+from facecade.faces.labels import BANDS, GENDERS, MASKS, N_CLASSES, class_name
+from facecade.stages.stage import Classifier
+from facecade.stages.targets import age_band_of, class_of, gender_age_of, gender_of, mask_of
 
 
 def mask(loss: str) -> Classifier:

@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from faces.labels import BAND_EDGES
-from recipe import StageRecipe
-from stages.fit import new_backbone
-from stages.stage import Stage
-from training.freeze import Thawed
-from training.sampling import epoch_rows
+from facecade.faces.labels import BAND_EDGES
+from facecade.recipe import StageRecipe
+from facecade.stages.fit import new_backbone
+from facecade.stages.stage import Stage
+from facecade.training.freeze import Thawed
+from facecade.training.sampling import epoch_rows
 
 TRAINING = 3
 """Operations of a training step over those of a forward pass: the backward pass takes twice as many

@@ -13,25 +13,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from backbones.backbone import Backbone
-from backbones.batch_norm import is_folded, restore_statistics
-from backbones.weights import load_weights, origin
-from base.artifact import versions, write_arrays, write_json
-from base.errors import FacecadeError
-from base.files import content_hash
-from base.machine import Machine
-from base.progress import Bar
-from base.seeding import derive
-from faces.labels import BAND_EDGES
-from recipe import StageRecipe
-from stages.stage import Stage
-from training import checkpoint
-from training.freeze import ALL, Remembered, Thawed, remember, remember_once
-from training.loop import Lessons, fit
-from training.pixels import chunk
-from training.predict import CHUNK, predict
-from training.shown import Augmented
-from training.tracking import read_history
+from facecade.backbones.backbone import Backbone
+from facecade.backbones.batch_norm import is_folded, restore_statistics
+from facecade.backbones.weights import load_weights, origin
+from facecade.base.artifact import versions, write_arrays, write_json
+from facecade.base.errors import FacecadeError
+from facecade.base.files import content_hash
+from facecade.base.machine import Machine
+from facecade.base.progress import Bar
+from facecade.base.seeding import derive
+from facecade.faces.labels import BAND_EDGES
+from facecade.recipe import StageRecipe
+from facecade.stages.stage import Stage
+from facecade.training import checkpoint
+from facecade.training.freeze import ALL, Remembered, Thawed, remember, remember_once
+from facecade.training.loop import Lessons, fit
+from facecade.training.pixels import chunk
+from facecade.training.predict import CHUNK, predict
+from facecade.training.shown import Augmented
+from facecade.training.tracking import read_history
 
 BATCH_NORM_CROPS = 512
 """Crops by which batch norm that came folded gets its statistics back."""

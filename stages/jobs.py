@@ -17,11 +17,11 @@ from multiprocessing.connection import wait as wait_for
 from multiprocessing.queues import Queue
 from typing import Any
 
-from base.errors import FacecadeError
-from base.machine import Machine, cores
-from base.progress import Bar, Listener, Message, tell
-from stages.cost import training_flops
-from stages.fit import Fit, Material, fit_fold
+from facecade.base.errors import FacecadeError
+from facecade.base.machine import Machine, cores
+from facecade.base.progress import Bar, Listener, Message, tell
+from facecade.stages.cost import training_flops
+from facecade.stages.fit import Fit, Material, fit_fold
 
 Outcome = dict[str, Any] | BaseException
 """A fit's record, or why there is none."""
@@ -59,7 +59,7 @@ def fit_all(
 
 
 def _jobs(machine: Machine) -> int:
-    from training.device import torch_device
+    from facecade.training.device import torch_device
 
     return 1 if torch_device(machine.device).type == "cuda" else max(1, cores() // machine.threads)
 
@@ -81,7 +81,7 @@ def _skipped(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | No
 
 
 def _attempt(fit: Fit, material: Material, machine: Machine, resume: bool) -> Outcome:
-    from training.device import threads, torch_device
+    from facecade.training.device import threads, torch_device
 
     try:
         device = torch_device(machine.device)

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from base.errors import FacecadeError
-from faces.labels import encode
-from stages import classifiers
-from stages.age import AgeRegressor
-from stages.stage import Criterion, Stage
-from training.losses import is_age_loss
+from facecade.base.errors import FacecadeError
+from facecade.faces.labels import encode
+from facecade.stages import classifiers
+from facecade.stages.age import AgeRegressor
+from facecade.stages.stage import Criterion, Stage
+from facecade.training.losses import is_age_loss
 
 SHARES = {"mask": 0.5, "gender": 1.0, "age": 1.0}
 """Weight of each task's loss. The mask is the easiest of the three to learn, and needs the least."""

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from training.losses import class_loss
+from facecade.training.losses import class_loss
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(outputs [B, width], targets [B] or [B, T]) → losses [B]."""

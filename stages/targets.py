@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from faces.labels import BANDS, GENDERS, MASKS, band_of
+from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of
 
 
 def mask_of(table: pd.DataFrame) -> np.ndarray:

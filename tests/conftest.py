@@ -13,9 +13,9 @@ os.environ.setdefault(
 import pytest
 from click.testing import CliRunner, Result
 
-from cli import main
-from faces.synthetic import draw_data
-from report.tracking import EXPERIMENT
+from facecade.cli import main
+from facecade.faces.synthetic import draw_data
+from facecade.report.tracking import EXPERIMENT
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
 TINY = [

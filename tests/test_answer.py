@@ -13,10 +13,10 @@ import torch
 from conftest import call, succeed
 from safetensors.torch import load_file
 
-import pipeline
-from base.artifact import read_arrays, read_json
-from base.machine import Machine
-from run import open_run
+from facecade import pipeline
+from facecade.base.artifact import read_arrays, read_json
+from facecade.base.machine import Machine
+from facecade.run import open_run
 
 TORCH = Machine(engine="torch")
 

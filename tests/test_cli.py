@@ -20,13 +20,13 @@ import torch
 from conftest import TINY, call, succeed
 from PIL import Image
 
-import pipeline
-from base.machine import Machine
-from cli import main
-from faces.look import Look
-from inference.cascade import Answerer
-from inference.stream import Heard
-from run import open_run
+from facecade import pipeline
+from facecade.base.machine import Machine
+from facecade.cli import main
+from facecade.faces.look import Look
+from facecade.inference.cascade import Answerer
+from facecade.inference.stream import Heard
+from facecade.run import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(main.commands)
@@ -460,7 +460,12 @@ BAD_CALLS = [
     (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "stages.mask.epoch=2"], 1, "did you mean epochs"),
     (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "epochs=many"], 1, "stages.mask.epochs"),
     (["fit-stage", "mask", "--data", "{drawn}/train", "--set", "epochs"], 1, "expected key=value"),
-    (["fit-stage", "mask", "--data", "{drawn}/train", "--recipe", "recipes/cpy.toml"], 1, "recipes/cpu.toml"),
+    (["fit-stage", "mask", "--data", "{drawn}/train", "--recipe", "recipes/cpy.toml"], 1, "did you mean cpu"),
+    (
+        ["fit-stage", "mask", "--data", "{drawn}/train", "--recipe", "published/b7-focl"],
+        1,
+        "did you mean published/b7-focal",
+    ),
     (["fit-stage", "mask", "--data", "{drawn}/eval"], 1, "no labels"),
     (["fit-stage", "mask", "--data", "{drawn}"], 1, "did you mean"),
     (["fit-stage", "mask", "--artifacts", "{fitted}", "--fold", "7"], 1, "folds 0 to 2"),
@@ -581,7 +586,7 @@ def test_every_command_has_help_that_ends_in_an_example(command: str) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, cli\ntry: cli.main(['fit-stage', '--help'])\nexcept SystemExit: pass\n"
+    code = "import sys\nfrom facecade import cli\ntry: cli.main(['fit-stage', '--help'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'pandas', 'numpy', 'xgboost', 'timm', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -12,15 +12,15 @@ import pytest
 from conftest import call, succeed, tracked
 from scipy.special import softmax
 
-from base.artifact import read_arrays
-from base.errors import FacecadeError
-from comparison.budget import Budget, read_budget, scale
-from comparison.repeats import repeated
-from recipe import parse, read_toml
-from report.leaderboard import nearest, page
-from run import open_run
-from stages import make_stage
-from stages.cost import training_flops
+from facecade.base.artifact import read_arrays
+from facecade.base.errors import FacecadeError
+from facecade.comparison.budget import Budget, read_budget, scale
+from facecade.comparison.repeats import repeated
+from facecade.recipe import parse, read_toml
+from facecade.report.leaderboard import nearest, page
+from facecade.run import open_run
+from facecade.stages import make_stage
+from facecade.stages.cost import training_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = """

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from conftest import TINY, succeed
 
 from benchmarks.tables import barred, tables
-from cli import main
-from recipe import StageRecipe, parse, read_toml
-from training.losses.age import AGE_LOSSES
-from training.losses.classes import CLASS_LOSSES
+from facecade.cli import main
+from facecade.recipe import StageRecipe, parse, read_toml
+from facecade.training.losses.age import AGE_LOSSES
+from facecade.training.losses.classes import CLASS_LOSSES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -91,8 +91,8 @@ def test_the_readme_names_the_keys_and_losses_that_there_are() -> None:
 def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
     import timm
 
-    from stages import make_stage
-    from training.augment import build
+    from facecade.stages import make_stage
+    from facecade.training.augment import build
 
     recipe = parse(read_toml(path), str(path))
     for transforms in recipe.augment.values():
@@ -105,7 +105,7 @@ def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
 def test_files_that_the_documentation_names_exist() -> None:
     for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "artifacts/README.md"):
         for name in re.findall(
-            r"`((?:base|faces|training|stages|combiner|inference|report|recipes|tests|benchmarks|docs)/[\w./-]+\.\w+)`",
+            r"`((?:facecade|stages|recipes|tests|benchmarks|docs)/[\w./-]+\.\w+)`",
             (ROOT / page).read_text(),
         ):
             assert (ROOT / name).exists(), f"{page} names {name}"
@@ -258,7 +258,7 @@ def test_the_tutorials_commands_run_in_their_order(
 def test_shells_get_their_completion(shell: str) -> None:
     line = f"_FACECADE_COMPLETE={shell}_source facecade"
     assert line in (ROOT / "docs/README.md").read_text()
-    assert read_toml(ROOT / "pyproject.toml")["project"]["scripts"]["facecade"] == "cli:main"
+    assert read_toml(ROOT / "pyproject.toml")["project"]["scripts"]["facecade"] == "facecade.cli:main"
     variable = {"_FACECADE_COMPLETE": f"{shell}_source"}
     said = CliRunner().invoke(main, [], prog_name="facecade", env=variable)
     assert said.exit_code == 0 and f"_FACECADE_COMPLETE={shell}_complete" in said.stdout

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from conftest import TINY, call, succeed
 
-from base.errors import FacecadeError
-from faces.further import added
-from faces.synthetic import draw_data
-from run import open_run
-from stages.fit import NO_FOLD, Material
+from facecade.base.errors import FacecadeError
+from facecade.faces.further import added
+from facecade.faces.synthetic import draw_data
+from facecade.run import open_run
+from facecade.stages.fit import NO_FOLD, Material
 
 
 def table(people: list[str], content: list[str]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from conftest import succeed
 
-from faces.table import read_source
+from facecade.faces.table import read_source
 
 
 def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_path: Path) -> None:

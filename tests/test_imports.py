@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "facecade"
 WHOLE_RUN = {
     "base",
+    "shipped",
     "backbones",
     "recipe",
     "faces",
@@ -24,7 +26,8 @@ WHOLE_RUN = {
 MAY_IMPORT = {
     "base": set(),
     "backbones": {"base"},
-    "recipe": {"base"},
+    "shipped": {"base"},
+    "recipe": {"base", "shipped"},
     "faces": {"base", "recipe"},
     "report": {"base", "faces"},
     "run": {"base", "recipe", "faces"},
@@ -37,7 +40,19 @@ MAY_IMPORT = {
     "pages": WHOLE_RUN,
     "web": WHOLE_RUN | {"pages"},
     "benchmarks": WHOLE_RUN | {"pages"},
-    "cli": {"base", "backbones", "recipe", "faces", "report", "run", "pipeline", "comparison", "pages", "web"},
+    "cli": {
+        "base",
+        "shipped",
+        "backbones",
+        "recipe",
+        "faces",
+        "report",
+        "run",
+        "pipeline",
+        "comparison",
+        "pages",
+        "web",
+    },
 }
 """Every part of the project, and the other parts it may import."""
 
@@ -50,24 +65,28 @@ HEAVY = {
 
 
 def files(part: str) -> list[Path]:
-    return sorted((ROOT / part).rglob("*.py")) if (ROOT / part).is_dir() else [ROOT / f"{part}.py"]
+    places = [root / name for root in (ROOT, PACKAGE) for name in (part, f"{part}.py") if (root / name).exists()]
+    assert len(places) == 1, places
+    return sorted(places[0].rglob("*.py")) if places[0].is_dir() else places
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of everything a file imports, inside functions too."""
+    """Top-level names of everything a file imports, inside functions too; of the package the parts."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name.removeprefix("facecade.").partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "facecade":
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
+            names.add(node.module.removeprefix("facecade.").partition(".")[0])
     return names
 
 
 def test_every_part_is_listed() -> None:
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    modules = {path.stem for path in ROOT.glob("*.py")}
-    assert packages | modules == set(MAY_IMPORT)
+    packages = {path.parent.name for root in (ROOT, PACKAGE) for path in root.glob("*/__init__.py")}
+    modules = {path.stem for root in (ROOT, PACKAGE) for path in root.glob("*.py")}
+    assert packages | modules - {"__init__", "__main__"} == set(MAY_IMPORT) | {"facecade"}
 
 
 @pytest.mark.parametrize("part", sorted(MAY_IMPORT))
@@ -85,12 +104,12 @@ def test_one_file_imports_albumentations() -> None:
         for path in files(part)
         if "albumentations" in imported(path)
     ]
-    assert users == ["training/augment.py"]
+    assert users == ["facecade/training/augment.py"]
 
 
 def test_cli_imports_at_its_head_only_what_is_light() -> None:
     head = {
-        alias.name.partition(".")[0] if isinstance(node, ast.Import) else (node.module or "").partition(".")[0]
+        (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
         for node in ast.parse((ROOT / "cli.py").read_text()).body
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
@@ -98,6 +117,7 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
     assert head <= {
         "__future__",
         "collections",
+        "collections.abc",
         "contextlib",
         "inspect",
         "json",
@@ -107,5 +127,6 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
         "pathlib",
         "typing",
         "click",
-        "base",
+        "facecade",
+        "facecade.base.machine",
     }

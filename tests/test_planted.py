@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from faces.synthetic import draw_data
+from facecade.faces.synthetic import draw_data
 
 EACH = 4
 """People with a wrong gender, with a wrong age, and with two files swapped."""

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from conftest import TINY, call, succeed
 
-import pipeline
-from base.artifact import read_arrays
-from combiner.features import out_of_fold
-from combiner.rules import SoftVote
-from faces.labels import BANDS, GENDERS, MASKS, band_of, decode
-from faces.pseudo import labels_from
-from faces.table import classes
-from run import open_run
+from facecade import pipeline
+from facecade.base.artifact import read_arrays
+from facecade.combiner.features import out_of_fold
+from facecade.combiner.rules import SoftVote
+from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of, decode
+from facecade.faces.pseudo import labels_from
+from facecade.faces.table import classes
+from facecade.run import open_run
 
 
 @pytest.fixture(scope="module")

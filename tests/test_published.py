@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from faces.table import read_source
-from recipe import parse, read_toml
+from facecade.faces.table import read_source
+from facecade.recipe import parse, read_toml
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes/published").glob("*.toml"))
 

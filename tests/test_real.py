@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from conftest import REAL, TINY, real_photographs, succeed
 
-from faces.labels import GENDERS, band_of
-from faces.table import age_cap, classes, read_source, require_sound
+from facecade.faces.labels import GENDERS, band_of
+from facecade.faces.table import age_cap, classes, read_source, require_sound
 
 pytestmark = real_photographs
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, call, succeed, tracked
 
-from comparison.tune import read_space
-from recipe import parse, read_toml
+from facecade.comparison.tune import read_space
+from facecade.recipe import parse, read_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from backbones.catalog import CATALOG
-from backbones.dlib_resnet import DlibResNet
-from backbones.face_reid import FaceReid
-from backbones.faceres import faceres
+from facecade.backbones.catalog import CATALOG
+from facecade.backbones.dlib_resnet import DlibResNet
+from facecade.backbones.face_reid import FaceReid
+from facecade.backbones.faceres import faceres
 
 KNOWN = {each.backbone: each for each in CATALOG}
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from backbones.backbone import Backbone
-from backbones.catalog import IMAGENET
-from backbones.weights import load_weights, of_package
-from base.errors import FacecadeError
+from facecade.backbones.backbone import Backbone
+from facecade.backbones.catalog import IMAGENET
+from facecade.backbones.weights import load_weights, of_package
+from facecade.base.errors import FacecadeError
 
 SIZE = (48, 32)
 

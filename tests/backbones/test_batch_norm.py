@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import nn
 
-import backbones  # noqa: F401 - its networks' names
-from backbones.batch_norm import is_folded, put_folded, restore_statistics
+import facecade.backbones  # noqa: F401 - its networks' names
+from facecade.backbones.batch_norm import is_folded, put_folded, restore_statistics
 
 NETWORKS = [("faceres", (64, 64)), ("dlib_resnet29", (150, 150)), ("face_reid_0095", (128, 128))]
 

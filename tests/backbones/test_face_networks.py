@@ -13,21 +13,21 @@ from conftest import REAL, real_photographs
 from facenet_pytorch.models.inception_resnet_v1 import InceptionResnetV1
 from origins import KNOWN, SHARED, whole_dlib, whole_ir, whole_tfjs
 
-from backbones.backbone import Backbone
-from backbones.dlib_resnet import dlib_tensors
-from backbones.formats import dlib_file, tfjs
-from backbones.weights import load_weights
-from base.errors import FacecadeError
-from faces.decode import decode
-from faces.synthetic import draw_face
-from inference import export
-from inference.attention import attention
-from inference.engines import installed, load
-from recipe import StageRecipe
-from stages import make_stage
-from stages.fit import Fit, new_backbone
-from training.checkpoint import save_weights
-from training.freeze import Thawed
+from facecade.backbones.backbone import Backbone
+from facecade.backbones.dlib_resnet import dlib_tensors
+from facecade.backbones.formats import dlib_file, tfjs
+from facecade.backbones.weights import load_weights
+from facecade.base.errors import FacecadeError
+from facecade.faces.decode import decode
+from facecade.faces.synthetic import draw_face
+from facecade.inference import export
+from facecade.inference.attention import attention
+from facecade.inference.engines import installed, load
+from facecade.recipe import StageRecipe
+from facecade.stages import make_stage
+from facecade.stages.fit import Fit, new_backbone
+from facecade.training.checkpoint import save_weights
+from facecade.training.freeze import Thawed
 
 NETWORKS = [
     ("dlib_resnet29", (150, 150), 128, "layer2"),

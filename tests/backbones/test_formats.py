@@ -27,9 +27,9 @@ from origins import (
     write_tfjs,
 )
 
-from backbones.formats import dlib_file, onnx_graph, openvino_ir, tfjs
-from base.errors import FacecadeError
-from base.files import read_bytes
+from facecade.backbones.formats import dlib_file, onnx_graph, openvino_ir, tfjs
+from facecade.base.errors import FacecadeError
+from facecade.base.files import read_bytes
 
 DAMAGE = (ValueError, KeyError)
 

@@ -16,10 +16,10 @@ from origins import KNOWN, whole_ir, whole_tfjs
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from backbones.backbone import Backbone
-from backbones.catalog import CATALOG
-from backbones.weights import convert, converted, listing, load_weights, of_package, origin, require_weights
-from base.errors import FacecadeError
+from facecade.backbones.backbone import Backbone
+from facecade.backbones.catalog import CATALOG
+from facecade.backbones.weights import convert, converted, listing, load_weights, of_package, origin, require_weights
+from facecade.base.errors import FacecadeError
 
 SIZE = (128, 128)
 

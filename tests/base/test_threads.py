@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from base.threads import bounded_map
+from facecade.base.threads import bounded_map
 
 
 def test_results_come_in_order() -> None:

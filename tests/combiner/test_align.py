@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from combiner.align import fit_alignment
+from facecade.combiner.align import fit_alignment
 
 FOLD = np.arange(600) % 4
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from combiner.audit import Finding, audit
-from combiner.features import Voices
-from faces.labels import GENDERS, MASKS
+from facecade.combiner.audit import Finding, audit
+from facecade.combiner.features import Voices
+from facecade.faces.labels import GENDERS, MASKS
 
 FILES = {
     **{f"mask{number}.jpg": "wear" for number in range(1, 6)},

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_nested import SETTINGS, made, other_voices
 
-from combiner.contributions import WEIGHTS, Parts, contributions, tipped
-from combiner.decision import GROUPS
-from combiner.features import Voices
-from combiner.fit import RULES, WAYS, Combination
-from combiner.meta import Boosted
-from combiner.rules import SoftVote
+from facecade.combiner.contributions import WEIGHTS, Parts, contributions, tipped
+from facecade.combiner.decision import GROUPS
+from facecade.combiner.features import Voices
+from facecade.combiner.fit import RULES, WAYS, Combination
+from facecade.combiner.meta import Boosted
+from facecade.combiner.rules import SoftVote
 
 WEIGHT = np.array([0.3, -0.1, 0.5, 0.0, 0.2, 0.6])
 LABEL = made(0.6)[1]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from combiner.decision import NO_WEIGHTS, STEPS, _confusions, decide, fit_weights
-from report.metrics import confusion, macro_f1
+from facecade.combiner.decision import NO_WEIGHTS, STEPS, _confusions, decide, fit_weights
+from facecade.report.metrics import confusion, macro_f1
 
 
 def posterior(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from combiner.features import Voices, features, lacking
-from combiner.rules import AsTrained, SoftVote
-from faces.labels import N_CLASSES, class_name, encode
+from facecade.combiner.features import Voices, features, lacking
+from facecade.combiner.rules import AsTrained, SoftVote
+from facecade.faces.labels import N_CLASSES, class_name, encode
 
 JOINT = (
     *(f"mask.{name}" for name in ("wear", "incorrect", "normal")),

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from combiner.decision import decide, fit_weights
-from combiner.features import Voices, features, lacking
-from combiner.fit import WAYS, best_way, compare, finish, load, save, ways_for
-from combiner.nested import cross_decide
-from combiner.rules import AsTrained, HardCascade, Logistic, SoftVote
-from faces.labels import GENDERS, MASKS, decode, encode
-from recipe import Combiner
-from report.metrics import confusion, macro_f1
+from facecade.combiner.decision import decide, fit_weights
+from facecade.combiner.features import Voices, features, lacking
+from facecade.combiner.fit import WAYS, best_way, compare, finish, load, save, ways_for
+from facecade.combiner.nested import cross_decide
+from facecade.combiner.rules import AsTrained, HardCascade, Logistic, SoftVote
+from facecade.faces.labels import GENDERS, MASKS, decode, encode
+from facecade.recipe import Combiner
+from facecade.report.metrics import confusion, macro_f1
 
 SETTINGS = Combiner(rounds=8, components=3)
 N = 1440

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from combiner.thresholds import cut, fit_cuts
+from facecade.combiner.thresholds import cut, fit_cuts
 
 
 @pytest.mark.parametrize(("low", "high"), [(30.0, 60.0), (33.0, 54.5), (27.5, 50.0)])

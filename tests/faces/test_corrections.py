@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from base.errors import FacecadeError
-from faces.corrections import correct
+from facecade.base.errors import FacecadeError
+from facecade.faces.corrections import correct
 
 SHIPPED = Path(__file__).resolve().parents[2] / "recipes/corrections/competition.csv"
 

@@ -7,10 +7,10 @@ import pytest
 from conftest import REAL, real_photographs
 from PIL import Image
 
-from faces.crop import TEMPLATES, Box, Point, box_of, crop
-from faces.decode import decode
-from faces.detect import make_detector
-from recipe import Face
+from facecade.faces.crop import TEMPLATES, Box, Point, box_of, crop
+from facecade.faces.decode import decode
+from facecade.faces.detect import make_detector
+from facecade.recipe import Face
 
 FACE = Face(size=(60, 40), margin=0.2, fallback=0.5)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faces import decode as module
-from faces.decode import DecodeError, decode
+from facecade.faces import decode as module
+from facecade.faces.decode import DecodeError, decode
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faces.duplicates import BITS, NEAR, Copies, compare, copies, look_hashes
+from facecade.faces.duplicates import BITS, NEAR, Copies, compare, copies, look_hashes
 
 
 def scenes(count: int, seed: int = 0) -> list[Image.Image]:
@@ -70,7 +70,7 @@ def one_by_one(hashes: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.n
 
 @pytest.mark.parametrize("count", [0, 1, 2, 150])
 def test_blocks_say_what_pairs_say(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faces.duplicates.CELLS", 1500)  # ten rows a block
+    monkeypatch.setattr("facecade.faces.duplicates.CELLS", 1500)  # ten rows a block
     rng = np.random.default_rng(count)
     hashes = rng.integers(0, 2**63, (count, 2, 4), np.uint64)
     hashes[count // 2 :: 3, 0] = hashes[: len(hashes[count // 2 :: 3]), 0] ^ np.uint64(0b101)  # a few bits away

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faces.labels import BANDS, GENDERS, MASKS, band_of, class_name, decode, encode
+from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of, class_name, decode, encode
 
 # class, mask, gender, band: written out, not computed
 TABLE = [

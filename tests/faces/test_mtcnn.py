@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from conftest import REAL, real_photographs
 from PIL import Image
 
-from faces.decode import decode
-from faces.detect import make_detector
-from faces.mtcnn import LANDMARKS, MTCNN, average, unlike
-from faces.mtcnn_networks import torch_nets
-from faces.synthetic import draw_face
-from recipe import Face
+from facecade.faces.decode import decode
+from facecade.faces.detect import make_detector
+from facecade.faces.mtcnn import LANDMARKS, MTCNN, average, unlike
+from facecade.faces.mtcnn_networks import torch_nets
+from facecade.faces.synthetic import draw_face
+from facecade.recipe import Face
 
 
 def boxes_of_both(photographs: list[np.ndarray], thresholds: tuple[float, float, float]) -> int:

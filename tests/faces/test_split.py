@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.errors import FacecadeError
-from faces.split import assign_folds, folds_hash
+from facecade.base.errors import FacecadeError
+from facecade.faces.split import assign_folds, folds_hash
 
 
 def table_of(people: int, photographs: int, seed: int) -> pd.DataFrame:

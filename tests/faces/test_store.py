@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faces import look as module
-from faces.crop import Box, crop
-from faces.decode import DecodeError, decode
-from faces.store import Entry, FaceStore
-from faces.synthetic import draw_face
-from recipe import Face
+from facecade.faces import look as module
+from facecade.faces.crop import Box, crop
+from facecade.faces.decode import DecodeError, decode
+from facecade.faces.store import Entry, FaceStore
+from facecade.faces.synthetic import draw_face
+from facecade.recipe import Face
 
 FACE = Face(detector="centre", size=(40, 30))
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from faces.crop import Box
-from faces.survey import SEEN, largest_face
+from facecade.faces.crop import Box
+from facecade.faces.survey import SEEN, largest_face
 
 
 def test_a_survey_keeps_what_an_aligned_crop_needs() -> None:

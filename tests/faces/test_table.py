@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.errors import FacecadeError
-from faces.table import FILE_MASKS, age_cap, classes, read_source, require_sound
+from facecade.base.errors import FacecadeError
+from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_sound
 
 
 def photograph(path: Path) -> None:

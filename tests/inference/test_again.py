@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from combiner.features import Voices
-from faces.crop import Box
-from faces.decode import DecodeError
-from faces.look import Look
-from inference.again import Exact, moved, surely
-from inference.ensemble import Ensemble
-from inference.stream import Heard
+from facecade.combiner.features import Voices
+from facecade.faces.crop import Box
+from facecade.faces.decode import DecodeError
+from facecade.faces.look import Look
+from facecade.inference.again import Exact, moved, surely
+from facecade.inference.ensemble import Ensemble
+from facecade.inference.stream import Heard
 
 
 def voices(logits: np.ndarray) -> Voices:
@@ -74,7 +74,7 @@ def test_how_far_rounding_moves_a_lead() -> None:
 
 
 def test_lead_is_that_of_the_decision() -> None:
-    from combiner.decision import decide, lead
+    from facecade.combiner.decision import decide, lead
 
     probability = np.full((2, 18), 1e-9)
     probability[:, 0], probability[0, 1], probability[1, 2] = 0.5, 0.25, 0.1

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.backbone import Backbone
-from base.errors import FacecadeError
-from inference.attention import attention, overlay, questions
-from recipe import StageRecipe
-from stages import make_stage
-from stages.fit import Fit, load_fold, new_backbone
-from training.checkpoint import save_weights
-from training.pixels import resize
+from facecade.backbones.backbone import Backbone
+from facecade.base.errors import FacecadeError
+from facecade.inference.attention import attention, overlay, questions
+from facecade.recipe import StageRecipe
+from facecade.stages import make_stage
+from facecade.stages.fit import Fit, load_fold, new_backbone
+from facecade.training.checkpoint import save_weights
+from facecade.training.pixels import resize
 
 PATCHES = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 3), dtype=np.uint8)
 CROPS = PATCHES.repeat(50, 1).repeat(50, 2)

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-import inference.exported
-import pipeline
-from base.errors import FacecadeError
-from base.machine import Machine
-from faces.labels import N_CLASSES
-from inference import choose, engines, export
-from inference.ensemble import Ensemble
-from report.metrics import confusion, macro_f1
-from run import open_run
+from facecade import pipeline
+from facecade.base.errors import FacecadeError
+from facecade.base.machine import Machine
+from facecade.faces.labels import N_CLASSES
+from facecade.inference import choose, engines, export
+from facecade.inference import exported as exports
+from facecade.inference.ensemble import Ensemble
+from facecade.report.metrics import confusion, macro_f1
+from facecade.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBABILITY = [f"p{label}" for label in range(N_CLASSES)]
@@ -93,7 +93,7 @@ class Missing:
         if name.partition(".")[0] in {without}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
-import cli
+from facecade import cli
 cli.main()
 """
     words = ["infer", drawn / "eval", "--artifacts", tmp_path / "elsewhere", "--output", tmp_path, "--engine", "onnx"]
@@ -159,7 +159,7 @@ def test_bf16_first_is_measured_chosen_and_asked_again(
     fitted: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way, on any processor: one that has no bf16 rounds nothing, and asks again all the same."""
-    for module in (choose, export, inference.exported):
+    for module in (choose, export, exports):
         monkeypatch.setattr(module, "has_bf16", lambda: True)
     artifacts = shutil.copytree(fitted, tmp_path / "run")
     manifest = pipeline.export(open_run(artifacts)).folder / "manifest.json"
@@ -246,7 +246,7 @@ import os, signal
 from pathlib import Path
 from threading import Thread
 import numpy as np
-from inference.exported import Exported
+from facecade.inference.exported import Exported
 held = [Exported.open(Path({str(exported)!r})).ensemble("openvino", 2)]
 def let_go():
     held[0].hear_all(np.zeros((8, 64, 48, 3), np.uint8))

@@ -13,20 +13,20 @@ from conftest import REAL, call, real_photographs, succeed
 from PIL import Image
 from scipy.special import expit, logit
 
-import pipeline
-from base.files import content_hash
-from base.machine import Machine
-from combiner import fit as combination
-from combiner.features import Voices
-from combiner.rules import HardCascade, SoftVote
-from faces.crop import Box
-from faces.decode import decode
-from faces.labels import N_CLASSES, encode
-from inference.cascade import Cascade
-from inference.ensemble import Ensemble, Member
-from inference.explain import ExplainedFace, Explainer
-from recipe import Face
-from run import open_run
+from facecade import pipeline
+from facecade.base.files import content_hash
+from facecade.base.machine import Machine
+from facecade.combiner import fit as combination
+from facecade.combiner.features import Voices
+from facecade.combiner.rules import HardCascade, SoftVote
+from facecade.faces.crop import Box
+from facecade.faces.decode import decode
+from facecade.faces.labels import N_CLASSES, encode
+from facecade.inference.cascade import Cascade
+from facecade.inference.ensemble import Ensemble, Member
+from facecade.inference.explain import ExplainedFace, Explainer
+from facecade.recipe import Face
+from facecade.run import open_run
 
 JOINT = ("mask.wear", "mask.incorrect", "mask.normal", "gender.male", "gender.female")
 JOINT_AGE = (*JOINT, "age.years", "age.log_odds_30", "age.log_odds_60")
@@ -221,7 +221,7 @@ def box_of(box: Box | None) -> list[float]:
 
 def answered(cascade: Cascade, folder: Path) -> Path:
     """predictions.csv of the photograph in a folder, by `infer`."""
-    from faces.table import read_source
+    from facecade.faces.table import read_source
 
     cascade.infer(read_source(folder / "both.png"), folder / "output", 1)
     return folder / "output/predictions.csv"

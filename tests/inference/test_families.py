@@ -13,14 +13,14 @@ import torch
 from conftest import TINY, call, succeed
 from safetensors.torch import load_file, save_file
 
-import pipeline
-from base.machine import Machine
-from combiner.features import Voices
-from inference import torch_engine
-from inference.exported import Exported
-from inference.families import families
-from recipe import StageRecipe
-from run import open_run
+from facecade import pipeline
+from facecade.base.machine import Machine
+from facecade.combiner.features import Voices
+from facecade.inference import torch_engine
+from facecade.inference.exported import Exported
+from facecade.inference.families import families
+from facecade.recipe import StageRecipe
+from facecade.run import open_run
 
 FROZEN = ["gender", "age-male", "age-female"]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from combiner.features import Voices
-from faces.decode import DecodeError
-from faces.look import Look, Looker
-from faces.synthetic import draw_face
-from inference.ensemble import Ensemble, Member
-from inference.stream import Heard, gathered, stream
-from recipe import Face
+from facecade.combiner.features import Voices
+from facecade.faces.decode import DecodeError
+from facecade.faces.look import Look, Looker
+from facecade.faces.synthetic import draw_face
+from facecade.inference.ensemble import Ensemble, Member
+from facecade.inference.stream import Heard, gathered, stream
+from facecade.recipe import Face
 
 FACE = Face(detector="centre", size=(20, 16))
 

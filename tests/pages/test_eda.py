@@ -13,8 +13,8 @@ import pytest
 from conftest import call, succeed
 from PIL import Image
 
-from faces.duplicates import NEAR
-from faces.table import FILE_MASKS
+from facecade.faces.duplicates import NEAR
+from facecade.faces.table import FILE_MASKS
 
 CENTRE = ("--recipe", "recipes/demo.toml")
 """A recipe that looks for no faces: drawn ones need not be found."""
@@ -158,7 +158,7 @@ def test_what_is_missing_is_said(drawn: Path, tmp_path: Path, monkeypatch: pytes
     result = call("eda", tmp_path / "nowhere", "--output", tmp_path)
     assert result.exit_code == 1 and "does not exist" in result.stderr
     for name in ("pages.eda", "pages.eda_sections", "faces.survey", "faces.duplicates"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"facecade.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "imagehash", None)
     result = call("eda", drawn / "train", "--output", tmp_path)
     assert (

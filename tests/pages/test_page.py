@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from pages.charts import INK, chart
-from pages.page import Section, figure, gallery, matrix, picture, table, text, tiles, write_page
+from facecade.pages.charts import INK, chart
+from facecade.pages.page import Section, figure, gallery, matrix, picture, table, text, tiles, write_page
 
 
 def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from faces.labels import class_name
-from report.evidence import Evidence
-from report.results import interval_of
+from facecade.faces.labels import class_name
+from facecade.report.evidence import Evidence
+from facecade.report.results import interval_of
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from faces.labels import decode, encode
-from report.calibration import by_axis, calibration
-from report.uncertain import SHARES, handed_to_a_person
+from facecade.faces.labels import decode, encode
+from facecade.report.calibration import by_axis, calibration
+from facecade.report.uncertain import SHARES, handed_to_a_person
 
 
 def test_probabilities_that_mean_what_they_say_have_no_error() -> None:

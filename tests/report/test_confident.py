@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from report.confident import Doubt, confident_joint, error_rates, posterior, thresholds
+from facecade.report.confident import Doubt, confident_joint, error_rates, posterior, thresholds
 
 
 def voices(count: int, wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

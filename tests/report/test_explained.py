@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from faces.labels import BANDS, GENDERS, MASKS
-from report.explained import explained
+from facecade.faces.labels import BANDS, GENDERS, MASKS
+from facecade.report.explained import explained
 
 
 def saying(stage: str, question: str, answer: str, **more: Any) -> dict[str, Any]:

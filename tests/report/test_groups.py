@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from report.groups import Compared, gaps_in_words, means, thirds
+from facecade.report.groups import Compared, gaps_in_words, means, thirds
 
 
 def test_means_and_the_widest_gap() -> None:

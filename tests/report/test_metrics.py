@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from report.metrics import confusion, f1_per_class, macro_f1, paired_difference, score
+from facecade.report.metrics import confusion, f1_per_class, macro_f1, paired_difference, score
 
 
 def answers(seed: int, people: int = 200, right: float = 0.7) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

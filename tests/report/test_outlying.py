@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from report.outlying import AgeDoubt, Said
+from facecade.report.outlying import AgeDoubt, Said
 
 
 def people(count: int, wrong: int, cap: float | None = None, seed: int = 0) -> tuple[Said, np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from faces.labels import N_CLASSES
-from report.predictions import AnswerFiles, predictions_table
+from facecade.faces.labels import N_CLASSES
+from facecade.report.predictions import AnswerFiles, predictions_table
 
 RNG = np.random.default_rng(0)
 PROBABILITY = RNG.dirichlet(np.ones(N_CLASSES), 10)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from conftest import succeed
 
-from faces.labels import encode
-from report.evidence import Evidence
-from report.results import interval, render, summary, swapped
+from facecade.faces.labels import encode
+from facecade.report.evidence import Evidence
+from facecade.report.results import interval, render, summary, swapped
 
 STEPS = [
     {"step": "fit-stage mask", "command": "python cli.py fit-stage mask", "seconds": 90.0, "peak_mib": 900, "commit": "abc", "machine": "a machine"},

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, call, succeed, tracked
 from mlflow import MlflowClient
 
-from report.tracking import Tracker
+from facecade.report.tracking import Tracker
 
 
 def runs(store: Path) -> dict[str, Any]:

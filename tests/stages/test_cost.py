@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recipe import StageRecipe
-from stages import make_stage
-from stages.cost import forward_flops, shown_in_epoch, training_flops
+from facecade.recipe import StageRecipe
+from facecade.stages import make_stage
+from facecade.stages.cost import forward_flops, shown_in_epoch, training_flops
 
 
 @pytest.fixture()

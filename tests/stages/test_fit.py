@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from base.errors import FacecadeError
-from recipe import StageRecipe
-from stages import make_stage
-from stages.fit import Fit, _left_out, _taught
+from facecade.base.errors import FacecadeError
+from facecade.recipe import StageRecipe
+from facecade.stages import make_stage
+from facecade.stages.fit import Fit, _left_out, _taught
 
 TABLE = pd.DataFrame({"mask": "wear", "gender": "female", "age": [20.0, 57.5, 58.0, 59.9, 60.0, 75.0]})
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from base.errors import FacecadeError
-from pipeline import wanted_fit
-from run import open_run
-from stages import make_stage
-from training.losses import age_loss, class_loss
+from facecade.base.errors import FacecadeError
+from facecade.pipeline import wanted_fit
+from facecade.run import open_run
+from facecade.stages import make_stage
+from facecade.training.losses import age_loss, class_loss
 
 COUNTS = torch.ones(3)
 TABLE = pd.DataFrame(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from base.errors import FacecadeError
-from training.augment import apply, build
-from training.pixels import resize
+from facecade.base.errors import FacecadeError
+from facecade.training.augment import apply, build
+from facecade.training.pixels import resize
 
 CROP = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
 LIST = [

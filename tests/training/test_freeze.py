@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.backbone import Backbone
-from base.errors import FacecadeError
-from recipe import StageRecipe, parse
-from training import loop
-from training.freeze import Thawed, chain, remember, remember_once
-from training.loop import Lessons, fit
-from training.losses import class_loss
-from training.predict import predict
-from training.shown import Augmented
+from facecade.backbones.backbone import Backbone
+from facecade.base.errors import FacecadeError
+from facecade.recipe import StageRecipe, parse
+from facecade.training import loop
+from facecade.training.freeze import Thawed, chain, remember, remember_once
+from facecade.training.loop import Lessons, fit
+from facecade.training.losses import class_loss
+from facecade.training.predict import predict
+from facecade.training.shown import Augmented
 
 SIZE = (32, 32)
 RECIPE = StageRecipe(backbone="test_efficientnet", size=SIZE, epochs=3, batch_size=8, lr=1e-2, ema=0.9, dropout=0.3)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.backbone import Backbone
-from recipe import StageRecipe
-from training import loop
-from training.checkpoint import load_weights, save_weights
-from training.loop import Lessons, fit, learn_head_alone
-from training.losses import class_loss
-from training.predict import predict
-from training.shown import Augmented
-from training.tracking import read_history
+from facecade.backbones.backbone import Backbone
+from facecade.recipe import StageRecipe
+from facecade.training import loop
+from facecade.training.checkpoint import load_weights, save_weights
+from facecade.training.loop import Lessons, fit, learn_head_alone
+from facecade.training.losses import class_loss
+from facecade.training.predict import predict
+from facecade.training.shown import Augmented
+from facecade.training.tracking import read_history
 
 RECIPE = StageRecipe(backbone="test_efficientnet", size=(32, 32), epochs=3, batch_size=8, lr=1e-2, ema=0.9, dropout=0.3)
 FLIP: list[dict[str, object]] = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "RandomBrightnessContrast", "p": 0.5}]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from recipe import StageRecipe
-from training.mixing import Mixture, mean_loss, mix
+from facecade.recipe import StageRecipe
+from facecade.training.mixing import Mixture, mean_loss, mix
 
 EVERYONE = torch.ones(6, dtype=torch.bool)
 # Photograph i shows nothing but the value 10·i, so a mixture's mean tells what it is made of.

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from backbones.backbone import Backbone
-from base.errors import FacecadeError
-from recipe import StageRecipe
-from training.freeze import Thawed
-from training.optimizers import TIMM_SCHEDULES, TORCH_SCHEDULES, Schedule, make_optimizer
+from facecade.backbones.backbone import Backbone
+from facecade.base.errors import FacecadeError
+from facecade.recipe import StageRecipe
+from facecade.training.freeze import Thawed
+from facecade.training.optimizers import TIMM_SCHEDULES, TORCH_SCHEDULES, Schedule, make_optimizer
 
 BATCHES = 10
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe import StageRecipe
-from training.sampling import epoch_rows
+from facecade.recipe import StageRecipe
+from facecade.training.sampling import epoch_rows
 
 PERSON = np.repeat([f"p{i}" for i in range(30)], 7)
 STRATUM = np.r_[np.zeros(140), np.ones(49), np.full(21, 2)].astype(np.int64)

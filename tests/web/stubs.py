@@ -7,10 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from combiner.contributions import Tipped
-from faces.crop import Box
-from faces.labels import BANDS, GENDERS, MASKS, N_CLASSES
-from inference.explain import ExplainedFace, Explanation, Regressor, Saying
+from facecade.combiner.contributions import Tipped
+from facecade.faces.crop import Box
+from facecade.faces.labels import BANDS, GENDERS, MASKS, N_CLASSES
+from facecade.inference.explain import ExplainedFace, Explanation, Regressor, Saying
 
 MASK = Saying("mask", "mask", "wear", 0.9, (0.8, 0.95), None, (), 2, 2)
 AGE = Saying("age-male", "age", "30-59", None, (), 47.5, (28.0, 67.0), 1, 2)

@@ -17,14 +17,14 @@ pytest.importorskip("fastapi", reason="the server needs pip install -e '.[web]'"
 
 from fastapi.testclient import TestClient
 
-import pipeline
-from base.machine import Machine
-from faces.crop import Box
-from inference.explain import Explanation
-from web.answers import Answers
-from web.api import make_api
-from web.limits import Limits
-from web.schema import ExplanationModel
+from facecade import pipeline
+from facecade.base.machine import Machine
+from facecade.faces.crop import Box
+from facecade.inference.explain import Explanation
+from facecade.web.answers import Answers
+from facecade.web.api import make_api
+from facecade.web.limits import Limits
+from facecade.web.schema import ExplanationModel
 
 LIMITS = Limits(megabytes=1, pixels=1_000_000, files=3)
 
@@ -136,7 +136,7 @@ def test_two_at_once_take_turns_and_both_are_answered() -> None:
 
 
 def test_what_was_learned_from_is_flagged(tmp_path: Path) -> None:
-    from base.files import content_hash
+    from facecade.base.files import content_hash
 
     (tmp_path / "known.jpg").write_bytes(coded())
     seen = {content_hash(tmp_path / "known.jpg"): "no-face trained-on"}

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from stubs import coded
 
-import web.limits
-from faces.decode import decode
-from web.limits import FORMATS, Limits, RefusedError, read_photograph, require_count
+from facecade.faces.decode import decode
+from facecade.web import limits
+from facecade.web.limits import FORMATS, Limits, RefusedError, read_photograph, require_count
 
 
 def refusal(path: Path, data: bytes, limits: Limits = Limits()) -> RefusedError:  # noqa: B008 it is frozen
@@ -79,7 +79,7 @@ def test_a_bomb_is_refused_by_its_head_and_never_unpacked(tmp_path: Path, monkey
     def unpacked(path: Path) -> np.ndarray:
         raise AssertionError("it was unpacked")
 
-    monkeypatch.setattr(web.limits, "decode", unpacked)
+    monkeypatch.setattr(limits, "decode", unpacked)
     bomb = coded("PNG", (9000, 6000), "1")
     assert len(bomb) < 2**16
     error = refusal(tmp_path / "bomb.png", bomb)

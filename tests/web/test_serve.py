@@ -24,7 +24,7 @@ from stubs import coded
 
 pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
 
-import web.serve
+from facecade.web import serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -183,14 +183,14 @@ def test_a_port_that_is_taken_and_other_mistakes_are_told_in_a_line(
     assert result.exit_code == 1 and "anybody who reaches 0.0.0.0 can send photographs" in result.stderr
     result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "no.such.host.invalid")
     assert result.exit_code == 1 and "no address is called" in result.stderr
-    monkeypatch.setattr(web.serve, "find_spec", lambda name: None)
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
     result = call("serve", "--artifacts", tmp_path)
     assert result.exit_code == 1 and "needs Gradio" in result.stderr and ".[web]" in result.stderr
 
 
 def test_loopback_is_known_and_every_address_is_written_as_a_browser_reads_it() -> None:
-    assert [web.serve._loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
+    assert [serve._loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
         *[True] * 3,
         *[False] * 2,
     ]
-    assert web.serve._address("0.0.0.0", 1) == "http://127.0.0.1:1" and web.serve._address("::", 1) == "http://[::1]:1"
+    assert serve._address("0.0.0.0", 1) == "http://127.0.0.1:1" and serve._address("::", 1) == "http://[::1]:1"

@@ -11,11 +11,11 @@ from stubs import a_face, explanation
 
 pytest.importorskip("markupsafe", reason="the page needs pip install -e '.[web]'")
 
-from faces.crop import Box
-from web.answers import Answered
-from web.batch import Line, Unread, batch_table, predictions
-from web.limits import RefusedError
-from web.sheet import attention_sheet, sheet
+from facecade.faces.crop import Box
+from facecade.web.answers import Answered
+from facecade.web.batch import Line, Unread, batch_table, predictions
+from facecade.web.limits import RefusedError
+from facecade.web.sheet import attention_sheet, sheet
 
 PIXELS = np.zeros((80, 60, 3), np.uint8)
 REFUSED = RefusedError(415, "the file is no photograph", "give another")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from base.errors import FacecadeError
-from training.heads import AGES, CENTRE_YEARS, DISTRIBUTION, ORDINAL, REGRESSION, SPREAD_YEARS, Bins
-from training.losses.age import AGE_LOSSES, age_loss
+from facecade.base.errors import FacecadeError
+from facecade.training.heads import AGES, CENTRE_YEARS, DISTRIBUTION, ORDINAL, REGRESSION, SPREAD_YEARS, Bins
+from facecade.training.losses.age import AGE_LOSSES, age_loss
 
 TARGETS = torch.tensor([25.0, 44.0, 60.0, 71.0], dtype=torch.float64)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.losses.classes import CLASS_LOSSES, class_loss
+from facecade.training.losses.classes import CLASS_LOSSES, class_loss
 
 EVEN = torch.tensor([5.0, 5.0, 5.0])
 SKEWED = torch.tensor([80.0, 15.0, 5.0])

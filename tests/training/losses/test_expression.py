@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from base.errors import FacecadeError
-from training.losses import age_loss, class_loss, is_age_loss
-from training.losses.expression import Term, parse
+from facecade.base.errors import FacecadeError
+from facecade.training.losses import age_loss, class_loss, is_age_loss
+from facecade.training.losses.expression import Term, parse
 
 COUNTS = torch.tensor([10.0, 10.0, 10.0])
 

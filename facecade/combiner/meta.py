@@ -1,0 +1,90 @@
+"""XGBoost over everything the stages say, starting from the soft vote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xgboost as xgb
+
+from facecade.base.errors import FacecadeError
+from facecade.combiner.features import Voices, features
+from facecade.combiner.rules import Arrays, SoftVote, learn_cuts
+from facecade.faces.labels import N_CLASSES
+from facecade.recipe import Combiner
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """Gradient-boosted trees (arXiv:1603.02754) that correct the soft vote's log-probabilities.
+
+    Trees need hundreds of rounds to draw the plain product of three probabilities, and a few dozen
+    to learn where it errs.
+    """
+
+    cuts: np.ndarray | None
+    start: SoftVote
+    booster: xgb.Booster
+
+    @classmethod
+    def fit(cls, voices: Voices, label: np.ndarray, settings: Combiner, seed: int) -> Boosted:
+        """Learn from out-of-fold voices of N rows and their classes (N,)."""
+        cuts, start = learn_cuts(voices, label), SoftVote.fit(voices, label)
+        parameters = {
+            "objective": "multi:softprob",
+            "num_class": N_CLASSES,
+            "tree_method": "hist",
+            "max_bin": 64,
+            "eta": settings.learning_rate,
+            "max_depth": settings.max_depth,
+            "subsample": settings.subsample,
+            "min_child_weight": settings.min_child_weight,
+            "colsample_bytree": settings.colsample,
+            "lambda": settings.reg_lambda,
+            "seed": seed,
+            "nthread": 2,
+        }
+        # xgb.train, not XGBClassifier: that one refuses labels in which a class is missing.
+        booster = xgb.train(parameters, _matrix(voices, cuts, start, label), settings.rounds)
+        return cls(cuts, start, booster)
+
+    def probability(self, voices: Voices) -> np.ndarray:
+        """(N, 18)."""
+        return np.asarray(self.booster.predict(_matrix(voices, self.cuts, self.start)), float)
+
+    def shap(self, voices: Voices) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """What each feature adds to each class's margin, in nats: SHAP values of the trees (TreeSHAP, Lundberg et al.,
+        arXiv:1802.03888), as XGBoost computes them.
+
+        Returns:
+            values (N, 18, F), what the trees say on average (N, 18), and the features' names. With `margin`, which they
+            start from, they add up to what `probability` is the softmax of.
+        """
+        matrix = _matrix(voices, self.cuts, self.start)
+        values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
+        average = values[..., -1] - margin(self.start, voices)  # XGBoost counts the base margin among the bias
+        return values[..., :-1], average, list(matrix.feature_names or [])
+
+    def arrays(self) -> Arrays:
+        return {**({} if self.cuts is None else {"cuts": self.cuts}), **self.start.arrays()}
+
+    @classmethod
+    def load(cls, arrays: Arrays, path: Path) -> Boosted:
+        try:
+            booster = xgb.Booster(model_file=path)
+        except xgb.core.XGBoostError as error:
+            raise FacecadeError(
+                f"{path} cannot be read: {str(error).splitlines()[0]}", "python cli.py fit-meta"
+            ) from None
+        return cls(arrays.get("cuts"), SoftVote.load(arrays), booster)
+
+
+def _matrix(voices: Voices, cuts: np.ndarray | None, start: SoftVote, label: np.ndarray | None = None) -> xgb.DMatrix:
+    values, names = features(voices, cuts)
+    return xgb.DMatrix(values, label, base_margin=margin(start, voices), feature_names=names)
+
+
+def margin(start: SoftVote, voices: Voices) -> np.ndarray:
+    """What the trees start from: the soft vote's log-probabilities, float32 (N, 18)."""
+    return np.log(start.probability(voices) + 1e-6).astype(np.float32)

@@ -1,0 +1,126 @@
+"""Face crops decoded once, kept as uint8 on disk, found by content, read by memory map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from facecade.base.artifact import digest
+from facecade.base.errors import FacecadeError
+from facecade.base.progress import Bar
+from facecade.base.threads import bounded_map
+from facecade.faces.crop import Box, box_of
+from facecade.faces.decode import DecodeError
+from facecade.faces.look import Look, Looker
+from facecade.recipe import Face
+
+GEOMETRY = 2
+"""Raise when `crop` or `decode` starts to give other pixels, so that old stores are not read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the store knows of one file: its row, and the face's box (None: centre crop)."""
+
+    content: str
+    row: int
+    box: Box | None
+
+
+class FaceStore:
+    """An append-only file of crops with an index of what lies where.
+
+    A crop is written before its index line, so a run killed at any point leaves at worst a crop
+    without a line, which the next run overwrites.
+    """
+
+    def __init__(self, folder: Path, face: Face) -> None:
+        self.face = face
+        self.folder = folder / f"crops-{digest([GEOMETRY, face.model_dump()])}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.pixels = self.folder / "crops.u8"
+        self._index = self.folder / "index.jsonl"
+        self._lock = FileLock(self.folder / ".lock")
+        self._entries: dict[str, Entry] = {}
+        self._read_to = 0
+        self._look = Looker(face, self._entries)
+
+    def fill(self, paths: Sequence[Path], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
+        """Make sure that every readable photograph has its crop.
+
+        Returns:
+            For each path, in order, its entry, or why it cannot be read.
+        """
+        with Bar(title, len(paths), "photographs") as bar, self._lock:
+            self._load()
+            found: list[Entry | DecodeError] = []
+            with (
+                open(self.pixels, "r+b" if self.pixels.exists() else "w+b") as pixels,
+                open(self._index, "ab") as index,
+            ):
+                for item in bounded_map(self._look, paths, workers):
+                    if isinstance(item, Look) and item.content not in self._entries:
+                        entry = Entry(item.content, len(self._entries), item.box)
+                        pixels.seek(entry.row * item.crop.size)
+                        pixels.write(item.crop.tobytes())
+                        pixels.flush()
+                        index.write(_line(entry))
+                        index.flush()
+                        self._entries[item.content] = entry
+                    found.append(item if isinstance(item, DecodeError) else self._entries[item.content])
+                    bar.advance()
+            self._read_to = self._index.stat().st_size
+        return found
+
+    def crops(self) -> np.ndarray:
+        """All crops, memory-mapped, uint8 (rows, height, width, 3), RGB."""
+        if not self._entries:
+            return np.empty(self.shape, np.uint8)
+        return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
+
+    def some(self, count: int, seed: int) -> np.ndarray:
+        """Crops drawn at random, uint8 (N, height, width, 3); fewer than `count` where there are not so many."""
+        with self._lock:
+            self._load()
+        drawn = np.random.default_rng(seed).permutation(len(self._entries))[:count]
+        return np.array(self.crops()[np.sort(drawn)])
+
+    def found(self) -> np.ndarray:
+        """Whether each crop shows a face that was found, bool (rows,)."""
+        return np.array([entry.box is not None for entry in self._entries.values()], bool)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of all crops: rows, height, width, 3."""
+        return len(self._entries), *self.face.size, 3
+
+    def _load(self) -> None:
+        """Read what the index gained since last time, and drop a last line that was cut short."""
+        if not self._index.exists():
+            return
+        with open(self._index, "r+b") as file:
+            file.seek(self._read_to)
+            for line in file:
+                try:
+                    if not line.endswith(b"\n"):
+                        raise ValueError("cut short")
+                    content, row, box = json.loads(line)
+                    if row != len(self._entries):
+                        raise FacecadeError(
+                            f"{self._index} is out of order", f"remove {self.folder}; it is only a cache"
+                        )
+                    self._entries[content] = Entry(content, row, box_of(box) if box else None)
+                except ValueError:
+                    file.truncate(self._read_to)
+                    break
+                self._read_to += len(line)
+
+
+def _line(entry: Entry) -> bytes:
+    values = entry.box.values if entry.box else None
+    return (json.dumps([entry.content, entry.row, values]) + "\n").encode()

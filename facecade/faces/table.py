@@ -1,0 +1,260 @@
+"""The sample table: one row per photograph, read from any of the layouts people have.
+
+Columns: `path` (below the data's root), `id`, `person`, `mask`, `gender` (names, empty where
+unknown), `age` (years, NaN where unknown). `fold` is added by `faces.split`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from facecade.base.errors import FacecadeError, problems
+from facecade.faces.labels import GENDERS, MASKS, band_of, encode
+from facecade.faces.sheet import Row, read_sheet
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
+TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
+FILE_MASKS = {**{f"mask{i}": "wear" for i in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
+"""The competition's file names and the mask state each shows."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a row or a file: where, and what."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as found on disk: its table, its root, and everything wrong with it."""
+
+    root: Path
+    layout: str
+    table: pd.DataFrame
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def image_ids(self) -> list[str]:
+        """What each photograph is called in answers: as `info.csv` says, else its path."""
+        return self.table["id" if self.layout == "evaluation" else "path"].tolist()
+
+    @property
+    def labelled(self) -> bool:
+        return bool((self.table[["mask", "gender"]] != "").all(axis=1).any())
+
+
+def read_source(data: Path) -> Source:
+    """Read a competition folder, an inference folder, a manifest, a folder of photographs or one file.
+
+    Problems are collected, not raised; only a path that is none of these raises FacecadeError.
+    """
+    if data.is_file():
+        if data.suffix.lower() == ".csv":
+            return _read_manifest(data)
+        if data.suffix.lower() in PHOTOGRAPHS:
+            return Source(data.parent, "photograph", _plain_rows([data.name]))
+        raise FacecadeError(f"{data} is neither a CSV nor a photograph", f"photographs end in {', '.join(PHOTOGRAPHS)}")
+    if not data.is_dir():
+        raise FacecadeError(f"{data} does not exist", "give a data folder, a manifest CSV or a photograph")
+    if (data / "train.csv").is_file():
+        return _read_competition(data)
+    if (data / "info.csv").is_file():
+        return _read_info(data)
+    if (data / "manifest.csv").is_file():
+        return _read_manifest(data / "manifest.csv")
+    found = sorted(
+        path.relative_to(data).as_posix()
+        for path in data.rglob("*")
+        if path.suffix.lower() in PHOTOGRAPHS and not _stray(path.name) and path.is_file()
+    )
+    inner = [child.name for child in sorted(data.iterdir()) if (child / "train.csv").is_file()]
+    if inner:
+        raise FacecadeError(f"{data} holds no train.csv itself", f"did you mean {data / inner[0]}?")
+    if not found:
+        raise FacecadeError(
+            f"{data} holds no photographs",
+            "expected train.csv or info.csv with images/, a manifest.csv, or photographs",
+        )
+    return Source(data, "photographs", _plain_rows(found))
+
+
+def read_kept(path: Path) -> pd.DataFrame:
+    """A sample table that a run wrote, with whatever columns it has beside; raises FacecadeError where it is damaged."""
+    try:
+        return pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
+    except (OSError, ValueError) as error:
+        raise FacecadeError(f"{path} cannot be read: {error}", "begin the run anew with --data and --recipe") from None
+
+
+def require_sound(source: Source) -> pd.DataFrame:
+    """The table of a labelled source; raises one FacecadeError that lists every problem."""
+    if source.problems:
+        lines = [str(problem) for problem in source.problems]
+        raise problems(source.root, lines, "mend the rows, or give --skip-bad to go on without them", most=50)
+    return source.table
+
+
+def classes(table: pd.DataFrame) -> np.ndarray:
+    """Class 0..17 of every row, int64; -1 where a label is missing."""
+    known = (table["mask"] != "") & (table["gender"] != "") & table["age"].notna()
+    result = np.full(len(table), -1, np.int64)
+    rows = table[known]
+    result[known.to_numpy()] = encode(
+        rows["mask"].map(MASKS.index).to_numpy(), rows["gender"].map(GENDERS.index).to_numpy(), band_of(rows["age"])
+    )
+    return result
+
+
+def age_cap(age: np.ndarray) -> float | None:
+    """The age at which a data set stops telling, or None.
+
+    Censoring shows as mass at the maximum: every older person is written down as that age. The
+    count there is held against the mean of the five ages below by a Poisson bound.
+
+    Args:
+        age: ages of people in years, one a person.
+    """
+    age = age[~np.isnan(age)]
+    if not len(age):
+        return None
+    top = float(age.max())
+    at_top = int((age == top).sum())
+    below = float(((age < top) & (age >= top - 5)).sum()) / 5
+    return top if at_top >= 5 and at_top > 1.5 * below + 3 * math.sqrt(below + 1) else None
+
+
+def _stray(name: str) -> bool:
+    return name.startswith("._") or name == ".DS_Store"
+
+
+def _plain_rows(paths: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame({"path": paths, "id": paths})
+    return table.assign(person="", mask="", gender="", age=np.nan)[COLUMNS]
+
+
+def _gender_and_age(row: Mapping[str, str]) -> tuple[str, float, list[str]]:
+    """A row's gender and age, with what is wrong with them."""
+    wrong = []
+    gender = row["gender"].lower()
+    if gender not in GENDERS:
+        wrong.append(f"gender is '{row['gender']}', expected male or female")
+    try:
+        age = float(row["age"])
+    except ValueError:
+        age = math.nan
+    if not 0 < age <= 120:
+        wrong.append(f"age is '{row['age']}', expected years between 1 and 120")
+    return gender, age, wrong
+
+
+def _read_competition(root: Path) -> Source:
+    """`train.csv` (id,gender,race,age,path) with seven files a person below `images/<path>/`."""
+    sheet = root / "train.csv"
+    table: list[tuple[str, str, str, str, str, float]] = []
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    for line in read_sheet(sheet, ["id", "gender", "age", "path"]):
+        row, where = line.cells, f"{sheet.name} row {line.number}"
+        gender, age, wrong = _gender_and_age(row)
+        wrong = [*line.wrong, *wrong]
+        person = row["path"]
+        if person in seen:
+            wrong.append(f"path '{person}' stands already in row {seen[person]}")
+        seen.setdefault(person, line.number)
+        folder = root / "images" / person
+        if not person or ".." in PurePosixPath(person).parts or not folder.is_dir():
+            wrong.append(f"no folder images/{person}")
+        problems += [Problem(where, what) for what in wrong]
+        if wrong:
+            continue
+        files: dict[str, str] = {}
+        for path in sorted(folder.iterdir()):
+            state = path.stem.lower()
+            if _stray(path.name) or path.suffix.lower() not in PHOTOGRAPHS:
+                continue
+            relative = path.relative_to(root).as_posix()
+            if state not in FILE_MASKS:
+                problems.append(Problem(relative, f"unknown file name; expected {', '.join(FILE_MASKS)}"))
+            elif state in files:
+                problems.append(Problem(relative, f"a second {state}, beside {files[state]}"))
+            else:
+                files[state] = relative
+        missing = [state for state in FILE_MASKS if state not in files]
+        if missing:
+            problems.append(Problem(where, f"images/{person} lacks {', '.join(missing)}"))
+        table += [(path, row["id"], person, FILE_MASKS[state], gender, age) for state, path in sorted(files.items())]
+    frame = pd.DataFrame(table, columns=COLUMNS)
+    return Source(root, "competition", frame, problems)
+
+
+def _read_info(root: Path) -> Source:
+    """`info.csv` (ImageID,ans) with `images/`: one row each, in the file's order, found or not."""
+    rows = read_sheet(root / "info.csv", ["ImageID"])
+    names = [row.cells["ImageID"] for row in rows]
+    table = _plain_rows([f"images/{name}" for name in names]).assign(id=names)
+    problems = []
+    first: dict[str, int] = {}
+    for row, name in zip(rows, names, strict=True):
+        where = f"info.csv row {row.number}"
+        problems += [Problem(where, what) for what in row.wrong]
+        if not name:
+            problems.append(Problem(where, "no ImageID"))
+        elif name in first:
+            problems.append(Problem(where, f"ImageID '{name}' stands already in row {first[name]}"))
+        elif not (root / "images" / name).is_file():
+            problems.append(Problem(where, f"no file images/{name}"))
+        first.setdefault(name, row.number)
+    return Source(root, "evaluation", table, problems)
+
+
+def _read_manifest(sheet: Path) -> Source:
+    """A CSV with `path,person,mask,gender,age`; paths are below the CSV's folder, or absolute.
+
+    Where no row has a label, they are photographs to be labelled, and all of them are kept.
+    """
+    rows = read_sheet(sheet, ["path", "person", "mask", "gender", "age"])
+    if rows and not any(row.cells[name] for row in rows for name in ("mask", "gender", "age")):
+        return _unlabelled(sheet, rows)
+    table: list[tuple[str, str, str, str, str, float]] = []
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    for line in rows:
+        row = line.cells
+        gender, age, wrong = _gender_and_age(row)
+        wrong = [*line.wrong, *wrong]
+        mask = row["mask"].lower()
+        if mask not in MASKS:
+            wrong.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
+        if not row["person"]:
+            wrong.append("no person: photographs of one person must share a name here")
+        if not row["path"] or not (sheet.parent / row["path"]).is_file():
+            wrong.append(f"no file '{row['path']}'")
+        if row["path"] in seen:
+            wrong.append(f"path '{row['path']}' stands already in row {seen[row['path']]}")
+        seen.setdefault(row["path"], line.number)
+        problems += [Problem(f"{sheet.name} row {line.number}", what) for what in wrong]
+        if not wrong:
+            table.append((row["path"], row["path"], row["person"], mask, gender, age))
+    return Source(sheet.parent, "manifest", pd.DataFrame(table, columns=COLUMNS), problems)
+
+
+def _unlabelled(sheet: Path, rows: Sequence[Row]) -> Source:
+    """A manifest without labels: one row each, in the file's order, found or not."""
+    problems = [Problem(f"{sheet.name} row {row.number}", what) for row in rows for what in row.wrong]
+    for row in rows:
+        if not row.cells["path"] or not (sheet.parent / row.cells["path"]).is_file():
+            problems.append(Problem(f"{sheet.name} row {row.number}", f"no file '{row.cells['path']}'"))
+    table = _plain_rows([row.cells["path"] for row in rows]).assign(person=[row.cells["person"] for row in rows])
+    return Source(sheet.parent, "manifest", table, problems)

@@ -1,0 +1,108 @@
+"""Fitted folds as torch modules that answer for face crops, and torch as the engine that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facecade.combiner.align import Alignment
+from facecade.inference.engines import Model
+from facecade.inference.ensemble import Ensemble, Member
+from facecade.inference.families import families
+from facecade.stages.fit import Fit, load_fold
+from facecade.training.predict import CHUNK, answering, averaged, in_views, voted
+
+
+class Answering(torch.nn.Module):
+    """Fits on one backbone, of one fold or of several: crops, uint8 [B, h, w, 3], RGB → of each fit the embedding in the folds' shared
+    basis [B, d] and the logits [B, C], float32."""
+
+    def __init__(self, fits: Sequence[Fit], alignments: Mapping[str, Alignment]) -> None:
+        """
+        Args:
+            fits: the first one's backbone is that of the others too (inference/families.py).
+        """
+        super().__init__()
+        first, *others = fits
+        self.size, self.fits = first.recipe.size, fits
+        self.backbone = load_fold(first, torch.device("cpu"))
+        classifiers = [load_fold(fit, torch.device("cpu")).model.get_classifier() for fit in others]
+        self.classifiers = torch.nn.ModuleList(classifiers)
+        for place, fit in enumerate(fits):
+            alignment = alignments[fit.stage.name]
+            self.register_buffer(f"offset_{place}", torch.from_numpy(alignment.offset[fit.fold]))
+            self.register_buffer(f"matrix_{place}", torch.from_numpy(alignment.matrix[fit.fold]))
+
+    def forward(self, crops: Tensor) -> list[Tensor]:
+        return self.read(self.see(crops))
+
+    def see(self, crops: Tensor) -> list[Tensor]:
+        """The backbone's embedding [B, D], and each head's outputs."""
+        views = self.fits[0].recipe.views
+        embedding, outputs = self.backbone(in_views(crops, views))
+        said = [outputs, *(classifier(embedding) for classifier in self.classifiers)]
+        votes = [voted(each, views, fit.recipe.vote) for fit, each in zip(self.fits, said, strict=True)]
+        return [averaged(embedding, views), *votes]
+
+    def read(self, said: Sequence[Tensor]) -> list[Tensor]:
+        """What the model saw, in the shared basis and as logits."""
+        embedding, *outputs = said
+        answers = []
+        for place, (fit, each) in enumerate(zip(self.fits, outputs, strict=True)):
+            offset, matrix = (self.get_buffer(f"{what}_{place}") for what in ("offset", "matrix"))
+            answers += [(embedding - offset) @ matrix, fit.stage.logits(each)]
+        return answers
+
+
+def networks(
+    fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment]
+) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[tuple[int, ...], Answering]]]]:
+    """The stages that share a backbone, and their networks with the folds that each answers for; each is loaded when it is asked for.
+
+    Args:
+        fits: the fitted folds of each stage.
+    """
+    for family in families({stage: folds[0].recipe for stage, folds in fits.items()}):
+        of_folds = list(zip(*(fits[stage] for stage in family), strict=True))
+        if of_folds[0][0].recipe.same_in_all_folds:
+            together = [[fit for of_fold in of_folds for fit in of_fold]]
+        else:
+            together = [list(of_fold) for of_fold in of_folds]
+        yield family, ((_folds(some), Answering(some, alignments).eval()) for some in together)
+
+
+def _folds(fits: Sequence[Fit]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(fit.fold for fit in fits))
+
+
+def torch_ensemble(
+    fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment], device: torch.device, streams: int
+) -> Ensemble:
+    """All folds of all stages, run by torch.
+
+    Args:
+        fits: the fitted folds of each stage.
+        streams: networks that answer at once on a processor; an accelerator takes one after the other.
+    """
+    if device.type == "cpu" and streams > 1:  # each network by one thread: two of them never wait for each other
+        torch.set_num_threads(1)
+    members = [
+        Member(family, folds, network.size, _run(network.to(device), device))
+        for family, of_family in networks(fits, alignments)
+        for folds, network in of_family
+    ]
+    columns = {stage: folds[0].stage.columns for stage, folds in fits.items()}
+    return Ensemble(members, columns, CHUNK[device.type], streams if device.type == "cpu" else 1)
+
+
+def _run(network: Answering, device: torch.device) -> Model:
+    def call(crops: np.ndarray) -> list[np.ndarray]:
+        with answering(device):
+            said = network.see(torch.from_numpy(crops).to(device))
+        with torch.inference_mode():
+            return [values.cpu().numpy() for values in network.read(said)]
+
+    return call

@@ -1,0 +1,74 @@
+"""What is in a data set, before anything is trained on it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facecade.base.progress import Bar
+from facecade.faces.decode import DecodeError, decode
+from facecade.faces.labels import N_CLASSES, class_name
+from facecade.faces.table import age_cap, classes, read_source
+
+
+def check_source(data: Path, workers: int) -> dict[str, Any]:
+    """Read every row and decode every file of a data set.
+
+    Returns:
+        layout, counts of photographs and people, `classes` with a count for each that has labels,
+        `notes`, and `problems`: every bad row and file with its reason.
+    """
+    source = read_source(data)
+    table = source.table
+    problems = [str(problem) for problem in source.problems]
+    paths = [source.root / path for path in table["path"]]
+    sizes: dict[tuple[int, int], int] = {}
+    with Bar("check", len(paths), "photographs") as bar, ThreadPoolExecutor(workers) as pool:
+        for path, found in zip(table["path"], pool.map(_look, paths), strict=True):
+            if isinstance(found, str):
+                if found != "no such file":  # the table has said so, with its row
+                    problems.append(f"{path}: {found}")
+            else:
+                sizes[found] = sizes.get(found, 0) + 1
+            bar.advance()
+    label = classes(table)
+    notes = [f"{height}×{width} pixels (height×width): {count}" for (height, width), count in _commonest(sizes)]
+    cap = age_cap(table.groupby("person")["age"].first().to_numpy(float)) if (label >= 0).any() else None
+    if cap is not None:
+        notes.append(f"ages look censored at {cap:.0f}: everyone of that age or over is written {cap:.0f}")
+    return {
+        "data": str(data),
+        "layout": source.layout,
+        "photographs": len(table),
+        "people": int(table.loc[table["person"] != "", "person"].nunique()),
+        "classes": [
+            {
+                "class": number,
+                "name": class_name(number),
+                "photographs": int((label == number).sum()),
+                "people": int(table["person"][label == number].nunique()),
+            }
+            for number in range(N_CLASSES)
+        ]
+        if (label >= 0).any()
+        else [],
+        "notes": notes,
+        "problems": problems,
+    }
+
+
+def _look(path: Path) -> tuple[int, int] | str:
+    try:
+        height, width, _ = decode(path).shape
+    except DecodeError as error:
+        return error.reason
+    return height, width
+
+
+def _commonest(sizes: dict[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
+    order = np.argsort([-count for count in sizes.values()], kind="stable")[:5]
+    items = list(sizes.items())
+    return [items[place] for place in order]

@@ -1,0 +1,125 @@
+"""How the scores differ between groups of photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecade.faces.labels import AXES, decode
+from facecade.report.evidence import Evidence
+from facecade.report.metrics import Interval, bootstrap_interval, per_person, resample
+from facecade.report.results import interval_of
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The groups of one kind that are furthest apart in a score: `better` leads `worse` by `by`."""
+
+    score: str
+    better: str
+    worse: str
+    by: Interval
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.by.low > 0
+
+
+def means(
+    values: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray], person: np.ndarray
+) -> tuple[dict[str, dict[str, Interval]], list[Gap]]:
+    """The mean of each score in each group, and of each score the widest gap; intervals by bootstrap over people.
+
+    The same people are drawn for all groups, so that groups which share people are compared on them.
+
+    Args:
+        values: scores of each row, float (N,), such as whether it was answered rightly; of those called "… error" less is better.
+        groups: rows of each group, bool (N,).
+        person: (N,) who is shown.
+
+    Returns:
+        means by group and score; a gap for each score, where there are two groups.
+    """
+    columns = np.column_stack([*values.values(), np.ones(len(person))])
+    sums = per_person(person, np.concatenate([columns * rows[:, None] for rows in groups.values()], axis=1))
+    shape = (-1, len(groups), len(values) + 1)
+    drawn, whole = (resample(len(sums)) @ sums).reshape(shape), sums.sum(0).reshape(shape)[0]
+    with np.errstate(invalid="ignore"):  # a group may be missing from a draw
+        drawn, whole = drawn[..., :-1] / drawn[..., -1:], whole[:, :-1] / whole[:, -1:]
+    names = list(groups)
+    said = {
+        group: {score: bootstrap_interval(whole[g, s], drawn[:, g, s]) for s, score in enumerate(values)}
+        for g, group in enumerate(names)
+    }
+    gaps = []
+    for s, score in enumerate(values):
+        sign = -1 if score.endswith("error") else 1
+        best, worst = int(np.argmax(sign * whole[:, s])), int(np.argmin(sign * whole[:, s]))
+        by = bootstrap_interval(
+            sign * (whole[best, s] - whole[worst, s]), sign * (drawn[:, best, s] - drawn[:, worst, s])
+        )
+        gaps.append(Gap(score, names[best], names[worst], by))
+    return said, gaps if len(names) > 1 else []
+
+
+def thirds(values: np.ndarray, names: tuple[str, str, str]) -> dict[str, np.ndarray]:
+    """Rows (N,) of the lowest, the middle and the highest third of some values."""
+    low, high = np.nanquantile(values, [1 / 3, 2 / 3])
+    return dict(zip(names, (values <= low, (values > low) & (values <= high), values > high), strict=True))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Scores of the groups of one kind, and the widest gap in each score."""
+
+    kind: str
+    count: Mapping[str, int]
+    scores: Mapping[str, Mapping[str, Interval]]
+    gaps: Sequence[Gap]
+
+
+def compare_groups(evidence: Evidence, quality: Mapping[str, np.ndarray], found: np.ndarray | None) -> list[Compared]:
+    """Scores by gender, band, mask state and image quality.
+
+    Args:
+        quality: `brightness` and `sharpness` of each crop (N,).
+        found: whether a face was found (N,); None where none was looked for.
+    """
+    true, said = decode(evidence.label), decode(evidence.answer)
+    values = {f"{axis} accuracy": (true[place] == said[place]).astype(float) for place, axis in enumerate(AXES)}
+    values = {"accuracy": (evidence.label == evidence.answer).astype(float), **values}
+    if not np.isnan(evidence.years).any() and not np.isnan(evidence.age).any():
+        values["age error"] = np.abs(evidence.years - evidence.age)
+    kinds: dict[str, dict[str, np.ndarray]] = {
+        axis: {name: true[place] == number for number, name in enumerate(names)}
+        for place, (axis, names) in enumerate(AXES.items())
+    }
+    names = {
+        "brightness": ("darkest third", "middle", "brightest third"),
+        "sharpness": ("blurred third", "middle", "sharpest third"),
+    }
+    kinds |= {kind: thirds(quality[kind], names[kind]) for kind in quality}
+    if found is not None:
+        kinds["face"] = {"found": found, "not found": ~found}
+    compared = []
+    for kind, groups in kinds.items():
+        groups = {name: rows for name, rows in groups.items() if rows.any()}
+        compared.append(
+            Compared(
+                kind, {name: int(rows.sum()) for name, rows in groups.items()}, *means(values, groups, evidence.person)
+            )
+        )
+    return compared
+
+
+def gaps_in_words(compared: Compared) -> str:
+    """The gaps whose interval excludes zero; nothing where there is none."""
+    clear = [
+        f"{gap.score}: {gap.worse} is behind {gap.better} by {interval_of(gap.score, gap.by.json(), 3)}"
+        for gap in compared.gaps
+        if gap.clear
+    ]
+    return "Gaps beyond chance. " + "; ".join(clear) + "." if clear else ""

@@ -1,0 +1,154 @@
+"""A comparison's rows as Markdown and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from facecade.report.results import interval, table
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The leaderboard, what was scaled, and what failed."""
+    rows = []
+    for place, row in enumerate(result["entries"], 1):
+        nested, held_out = row["nested"], row["eval"]
+        rows.append(
+            [
+                str(place),
+                row["recipe"],
+                f"{row['kind']}: {row['way']}",
+                interval(nested["macro-F1"], 3),
+                _gap(row["to_best"], place),
+                interval(nested["accuracy"], 3),
+                interval(nested["age MAE"], 2) if "age MAE" in nested else "-",
+                *([interval(held_out["macro-F1"], 3), _gap(row["eval_to_best"], place)] if held_out else []),
+                f"{row['training_seconds'] / 60:.1f} min",
+                f"{row['photographs_per_second']:.0f}",
+                f"{row['parameters'] / 1e6:.1f} M in {row['models']}",
+            ]
+        )
+    head = ["", "recipe", "answer", "nested macro-F1", "to the best", "accuracy", "age MAE"]
+    head += ["eval macro-F1", "to the best"] if result["entries"] and result["entries"][0]["eval"] else []
+    head += ["training", "photographs/s", "parameters"]
+    lines = [table(head, rows)] if rows else []
+    changes = {row["recipe"]: row["changes"] for row in result["entries"] if row["changes"]}
+    if changes:
+        lines += ["", "What the budget changed:", ""]
+        lines += [f"* {name}: {'; '.join(said)}" for name, said in changes.items()]
+    if result["failed"]:
+        lines += ["", "Failed:", ""] + [f"* {name}: {why}" for name, why in result["failed"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _gap(behind: Mapping[str, float], place: int) -> str:
+    return f"{behind['value']:+.3f} [{behind['low']:+.3f}, {behind['high']:+.3f}]" if place > 1 else "best"
+
+
+Comparison = tuple[Mapping[str, Any], str]
+"""A comparison's result, and the command that made it."""
+
+
+def page(comparisons: Sequence[Comparison], own: str, calls: Sequence[Mapping[str, str]]) -> str:
+    """The leaderboard as a page: what was compared, on what terms, and what it shows.
+
+    Args:
+        comparisons: the first, and others of the same recipes from other weights, or with `repeats`, each a part of the page.
+        own: name of Facecade's own recipe. calls: commit and machine of each call of a command.
+    """
+    said = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
+    (result, command), *others = comparisons
+    budget = result["budget"]
+    return "\n".join(
+        [
+            "# Published systems and Facecade on the same people, folds and operations",
+            "",
+            f"Machine: {said['machine']}. Commit: {said['commit']}. Written by `python benchmarks/comparison.py`, which ran",
+            f"`{command}`; every number is read from what that left.",
+            "",
+            f"{result['folds']} folds by person, seed {result['seed']}; {budget['teraflops']:g}·10¹² operations of training a fold, inputs of at most",
+            f"{budget['pixels']} pixels; each published recipe has one kind of backbone from the same ImageNet weights (a small network that a",
+            f"recipe trains from nothing stays as it is). `{own}` is Facecade's own recipe, made for about this budget with settings chosen on folds of these people (never on",
+            "eval, which is why that column counts most); the others are scaled to the budget, as listed below, and not tuned at it.",
+            "Training is the sum of the fits' times, which ran side by side.",
+            "*As published* is the answer that the system itself gives, *combined* the same models stacked by Facecade. Intervals are 95 %,",
+            "by bootstrap over people; differences are paired by person.",
+            "",
+            markdown(result),
+            "## What it shows",
+            "",
+            summary(result, own),
+            "",
+            *(line for other in others for line in _part(*other, own)),
+        ]
+    )
+
+
+def _part(result: Mapping[str, Any], command: str, own: str) -> list[str]:
+    """A further comparison: where its recipes start, and how often each network was trained."""
+    weights, repeats = result["budget"]["weights"], result["repeats"]
+    starts = "ImageNet" if weights == "package" else "a network that knows faces"
+    again = f", every network {repeats} times, averaged" if repeats > 1 else ""
+    lines = []
+    if weights != "package":
+        lines += [
+            f"Here every recipe starts from `{weights}`, as `{own}` does: what is left between them is not the weights."
+        ]
+    if repeats > 1:
+        lines += [
+            f"A held-out person is answered by the networks of one fold, eval by the mean of those of {result['folds']}: the nested scores above cannot see",
+            f"what a recipe gains from averaging. Here each network was trained {repeats} times within the same budget each time, from other",
+            "seeds, and the nested answers are averages too. The published recipes are those that came nearest without.",
+        ]
+    title = f"## The published recipes from {starts}{again}"
+    return [title, "", *lines, f"`{command}`:", "", markdown(result), summary(result, own), ""]
+
+
+def nearest(result: Mapping[str, Any], own: str, count: int) -> list[str]:
+    """The recipes other than one's own with the best answers as published, best first."""
+    published = [row["recipe"] for row in result["entries"] if row["kind"] == "as published" and row["recipe"] != own]
+    return published[:count]
+
+
+def summary(result: Mapping[str, Any], own: str) -> str:
+    """Facecade's own recipe against the best of the others, in words."""
+    entries = result["entries"]
+    mine = next(row for row in entries if row["recipe"] == own and row["kind"] == "combined")
+    best = "the cascade" if mine is entries[0] else "the best row"
+    lines = []
+    for kind in ("as published", "combined"):
+        rival = next(row for row in entries if row["recipe"] != own and row["kind"] == kind)
+        lines.append(
+            f"The best other system {kind}, `{rival['recipe']}`, has {interval(rival['nested']['macro-F1'], 3)} nested"
+            + (f", on eval {interval(rival['eval']['macro-F1'], 3)}" if rival["eval"] else "")
+            + f"; paired by person, against {best}: {_gap(rival['to_best'], 2)} nested"
+            + (f", {_gap(rival['eval_to_best'], 2)} on eval" if rival["eval_to_best"] else "")
+            + "."
+        )
+    own_eval = f", on eval {interval(mine['eval']['macro-F1'], 3)}" if mine["eval"] else ""
+    return "\n".join(
+        [
+            f"Facecade's cascade with its combiner has a macro-F1 of {interval(mine['nested']['macro-F1'], 3)} nested{own_eval}.",
+            *lines,
+        ]
+    )
+
+
+def flat_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    """One row an entry, one column a number: scores with the ends of their intervals."""
+    rows = []
+    for entry in result["entries"]:
+        row = {key: entry[key] for key in ("recipe", "kind", "way", "training_seconds", "photographs_per_second")}
+        row |= {"parameters": entry["parameters"], "models": entry["models"], "changes": "; ".join(entry["changes"])}
+        for where in ("nested", "eval"):
+            for name, value in (entry[where] or {}).items():
+                row |= {
+                    f"{where} {name}{end}": value[key]
+                    for end, key in (("", "value"), (" low", "low"), (" high", "high"))
+                }
+        for name, gap in (("to best", entry["to_best"]), ("eval to best", entry["eval_to_best"] or {})):
+            row |= {f"{name} {key}": value for key, value in gap.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,105 @@
+"""What `infer` says of every photograph: as a table, and as files that grow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from facecade.base.artifact import digest, read_json, write_atomic, write_json
+from facecade.faces.labels import BANDS, GENDERS, MASKS, decode
+
+
+def predictions_table(
+    ids: Sequence[str], answers: np.ndarray, probability: np.ndarray, years: np.ndarray, flags: Sequence[str]
+) -> pd.DataFrame:
+    """One row a photograph, in the order given.
+
+    Args:
+        answers: int (N,), classes. probability: float (N, 18).
+        years: float (N, 3): the age estimate, and that of the male and of the female regressor; NaN where unseen.
+    """
+    mask, gender, band = decode(answers)
+    return pd.DataFrame(
+        {
+            "ImageID": ids,
+            "ans": answers,
+            "mask": np.array(MASKS)[mask],
+            "gender": np.array(GENDERS)[gender],
+            "band": np.array(BANDS)[band],
+            "age": years[:, 0].round(2),
+            "age_if_male": years[:, 1].round(2),
+            "age_if_female": years[:, 2].round(2),
+            "confidence": probability[np.arange(len(answers)), answers].round(4),
+            "flags": flags,
+            **{f"p{label}": probability[:, label].round(5) for label in range(probability.shape[1])},
+        }
+    )
+
+
+class AnswerFiles:
+    """predictions.csv and submission.csv, written as answers come, and there when all of them are.
+
+    Until then rows go to a hidden file beside, whose sound length is noted after each piece, so that a process
+    stopped at any point goes on behind the last piece.
+    """
+
+    def __init__(self, output: Path, asked: Mapping[str, Any]) -> None:
+        """
+        Args:
+            asked: what is answered for and by what; rows of anything else are begun anew.
+        """
+        self.output = output
+        self._rows, self._state = output / ".predictions.csv", output / ".predictions.json"
+        self._asked = digest(asked)
+        self.done, self._bytes = 0, 0
+        if self._state.exists() and self._rows.exists():
+            state = read_json(self._state)
+            if state["asked"] == self._asked:
+                self.done, self._bytes = state["rows"], state["bytes"]
+        output.mkdir(parents=True, exist_ok=True)
+        with open(self._rows, "ab") as file:
+            file.truncate(self._bytes)
+
+    def add(self, start: int, table: pd.DataFrame) -> None:
+        """Keep the rows from `start` on, but for those that are there."""
+        table = table.iloc[self.done - start :]
+        text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n")
+        with open(self._rows, "ab") as file:
+            file.write(text.encode())
+        self.done, self._bytes = self.done + len(table), self._rows.stat().st_size
+        write_json(self._state, {"asked": self._asked, "rows": self.done, "bytes": self._bytes})
+
+    def close(self) -> dict[str, Any]:
+        """Put the files in their place.
+
+        Returns:
+            `photographs`, `flags` (how often each), the files, and `answer` where there was one photograph.
+        """
+        flags: Counter[str] = Counter()
+
+        def submission(path: Path) -> None:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                columns = ["ImageID", "ans", "flags"]
+                parts = pd.read_csv(
+                    self._rows, usecols=columns, dtype={"ImageID": str}, keep_default_na=False, chunksize=10_000
+                )
+                for part in parts:
+                    part[["ImageID", "ans"]].to_csv(file, index=False, header=not file.tell(), lineterminator="\n")
+                    flags.update(part.loc[part["flags"] != "", "flags"].str.split(":").str[0])
+
+        write_atomic(self.output / "submission.csv", submission)
+        result: dict[str, Any] = {"photographs": self.done}
+        if self.done == 1:
+            blank = {name: [""] for name in ("age", "age_if_male", "age_if_female")}
+            table = pd.read_csv(self._rows, dtype={"ImageID": str}, keep_default_na=False, na_values=blank)
+            result["answer"] = json.loads(table.iloc[0].to_json())  # NaN becomes null
+        self._rows.replace(self.output / "predictions.csv")
+        self._state.unlink()
+        files = {name: str(self.output / f"{name}.csv") for name in ("submission", "predictions")}
+        return {**result, "flags": dict(flags), **files}

@@ -1,0 +1,76 @@
+"""What a recipe writes for a loss, read: a weighted sum of named losses with options."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from facecade.base.errors import FacecadeError, unknown_name
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named loss of a sum."""
+
+    weight: float
+    name: str
+    options: Mapping[str, Any]
+
+
+def parse(text: str) -> list[Term]:
+    """The terms of `0.3*ce + 0.7*focal(gamma=2)`.
+
+    Raises:
+        FacecadeError: text that is no such sum.
+    """
+    try:
+        return _sum(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError) as error:
+        raise FacecadeError(f"'{text}' is no loss: {error.args[0]}", "write as 0.3*ce + 0.7*focal(gamma=2)") from None
+
+
+def _sum(node: ast.expr) -> list[Term]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _sum(node.left) + _sum(node.right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        weight, loss = node.left, node.right
+        if not isinstance(weight, ast.Constant) or not isinstance(weight.value, int | float):
+            raise ValueError(f"'{ast.unparse(weight)}' is not a number")
+        return [Term(float(weight.value) * term.weight, term.name, term.options) for term in [_loss(loss)]]
+    return [_loss(node)]
+
+
+def _loss(node: ast.expr) -> Term:
+    if isinstance(node, ast.Name):
+        return Term(1.0, node.id, {})
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        return Term(1.0, node.func.id, {str(word.arg): ast.literal_eval(word.value) for word in node.keywords})
+    raise ValueError(f"'{ast.unparse(node)}' is not the name of a loss, with options or without")
+
+
+def check_terms(kind: str, terms: list[Term], losses: Mapping[str, Callable[..., Any]]) -> None:
+    """Every term names a loss that there is, with options that it takes.
+
+    Options of a loss are its keyword-only parameters with defaults.
+
+    Raises:
+        FacecadeError: naming what is unknown and the nearest known.
+    """
+    for term in terms:
+        if term.name not in losses:
+            raise unknown_name(kind, term.name, losses)
+        known = options_of(losses[term.name])
+        if term.options and not known:
+            raise FacecadeError(f"{kind} {term.name} takes no options", f"write {term.name} alone")
+        for option in term.options:
+            if option not in known:
+                raise unknown_name(f"option of {kind} {term.name}", option, known)
+
+
+def options_of(loss: Callable[..., Any]) -> dict[str, Any]:
+    """A loss's options and their defaults."""
+    parameters = inspect.signature(loss).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}

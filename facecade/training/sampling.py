@@ -1,0 +1,48 @@
+"""Which rows an epoch shows, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from facecade.base.seeding import derive
+from facecade.recipe import StageRecipe
+
+
+def epoch_rows(
+    rows: np.ndarray,
+    person: np.ndarray,
+    stratum: np.ndarray,
+    old: np.ndarray,
+    recipe: StageRecipe,
+    seed: int,
+    epoch: int,
+) -> np.ndarray:
+    """The rows of one epoch, shuffled; a function of the seed and the epoch alone.
+
+    Args:
+        rows: int64 (n,), the rows a stage learns from.
+        person: (N,) of the whole table, who each row shows.
+        stratum: int64 (N,), the class each row is balanced by.
+        old: bool (N,), rows of people of 60 and over.
+        recipe: `per_person` photographs of a person, drawn without replacement (0 = all); of old people,
+            `copies_of_old` times more; then drawn anew with replacement, by weights count^-`balance` of their
+            class (0 = as they are).
+
+    Returns:
+        int64 (m,), rows of the table.
+    """
+    generator = np.random.default_rng(derive(seed, "epoch", epoch))
+    chosen = generator.permutation(rows)
+    if recipe.per_person:
+        order = np.argsort(person[chosen], kind="stable")
+        names = person[chosen][order]
+        start = np.r_[0, np.flatnonzero(names[1:] != names[:-1]) + 1]
+        rank = np.arange(len(names)) - np.repeat(start, np.diff(np.r_[start, len(names)]))
+        chosen = generator.permutation(chosen[order][rank < recipe.per_person])
+    if recipe.copies_of_old:
+        chosen = generator.permutation(np.r_[chosen, np.repeat(chosen[old[chosen]], recipe.copies_of_old)])
+    if recipe.balance:
+        counts = np.bincount(stratum[chosen])
+        weight = counts[stratum[chosen]].astype(float) ** -recipe.balance
+        chosen = generator.choice(chosen, len(chosen), p=weight / weight.sum())
+    return chosen

@@ -1,0 +1,35 @@
+"""A fit's learning curve on disk: JSON lines, and the same as TensorBoard event files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from facecade.base.artifact import write_text
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """A mapping for each epoch of a fit; none where it has not begun."""
+    path = folder / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def keep_history(folder: Path, lines: Sequence[Mapping[str, float]]) -> None:
+    """Write what is known of every epoch so far: `history.jsonl`, and `events/` for TensorBoard.
+
+    Both are written anew each time, so that a run which was cut and resumed shows one curve.
+
+    Args:
+        lines: a mapping for each epoch, with its number as `epoch`.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(folder / "events", ignore_errors=True)
+    with SummaryWriter(str(folder / "events")) as writer:
+        for line in lines:
+            for name, value in line.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, int(line["epoch"]))
