@@ -91,6 +91,7 @@ def test_the_readme_names_the_keys_and_losses_that_there_are() -> None:
 def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
     import timm
 
+    import facecade.backbones  # noqa: F401 - its networks' names
     from facecade.stages import make_stage
     from facecade.training.augment import build
 
