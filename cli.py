@@ -212,11 +212,13 @@ def check(data: Path, as_json: bool, workers: int) -> None:
 
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--recipe", type=Shipped("recipe"), help="Recipe whose faces are looked for.  [default: cpu]")
+@click.option(
+    "--recipe", type=Shipped("recipe"), default="cpu", show_default=True, help="Recipe whose faces are looked for."
+)
 @OUTPUT
 @WORKERS
 @JSON
-def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bool) -> None:
+def eda(data: Path, recipe: Path, output: Path, workers: int, as_json: bool) -> None:
     """Write eda.html, which shows what DATA holds before anything is trained on it.
 
     Class balance, ages and censoring, sizes, light and blur, faces found and missed, the same photograph twice or as
@@ -229,7 +231,6 @@ def eda(data: Path, recipe: Path | None, output: Path, workers: int, as_json: bo
     from facecade.pages.eda import write_eda
     from facecade.recipe import parse, read_toml
 
-    recipe = recipe or shipped.find("recipe", "cpu")
     face = parse(read_toml(recipe), str(recipe)).face
     result = write_eda(data, output, face, workers)
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
@@ -796,8 +797,16 @@ def compare(
 @main.command()
 @click.argument("stage")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
-@click.option("--recipe", type=Shipped("recipe"), help="Recipe to begin with, by name or path.  [default: cpu]")
-@click.option("--space", type=Shipped("space"), help="What is searched, by name or path.  [default: default]")
+@click.option(
+    "--recipe", type=Shipped("recipe"), default="cpu", show_default=True, help="Recipe to begin with, by name or path."
+)
+@click.option(
+    "--space",
+    type=Shipped("space"),
+    default="default",
+    show_default=True,
+    help="What is searched, by name or path.",
+)
 @click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Trials in all.")
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
 @click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
@@ -810,8 +819,8 @@ def compare(
 def tune(
     stage: str,
     data: Path,
-    recipe: Path | None,
-    space: Path | None,
+    recipe: Path,
+    space: Path,
     trials: int,
     folds: tuple[int, ...],
     measure: str | None,
@@ -838,7 +847,6 @@ def tune(
     from facecade.recipe import override, parse, read_toml
     from facecade.report.tracking import Tracker
 
-    recipe = recipe or shipped.find("recipe", "cpu")
     tables = override(read_toml(recipe), settings, [stage])
     known = parse(tables, str(recipe))
     if stage not in known.stages:
@@ -846,7 +854,7 @@ def tune(
     asked = Search(
         stage,
         measure,
-        read_space(space or shipped.find("space", "default")),
+        read_space(space),
         trials,
         folds or (0, 1),
     )
@@ -1022,6 +1030,8 @@ def _eda_text(result: dict[str, Any]) -> str:
 
 
 def _meta_text(record: dict[str, Any]) -> str:
+    from facecade.report.results import difference
+
     rows = [
         [("* " if name == record["way"] else "  ") + name, _interval(scores["macro-F1"]), _interval(scores["accuracy"])]
         for name, scores in record["nested"].items()
@@ -1034,7 +1044,7 @@ def _meta_text(record: dict[str, Any]) -> str:
             "",
             _table(rows, ["  way of combining", "macro-F1", "accuracy"]),
             "",
-            f"Kept: {record['way']} — the highest nested macro-F1; {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] over {record['simplest']}.",
+            f"Kept: {record['way']} — the highest nested macro-F1; {difference(gain)} over {record['simplest']}.",
             f"Expect on new people (the choice itself nested): macro-F1 {_interval(choice['macro-F1'])}, accuracy {_interval(choice['accuracy'])}.",
             ", ".join(f"{name} {_interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",

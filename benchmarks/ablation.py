@@ -8,7 +8,6 @@ Nothing is trained anew: the stages' out-of-fold outputs are voted on again, few
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -23,7 +22,7 @@ from facecade.combiner.rules import SoftVote
 from facecade.faces.table import classes
 from facecade.pipeline import held_out_voices
 from facecade.report.metrics import as_json, paired_difference, score
-from facecade.report.results import interval, table
+from facecade.report.results import difference, interval, table
 from facecade.run import Run, open_run
 
 
@@ -50,12 +49,12 @@ def page(artifacts: Path, run: Run, voices: Voices, sets: dict[str, list[str]]) 
     for name, kept in sets.items():
         if lacking(kept):
             continue
-        few = _only(voices, kept)
+        few = voices.of_stages(kept)
         answer = nested(Candidate(SoftVote.fit, few), label, fold)[False].answer
         whole = whole if len(whole) else answer
         said = as_json(score(label, answer, person, age, few.age()))
         gap = paired_difference(label, answer, whole, person).json() if rows else None
-        behind = f"{gap['value']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap else ""
+        behind = difference(gap) if gap else ""
         cells = [interval(said[key]) for key in ("macro-F1", "gender accuracy", "band accuracy")]
         rows.append([name, *cells, interval(said["age MAE"], 2), behind])
     networks = table(
@@ -82,10 +81,6 @@ the first row. No stage was trained anew.
 
 {networks}
 """
-
-
-def _only(voices: Voices, stages: Sequence[str]) -> Voices:
-    return Voices({name: voices.logits[name] for name in stages}, {name: voices.columns[name] for name in stages}, {})
 
 
 if __name__ == "__main__":

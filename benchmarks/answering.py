@@ -24,7 +24,7 @@ from facecade.faces.split import assign_folds
 from facecade.faces.table import classes, read_source, require_sound
 from facecade.recipe import parse, read_toml
 from facecade.report.metrics import as_json, paired_difference, score
-from facecade.report.results import interval, table
+from facecade.report.results import difference, interval, table
 
 PARTS, SEED = 3, 7
 
@@ -77,9 +77,7 @@ def page(result: dict[str, Any]) -> str:
             WAYS[way],
             str(said["networks"]),
             *(interval(said["score"][name], 2 if name == "age MAE" else 4) for name in names),
-            ""
-            if way == "mean"
-            else f"{said['change']['value']:+.4f} [{said['change']['low']:+.4f}, {said['change']['high']:+.4f}]",
+            "" if way == "mean" else difference(said["change"]),
         ]
         for way, said in result["ways"].items()
     ]

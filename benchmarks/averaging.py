@@ -32,7 +32,7 @@ from facecade.inference.stream import stream
 from facecade.pipeline import cascade, held_out_voices
 from facecade.report.evaluate import read_labels
 from facecade.report.metrics import Interval, bootstrap_interval, confusion, macro_f1, macro_f1_draws
-from facecade.report.results import table
+from facecade.report.results import difference, table
 from facecade.run import Run, open_run
 
 
@@ -79,7 +79,7 @@ def page(artifacts: Path, run: Run, held_out: Voices, new: Photographs, sets: Ma
     label, fold = classes(run.table), run.table["fold"].to_numpy()
     rows = []
     for name, stages in sets.items():
-        voices, folds = _only(held_out, stages), [_only(each, stages) for each in new.folds]
+        voices, folds = held_out.of_stages(stages), [each.of_stages(stages) for each in new.folds]
         inside = nested(Candidate(SoftVote.fit, voices), label, fold)[False]
         vote = SoftVote.fit(voices, label)
         single = [vote.probability(each) for each in folds]
@@ -94,7 +94,7 @@ def page(artifacts: Path, run: Run, held_out: Voices, new: Photographs, sets: Ma
                 f"{np.mean([_log_loss(new.label, each) for each in single]):.3f}",
                 f"{_f1(new.label, logits):.3f}",
                 f"{_log_loss(new.label, logits):.3f}",
-                _signed(_gain(new, logits, single)),
+                difference(_gain(new, logits, single).json(), 3),
                 f"{_f1(new.label, probabilities):.3f}",
                 f"{_log_loss(new.label, probabilities):.3f}",
                 f"{np.mean([_temperature(new.label, each) for each in single]):.2f}",
@@ -113,7 +113,7 @@ def page(artifacts: Path, run: Run, held_out: Voices, new: Photographs, sets: Ma
     head += ["best temperature of one fold", "of the average"]
     return f"""# What averaging the folds' networks gains
 
-Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/averaging.py {" ".join([str(artifacts), "DATA", "LABELS"])}`. Nested: {len(label)}
+Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/averaging.py {artifacts} DATA LABELS`. Nested: {len(label)}
 photographs of {len(set(run.table["person"]))} people, each answered by the networks of one fold. The other columns: {len(new.label)} photographs of {len(set(new.person))} people whom
 no network knew, answered by the networks of one fold (mean of {len(new.folds)} folds' scores), and by those of all folds. The rule is
 the soft vote, learned from out-of-fold logits. Nothing was trained anew, and these scores chose nothing. The interval is 95 %, by bootstrap over people.
@@ -122,14 +122,9 @@ A temperature below 1 says that the probabilities should be sharper than they ar
 {table(head, rows)}
 
 Averaging takes away what networks get wrong at random. A network alone has much of that, and gains most. Where others stand beside it, the vote has averaged
-much of it already, on one fold too: nested scores then see a gain that new people would have had from the folds anyway. That is why one flat or joint network
-gains more from the folds than a cascade of several does. It says nothing against the cascade's rule: all rows above are the same rule. Temperature cannot
-change which class of a softmax is the largest; it makes probabilities more honest, and answers hardly other.
+much of it already, on one fold too, and nested scores count as a gain what new people would have had from the folds anyway. All rows are the same rule, so that
+it is not the rule that keeps a cascade of several networks from gaining. One temperature for all classes changes no answer here: the largest probability stays the largest.
 """
-
-
-def _only(voices: Voices, stages: Sequence[str]) -> Voices:
-    return Voices({name: voices.logits[name] for name in stages}, {name: voices.columns[name] for name in stages}, {})
 
 
 def _f1(label: np.ndarray, probability: np.ndarray) -> float:
@@ -152,10 +147,6 @@ def _gain(new: Photographs, average: np.ndarray, single: Sequence[np.ndarray]) -
     draws = [macro_f1_draws(new.label, decide(each, NO_WEIGHTS), new.person) for each in (average, *single)]
     value = _f1(new.label, average) - np.mean([_f1(new.label, each) for each in single])
     return bootstrap_interval(float(value), draws[0] - np.mean(draws[1:], axis=0))
-
-
-def _signed(value: Interval) -> str:
-    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
     comparisons = [first.compare(RIVALS, [*terms, str(budget)])]
     first.share(faces, [OWN.stem])
     comparisons.append(faces.compare(RIVALS, [*terms, str(FACES)]))
-    for part, given, (result, _) in zip((faces, first), (FACES, budget), reversed(comparisons[:2]), strict=True):
+    (of_first, _), (of_faces, _) = comparisons
+    for part, given, result in ((faces, FACES, of_faces), (first, budget, of_first)):
         rivals = nearest(result, OWN.stem, NEAREST)
         averaged = part.named("averaged")
         part.share(averaged, [OWN.stem, *rivals])
@@ -72,7 +73,7 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
         f"These, with every network {REPEATS} times, averaged:",
     ]
     texts = [
-        f"{said}\n{summary(result, OWN.stem)}".strip() for said, (result, _) in zip(words, comparisons, strict=False)
+        f"{said}\n{summary(result, OWN.stem)}".strip() for said, (result, _) in zip(words, comparisons[:3], strict=True)
     ]
     into(ROOT / "README.md", "comparison", "\n\n".join(texts))
     click.echo(target)

@@ -5,6 +5,6 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 # In a clone, stages/, pipeline.py, cli.py and recipes/ lie beside this folder; a wheel has them in it.
-_above = Path(__file__).resolve().parents[1]
-if not (Path(__file__).parent / "pipeline.py").exists():
-    __path__.append(str(_above))
+_here = Path(__file__).resolve().parent
+if not (_here / "pipeline.py").exists():
+    __path__.append(str(_here.parent))

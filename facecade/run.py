@@ -110,14 +110,20 @@ class Run:
             return "fitted" if current and not self._other_weights(stage, fold) else "stale"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
 
+    @cached_property
+    def _weights_content(self) -> dict[Path, str]:
+        """What the files hold that stages start from: read once for all folds."""
+        files = {stage.weights_file for stage in self.recipe.stages.values() if stage.weights_file}
+        return {file: content_hash(file) for file in files}
+
     def _other_weights(self, stage: str, fold: int) -> bool:
         """Whether the file that a fit started from, or that the stage it started from did, now holds something else. One that is gone
         changes nothing."""
         settings, meta = self.recipe.stages[stage], self.fold_folder(stage, fold) / "meta.json"
         if settings.start:
             return self._other_weights(settings.start, fold)
-        now = content_hash(settings.weights_file) if settings.weights_file else ""
-        known = read_json(meta).get("weights_content") if meta.exists() else None
+        now = self._weights_content.get(settings.weights_file, "") if settings.weights_file else ""
+        known = read_json(meta).get("weights_content") if now and meta.exists() else None
         return bool(now and known) and now != known
 
     @property

@@ -10,13 +10,13 @@ from facecade.base.errors import unknown_name
 
 Kind = Literal["recipe", "budget", "space", "corrections"]
 
-PLACES: dict[Kind, tuple[str, str]] = {
-    "recipe": ("recipes", ".toml"),
-    "budget": ("recipes/budgets", ".toml"),
-    "space": ("recipes/spaces", ".toml"),
-    "corrections": ("recipes/corrections", ".csv"),
+PLACES: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    "recipe": ("recipes", ("*.toml", "published/*.toml")),
+    "budget": ("recipes/budgets", ("*.toml",)),
+    "space": ("recipes/spaces", ("*.toml",)),
+    "corrections": ("recipes/corrections", ("*.csv",)),
 }
-"""For each kind its folder in the package, and how its files end."""
+"""For each kind its folder in the package, and its files there."""
 
 
 def find(kind: Kind, given: str) -> Path:
@@ -25,8 +25,8 @@ def find(kind: Kind, given: str) -> Path:
     Raises:
         FacecadeError: no file, and no such name; the nearest one is named.
     """
-    path, (_, suffix) = Path(given), PLACES[kind]
-    if path.is_file() or path.suffix == suffix:
+    path, (_, patterns) = Path(given), PLACES[kind]
+    if path.is_file() or path.suffix == Path(patterns[0]).suffix:
         return path  # whoever reads it says what is wrong with it
     known = names(kind)
     if given not in known:
@@ -36,12 +36,11 @@ def find(kind: Kind, given: str) -> Path:
 
 def names(kind: Kind) -> dict[str, Path]:
     """Everything of a kind that comes with the package: name → file."""
-    place, suffix = PLACES[kind]
-    found: dict[str, Path] = {}
-    for root in facecade.__path__:  # of a clone, the folder above too
-        folder = Path(root) / place
-        for path in sorted(folder.rglob(f"*{suffix}")):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if kind != "recipe" or name.partition("/")[0] in ("published", name):
-                found.setdefault(name, path)
-    return found
+    place, patterns = PLACES[kind]
+    folders = [Path(root) / place for root in facecade.__path__]  # of a clone, the folder above too
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in reversed(folders)
+        for pattern in patterns
+        for path in sorted(folder.glob(pattern))
+    }

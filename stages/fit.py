@@ -208,6 +208,7 @@ def _train(
     )
     if not len(lessons.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
+    content = content_hash(recipe.weights_file) if recipe.weights_file else None  # now: training takes long
     load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
     if wanted.weights != "none" and recipe.freeze != ALL and is_folded(backbone):
         restore_statistics(
@@ -237,7 +238,7 @@ def _train(
             "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
             "bf16": halved,
             "pretrained": origin(recipe.backbone, wanted.weights),
-            "weights_content": content_hash(recipe.weights_file) if recipe.weights_file else None,
+            "weights_content": content,
         },
         remembered,
     )

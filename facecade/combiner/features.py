@@ -71,6 +71,11 @@ class Voices:
             {stage: put(values, others.embedding[stage]) for stage, values in self.embedding.items()},
         )
 
+    def of_stages(self, stages: Sequence[str]) -> Voices:
+        """What some of the stages say."""
+        own = [{name: each[name] for name in stages if name in each} for each in (self.logits, self.embedding)]
+        return Voices(own[0], {name: self.columns[name] for name in stages}, own[1])
+
     def without_embedding(self) -> Voices:
         """The logits alone."""
         return Voices(self.logits, self.columns, {})

@@ -19,7 +19,7 @@ from facecade.report.calibration import by_axis, calibration
 from facecade.report.evidence import Evidence
 from facecade.report.groups import Compared, gaps_in_words
 from facecade.report.metrics import confusion
-from facecade.report.results import interval_of
+from facecade.report.results import difference, interval_of
 from facecade.report.uncertain import SHARES, handed_to_a_person
 
 
@@ -58,7 +58,7 @@ def scores(evidence: Evidence, evaluation: Mapping[str, Any] | None) -> Section:
         page.heading("Rules and combiner"),
         page.table(["way of combining", "macro-F1", "accuracy"], rows, kept=list(ways).index(evidence.combiner["way"])),
         page.text(
-            f"The kept way leads “{evidence.combiner['simplest']}” by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1, paired by person. "
+            f"The kept way leads “{evidence.combiner['simplest']}” by {difference(gain)} macro-F1, paired by person. "
             "It was chosen among these rows by these scores; the numbers at the top are what is left where that choice, too, never saw the person."
         ),
     ]

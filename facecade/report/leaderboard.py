@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from facecade.report.results import interval, table
+from facecade.report.results import difference, interval, table
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _gap(behind: Mapping[str, float], place: int) -> str:
-    return f"{behind['value']:+.3f} [{behind['low']:+.3f}, {behind['high']:+.3f}]" if place > 1 else "best"
+    return difference(behind, 3) if place > 1 else "best"
 
 
 Comparison = tuple[Mapping[str, Any], str]

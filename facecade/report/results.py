@@ -29,6 +29,11 @@ def interval(value: Mapping[str, float], digits: int = 4) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
+def difference(value: Mapping[str, float], digits: int = 4) -> str:
+    """A difference with its sign and its 95 % interval."""
+    return f"{value['value']:+.{digits}f} [{value['low']:+.{digits}f}, {value['high']:+.{digits}f}]"
+
+
 def interval_of(score: str, value: Mapping[str, float], digits: int = 4) -> str:
     """A score with its 95 % interval, with the digits that it deserves: what is in years has two."""
     return interval(value, 2 if score in YEARS else digits)
@@ -104,7 +109,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             table(["way of combining", "macro-F1", "accuracy"], ways),
             "",
-            f"The kept way is ahead of the {combiner['simplest']} by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] macro-F1 (paired).",
+            f"The kept way is ahead of the {combiner['simplest']} by {difference(gain)} macro-F1 (paired).",
             "",
             "## Stages, on the people each fold held out",
             "",
