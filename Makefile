@@ -1,17 +1,21 @@
-# make demo | test | check   (each installs into .venv first, if need be)
+# make demo | test | check   (each first installs into .venv what it needs)
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test check clean
+.PHONY: demo test check typing clean
 
-.venv/.ready: requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "Facecade needs Python 3.11 or 3.12: make PYTHON=python3.11")'
+.venv/.base: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Facecade needs Python 3.11 to 3.13: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[weights]'
+	touch $@
+
+.venv/.dev: .venv/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[weights,dev]'
 	touch $@
 
-demo: .venv/.ready
+demo: .venv/.base
 	rm -rf $(DEMO)
 	$(BIN)/python cli.py draw $(DEMO)/data
 	$(BIN)/python cli.py check $(DEMO)/data/train
@@ -20,12 +24,14 @@ demo: .venv/.ready
 	$(BIN)/python cli.py infer $(DEMO)/data/eval --artifacts $(DEMO)/artifacts --output $(DEMO)/output
 	$(BIN)/python cli.py evaluate $(DEMO)/output/submission.csv $(DEMO)/data/eval/eval_labels.csv --output $(DEMO)/output
 
-test: .venv/.ready
+test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: .venv/.ready build/typing/facecade
+check: .venv/.dev typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+typing: .venv/.dev build/typing/facecade
 	$(BIN)/mypy
 
 # What a wheel has in one folder, for mypy, which knows of no package in two.

@@ -16,14 +16,15 @@ from steps import ROOT, commit, machine
 
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_text
-from facecade.combiner.features import Voices, lacking
+from facecade.combiner.estimators import SoftVote
 from facecade.combiner.nested import Candidate, nested
-from facecade.combiner.rules import SoftVote
+from facecade.combiner.stage_outputs import StageOutputs, missing_targets
 from facecade.faces.table import classes
-from facecade.pipeline import held_out_voices
+from facecade.pipeline import out_of_fold_outputs
 from facecade.report.metrics import as_json, paired_difference, score
-from facecade.report.results import difference, interval, table
-from facecade.run import Run, open_run
+from facecade.report.results import table
+from facecade.report.text import difference, interval
+from facecade.runs.run import Run, open_run
 
 
 @click.command()
@@ -31,26 +32,26 @@ from facecade.run import Run, open_run
 def main(artifacts: Path) -> None:
     """Vote without each stage of the run in ARTIFACTS, and with each network of all tasks alone."""
     run = open_run(artifacts)
-    voices = held_out_voices(run)
-    stages = list(voices.logits)
+    stage_outputs = out_of_fold_outputs(run)
+    stages = list(stage_outputs.logits)
     sets = {"all stages": stages}
     sets |= {f"without `{name}`": [other for other in stages if other != name] for name in stages}
     ages = [name for name in stages if name.startswith("age-")]
     sets |= {"without both regressors of age": [name for name in stages if name not in ages]} if len(ages) == 2 else {}
-    sets |= {f"`{name}` alone": [name] for name in stages if not lacking([name])}
-    write_text(ROOT / "benchmarks/ABLATION.md", page(artifacts, run, voices, sets))
+    sets |= {f"`{name}` alone": [name] for name in stages if not missing_targets([name])}
+    write_text(ROOT / "benchmarks/ABLATION.md", page(artifacts, run, stage_outputs, sets))
     click.echo("benchmarks/ABLATION.md")
 
 
-def page(artifacts: Path, run: Run, voices: Voices, sets: dict[str, list[str]]) -> str:
+def page(artifacts: Path, run: Run, stage_outputs: StageOutputs, sets: dict[str, list[str]]) -> str:
     label, person = classes(run.table), run.table["person"].to_numpy()
     age, fold = run.table["age"].to_numpy(float), run.table["fold"].to_numpy()
     rows, whole = [], np.empty(0)
     for name, kept in sets.items():
-        if lacking(kept):
+        if missing_targets(kept):
             continue
-        few = voices.of_stages(kept)
-        answer = nested(Candidate(SoftVote.fit, few), label, fold)[False].answer
+        few = stage_outputs.select(kept)
+        answer = nested(Candidate(SoftVote.fit, few), label, fold)[False].prediction
         whole = whole if len(whole) else answer
         said = as_json(score(label, answer, person, age, few.age()))
         gap = paired_difference(label, answer, whole, person).json() if rows else None
@@ -72,7 +73,7 @@ def page(artifacts: Path, run: Run, voices: Voices, sets: dict[str, list[str]]) 
     )
     return f"""# What each stage is worth
 
-Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/ablation.py {artifacts}`. {len(label)} photographs of {len(set(person))} people.
+Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/ablation.py {artifacts}`. {len(label)} images of {len(set(person))} people.
 
 Nested scores of the soft vote on the stages' out-of-fold outputs, with 95 % intervals by bootstrap over people; the last column is paired with
 the first row. No stage was trained anew.

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from facecade.report.metrics import as_json, paired_difference, score
-from facecade.report.results import interval
+from facecade.report.text import interval
 
 
 def eval_labels(data: Path, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Class and person of photographs of DATA's eval/, int and str (N,)."""
+    """Class and person of images of DATA's eval/, int and str (N,)."""
     labels = pd.read_csv(data / "eval/eval_labels.csv", dtype={"ImageID": str}).set_index("ImageID").loc[list(ids)]
     return labels["ans"].to_numpy(), labels["person"].to_numpy()
 
@@ -22,7 +22,7 @@ def eval_labels(data: Path, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]
 def agreement(answer: np.ndarray, reference: np.ndarray, label: np.ndarray, person: np.ndarray) -> dict[str, Any]:
     """How many answers differ from the reference's, and what that does to macro-F1."""
     return {
-        "answers": len(answer),
+        "predictions": len(answer),
         "differ": int((answer != reference).sum()),
         "macro-F1": as_json(score(label, answer, person))["macro-F1"],
         "change": paired_difference(label, answer, reference, person).json(),

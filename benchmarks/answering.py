@@ -22,13 +22,14 @@ sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import read_json, write_csv, write_json
 from facecade.faces.split import assign_folds
 from facecade.faces.table import classes, read_source, require_sound
-from facecade.recipe import parse, read_toml
+from facecade.recipe_file import parse, read_toml
 from facecade.report.metrics import as_json, paired_difference, score
-from facecade.report.results import difference, interval, table
+from facecade.report.results import table
+from facecade.report.text import difference, interval
 
 PARTS, SEED = 3, 7
 
-WAYS = {
+METHODS = {
     "mean": "what the networks of all folds say, averaged",
     "soup": "one network: the mean of the folds' weights",
     "refit": "one network, trained once more on everybody",
@@ -54,15 +55,15 @@ def measure(part: int, recipe: Path, people: pd.DataFrame, folder: Path) -> list
             write_json(kept, steps)
 
     begin = ["--data", folder / "train.csv", "--recipe", recipe, "--resume", "--artifacts", run]
-    step("fit", "fit-stage", "all", *begin, "--set", "answer=mean")
-    step("fit refit", "fit-stage", "all", "--resume", "--set", "answer=refit", "--artifacts", run)
+    step("fit", "fit-stage", "all", *begin, "--set", "ensemble=mean")
+    step("fit refit", "fit-stage", "all", "--resume", "--set", "ensemble=refit", "--artifacts", run)
     step("fit-meta", "fit-meta", "--artifacts", run)
     for way in ("mean", "first", "refit", "soup"):
         if way == "soup":
-            step("fit soup", "fit-stage", "all", "--resume", "--set", "answer=soup", "--artifacts", run)
+            step("fit soup", "fit-stage", "all", "--resume", "--set", "ensemble=soup", "--artifacts", run)
             step("fit-meta soup", "fit-meta", "--artifacts", run)
         exported = folder / "export" / way
-        step(f"export {way}", "export", exported, "--artifacts", run, "--answer", way)
+        step(f"export {way}", "export", exported, "--artifacts", run, "--ensemble", way)
         words = ["--artifacts", exported, "--engine", "openvino", "--output", folder / way]
         step(way, "infer", folder / "part.csv", *words)
     return list(steps.values())
@@ -74,12 +75,12 @@ def page(result: dict[str, Any]) -> str:
     rows = [
         [
             f"`{way}`",
-            WAYS[way],
+            METHODS[way],
             str(said["networks"]),
             *(interval(said["score"][name], 2 if name == "age MAE" else 4) for name in names),
             "" if way == "mean" else difference(said["change"]),
         ]
-        for way, said in result["ways"].items()
+        for way, said in result["methods"].items()
     ]
     head = ["`answer`", "what it is", "networks", *names, "macro-F1 over `mean`"]
     minutes = {name: seconds / 60 for name, seconds in result["seconds"].items()}
@@ -89,7 +90,7 @@ Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["c
 
 A network of everybody cannot be scored on people that it learned from. So the {result["people"]} people are split into {result["parts"]} parts,
 stratified as folds are. For each part a whole run of `{result["recipe"]}` (its {result["folds"]} folds, combiner, refit and soup) learns from the
-other people, and answers for the part by each way. The scores are of all parts together: {result["photographs"]} photographs, each answered by
+other people, and answers for the part by each way. The scores are of all parts together: {result["images"]} images, each answered by
 networks and a combiner that never saw its person. Each run has {result["parts"] - 1}/{result["parts"]} of the people that a run of all has, so that the scores are
 lower than that one's; what is compared is the ways.
 
@@ -97,7 +98,7 @@ lower than that one's; what is compared is the ways.
 
 The default is the cheapest way whose macro-F1 is within {CLOSE} of `mean`: **`{result["default"]}`**. Intervals are 95 %, by bootstrap over
 people, the last column's paired; they are wider than {CLOSE}, so that the order of near ways is not settled by them. *Networks* are
-those that a photograph is shown to; how quick each way is, `benchmarks/INFERENCE.md` says.
+those that an image is shown to; how quick each way is, `benchmarks/INFERENCE.md` says.
 
 Our reading, which was not measured: the folds begin alike but part early, at rates that train them in three epochs, so that the
 mean of their weights lies where none of them has been; and one network lacks the averaging that makes several less sure of
@@ -122,7 +123,7 @@ def main(data: Path, recipe: Path, artifacts: Path) -> None:
     steps = [step for part, folder in enumerate(folders) for step in measure(part, recipe, people, folder)]
     answered = {
         way: pd.concat([pd.read_csv(folder / way / "predictions.csv", dtype={"ImageID": str}) for folder in folders])
-        for way in WAYS
+        for way in METHODS
     }
     order = answered["mean"]["ImageID"]
     truth = people.set_index("path").loc[order]
@@ -132,7 +133,7 @@ def main(data: Path, recipe: Path, artifacts: Path) -> None:
         assert said["ImageID"].equals(order)
         assert not said["flags"].astype(str).str.contains("trained-on").any(), "someone answered for was learned from"
         ways[way] = {
-            "networks": len(asked.stages) * len(asked.answering(way)),
+            "networks": len(asked.stages) * len(asked.predicting(way)),
             "score": as_json(score(label, said["ans"].to_numpy(), person, age, said["age"].to_numpy())),
             "change": paired_difference(
                 label, said["ans"].to_numpy(), answered["mean"]["ans"].to_numpy(), person
@@ -144,12 +145,12 @@ def main(data: Path, recipe: Path, artifacts: Path) -> None:
         "commit": ", ".join(sorted({step["commit"] for step in steps} | {commit()})),
         "command": " ".join(["python benchmarks/answering.py", *sys.argv[1:]]),
         "people": people["person"].nunique(),
-        "photographs": len(order),
+        "images": len(order),
         "parts": PARTS,
         "folds": asked.folds,
         "recipe": recipe,
-        "ways": ways,
-        "default": min(close, key=lambda way: (ways[way]["networks"], list(WAYS).index(way))),
+        "methods": ways,
+        "default": min(close, key=lambda way: (ways[way]["networks"], list(METHODS).index(way))),
         "seconds": {
             name: sum(step["seconds"] for step in steps if step["step"].endswith(f" {name}"))
             for name in ("fit", "fit refit", "fit soup")

@@ -24,16 +24,17 @@ sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_text
 from facecade.base.machine import Machine
 from facecade.combiner.decision import NO_WEIGHTS, decide
-from facecade.combiner.features import Voices, join, lacking, mean
+from facecade.combiner.estimators import SoftVote
 from facecade.combiner.nested import Candidate, nested
-from facecade.combiner.rules import SoftVote
+from facecade.combiner.stage_outputs import StageOutputs, average_folds, concatenate, missing_targets
 from facecade.faces.table import classes, read_source
 from facecade.inference.stream import stream
-from facecade.pipeline import cascade, held_out_voices
+from facecade.pipeline import cascade, out_of_fold_outputs
 from facecade.report.evaluate import read_labels
 from facecade.report.metrics import Interval, bootstrap_interval, confusion, macro_f1, macro_f1_draws
-from facecade.report.results import difference, table
-from facecade.run import Run, open_run
+from facecade.report.results import table
+from facecade.report.text import difference
+from facecade.runs.run import Run, open_run
 
 
 @click.command()
@@ -43,47 +44,47 @@ from facecade.run import Run, open_run
 def main(artifacts: Path, data: Path, labels: Path) -> None:
     """Ask each fold's networks of the run in ARTIFACTS about DATA, whose LABELS score them."""
     run = open_run(artifacts)
-    held_out = held_out_voices(run)
+    held_out = out_of_fold_outputs(run)
     names = list(held_out.logits)
-    networks = [name for name in names if not lacking([name])]
+    networks = [name for name in names if not missing_targets([name])]
     sets = {f"`{name}` alone": [name] for name in networks}
     sets |= {"these together": networks} if len(networks) > 1 else {}
     sets |= {"all stages": names} if networks != names else {}
-    new = Photographs.read(run, data, labels)
+    new = Images.read(run, data, labels)
     write_text(ROOT / "benchmarks/AVERAGING.md", page(artifacts, run, held_out, new, sets))
     click.echo("benchmarks/AVERAGING.md")
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """N photographs of people whom no network knew: what each fold's networks say, classes (N,) and people (N,)."""
+class Images:
+    """N images of people whom no network knew: what each fold's networks say, classes (N,) and people (N,)."""
 
-    folds: Sequence[Voices]
+    folds: Sequence[StageOutputs]
     label: np.ndarray
     person: np.ndarray
 
     @classmethod
-    def read(cls, run: Run, data: Path, labels: Path) -> Photographs:
+    def read(cls, run: Run, data: Path, labels: Path) -> Images:
         source, machine = read_source(data), Machine()
         fitted = cascade(run, machine, len(source.table))
         paths = [source.root / path for path in source.table["path"]]
-        parts = list(stream(paths, fitted.looker(), fitted.ensemble, machine.workers))
+        parts = list(stream(paths, fitted.face_reader(), fitted.ensemble, machine.workers))
         seen = np.concatenate([part.seen for part in parts])
         truth = read_labels(labels).loc[np.array(source.image_ids)[seen]]
-        folds = [join([part.voices[fold] for part in parts]) for fold in parts[0].voices]
+        folds = [concatenate([part.stage_outputs[fold] for part in parts]) for fold in parts[0].stage_outputs]
         return cls(folds, truth["ans"].to_numpy(), truth["person"].to_numpy())
 
 
-def page(artifacts: Path, run: Run, held_out: Voices, new: Photographs, sets: Mapping[str, Sequence[str]]) -> str:
+def page(artifacts: Path, run: Run, held_out: StageOutputs, new: Images, sets: Mapping[str, Sequence[str]]) -> str:
     """benchmarks/AVERAGING.md."""
     label, fold = classes(run.table), run.table["fold"].to_numpy()
     rows = []
     for name, stages in sets.items():
-        voices, folds = held_out.of_stages(stages), [each.of_stages(stages) for each in new.folds]
-        inside = nested(Candidate(SoftVote.fit, voices), label, fold)[False]
-        vote = SoftVote.fit(voices, label)
+        stage_outputs, folds = held_out.select(stages), [each.select(stages) for each in new.folds]
+        inside = nested(Candidate(SoftVote.fit, stage_outputs), label, fold)[False]
+        vote = SoftVote.fit(stage_outputs, label)
         single = [vote.probability(each) for each in folds]
-        logits = vote.probability(mean(folds))
+        logits = vote.probability(average_folds(folds))
         probabilities = np.mean(single, axis=0)
         rows.append(
             [
@@ -114,7 +115,7 @@ def page(artifacts: Path, run: Run, held_out: Voices, new: Photographs, sets: Ma
     return f"""# What averaging the folds' networks gains
 
 Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/averaging.py {artifacts} DATA LABELS`. Nested: {len(label)}
-photographs of {len(set(run.table["person"]))} people, each answered by the networks of one fold. The other columns: {len(new.label)} photographs of {len(set(new.person))} people whom
+images of {len(set(run.table["person"]))} people, each answered by the networks of one fold. The other columns: {len(new.label)} images of {len(set(new.person))} people whom
 no network knew, answered by the networks of one fold (mean of {len(new.folds)} folds' scores), and by those of all folds. The rule is
 the soft vote, learned from out-of-fold logits. Nothing was trained anew, and these scores chose nothing. The interval is 95 %, by bootstrap over people.
 A temperature below 1 says that the probabilities should be sharper than they are.
@@ -142,7 +143,7 @@ def _temperature(label: np.ndarray, probability: np.ndarray) -> float:
     return float(found.x)
 
 
-def _gain(new: Photographs, average: np.ndarray, single: Sequence[np.ndarray]) -> Interval:
+def _gain(new: Images, average: np.ndarray, single: Sequence[np.ndarray]) -> Interval:
     """Macro-F1 of the average minus the mean of the single folds', on the same resampled people."""
     draws = [macro_f1_draws(new.label, decide(each, NO_WEIGHTS), new.person) for each in (average, *single)]
     value = _f1(new.label, average) - np.mean([_f1(new.label, each) for each in single])

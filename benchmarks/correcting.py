@@ -1,11 +1,11 @@
-"""What an audit finds on real photographs, and what correcting it does to the score; write benchmarks/CORRECTING.md.
+"""What an audit finds on real images, and what correcting it does to the score; write benchmarks/CORRECTING.md.
 
     python cli.py audit --artifacts artifacts/quick --output output/quick
     python cli.py fit-stage all --data DATA --recipe recipes/quick.toml --corrections output/quick/corrections.csv --artifacts artifacts/corrected
     python cli.py fit-meta --artifacts artifacts/corrected
     python benchmarks/correcting.py artifacts/quick artifacts/corrected
 
-A person looks through corrections.csv between the first command and the second. Both runs must be fitted, on the same photographs;
+A person looks through corrections.csv between the first command and the second. Both runs must be fitted, on the same images;
 what was corrected is read from their tables. Nothing is chosen by what is written here.
 """
 
@@ -21,23 +21,24 @@ import numpy as np
 import pandas as pd
 from steps import ROOT, commit, machine
 
+from facecade.runs.fits import out_of_fold_outputs
+
 sys.path.insert(0, str(ROOT))
-from facecade import pipeline
 from facecade.base.errors import FacecadeError
 from facecade.combiner.audit import Finding, audit
 from facecade.faces.table import classes
 from facecade.pages.audit import KINDS
-from facecade.report.evidence import Evidence
 from facecade.report.metrics import as_json, bootstrap_interval, macro_f1_draws, paired_difference, score
+from facecade.report.nested import NestedPredictions
 from facecade.report.results import interval_of, table
-from facecade.run import Run, open_run
+from facecade.runs.run import Run, open_run
 
 LISTED = 0.5
 """Probability from which `audit` puts a finding down as a correction."""
 
 
 def changed(before: pd.DataFrame, after: pd.DataFrame) -> set[tuple[str, str]]:
-    """Labels that differ between two tables of the same photographs: (path, field)."""
+    """Labels that differ between two tables of the same images: (path, field)."""
     return {
         (path, field)
         for field in ("mask", "gender", "age")
@@ -61,25 +62,25 @@ def believed(found: Sequence[Finding], paths: np.ndarray, corrected: set[tuple[s
     return rows
 
 
-def scored(evidence: Evidence, label: np.ndarray, age: np.ndarray) -> dict[str, dict[str, float]]:
+def scored(evidence: NestedPredictions, label: np.ndarray, age: np.ndarray) -> dict[str, dict[str, float]]:
     """Nested answers against labels (N,) and ages (N,) that may be other than they were learned from."""
-    return as_json(score(label, evidence.answer, evidence.person, age, evidence.years))
+    return as_json(score(label, evidence.prediction, evidence.person, age, evidence.years))
 
 
 def compared(before: Run, after: Run) -> dict[str, Any]:
     """Everything that the page says."""
-    found = audit(before.table, pipeline.held_out_voices(before), before.cap)
-    pipeline.held_out_voices(after)  # refuses a run that is not fitted
-    first, second = Evidence.read(before.folder), Evidence.read(after.folder)
+    found = audit(before.table, out_of_fold_outputs(before), before.cap)
+    out_of_fold_outputs(after)  # refuses a run that is not fitted
+    first, second = NestedPredictions.read(before.folder), NestedPredictions.read(after.folder)
     if not first.table["path"].equals(second.table["path"]):
-        raise FacecadeError("the two runs are of different photographs", "begin both with the same --data")
+        raise FacecadeError("the two runs are of different images", "begin both with the same --data")
     corrected = changed(first.table, second.table)
     label, age = classes(second.table), second.age
     return {
         "found": found,
         "paths": first.table["path"].to_numpy(),
         "corrected": corrected,
-        "photographs": len(label),
+        "images": len(label),
         "people": len(np.unique(first.person)),
         "people_corrected": len({path.rpartition("/")[0] for path, _ in corrected}),
         "scores": {
@@ -88,14 +89,14 @@ def compared(before: Run, after: Run) -> dict[str, Any]:
             "learned from corrected labels, scored by them": scored(second, label, age),
         },
         "labels": _shift(first, label),
-        "learning": paired_difference(label, second.answer, first.answer, first.person).json(),
+        "learning": paired_difference(label, second.prediction, first.prediction, first.person).json(),
     }
 
 
-def _shift(evidence: Evidence, label: np.ndarray) -> dict[str, float]:
+def _shift(evidence: NestedPredictions, label: np.ndarray) -> dict[str, float]:
     """Macro-F1 of the same answers by corrected labels less that by recorded ones, on the same resampled people."""
-    draws = [macro_f1_draws(each, evidence.answer, evidence.person) for each in (label, evidence.label)]
-    values = [score(each, evidence.answer, evidence.person)["macro-F1"].value for each in (label, evidence.label)]
+    draws = [macro_f1_draws(each, evidence.prediction, evidence.person) for each in (label, evidence.label)]
+    values = [score(each, evidence.prediction, evidence.person)["macro-F1"].value for each in (label, evidence.label)]
     return bootstrap_interval(values[0] - values[1], draws[0] - draws[1]).json()
 
 
@@ -113,7 +114,7 @@ def page(result: Mapping[str, Any], command: str) -> str:
 
 Machine: {machine()}. Commit: {commit()}. Written by `{command}`; every number is read from the two runs.
 
-`audit` on {result["photographs"]} photographs of {result["people"]} people, by networks that never saw them. *Listed* are the findings of probability
+`audit` on {result["images"]} images of {result["people"]} people, by networks that never saw them. *Listed* are the findings of probability
 {LISTED} or more, which it puts down as corrections; *corrected* are those that a person believed who looked at the thumbnails, leaving alone whatever
 was in doubt. So the share is of errors plain to see, and a lower bound on what is wrong.
 

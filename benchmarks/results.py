@@ -1,4 +1,4 @@
-"""Run the whole job on real photographs, step by step, and write benchmarks/RESULTS.md
+"""Run the whole job on real images, step by step, and write benchmarks/RESULTS.md
 and the README's results from what it left.
 
     python benchmarks/results.py ../shared/data/faces --recipe recipes/cpu.toml

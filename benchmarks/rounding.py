@@ -1,4 +1,4 @@
-"""How far bf16 moves the answers for real photographs, on any processor; write benchmarks/ROUNDING.md.
+"""How far bf16 moves the answers for real images, on any processor; write benchmarks/ROUNDING.md.
 
     python benchmarks/rounding.py ../shared/data/faces --artifacts artifacts/quick
 
@@ -21,25 +21,26 @@ from steps import ROOT, commit, machine
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from facecade.inference.loading import ROUNDING_CROPS, cascade_of_run
+
 sys.path.insert(0, str(ROOT))
 from agreement import agreement, cells, eval_labels
 
-from facecade import pipeline
 from facecade.base.artifact import read_json, write_json
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import note
 from facecade.base.threads import bounded_map
-from facecade.combiner import fit as combination
-from facecade.combiner.features import Voices, mean
-from facecade.faces.look import Look
+from facecade.combiner import methods
+from facecade.combiner.stage_outputs import StageOutputs, average_folds
+from facecade.faces.reader import FaceCrop
 from facecade.faces.table import read_source
-from facecade.inference.again import Exact, moved, surely
 from facecade.inference.engines import Model
 from facecade.inference.ensemble import Ensemble
-from facecade.inference.stream import Heard
+from facecade.inference.fallback import Fallback, margin_error, recompute_close_calls
+from facecade.inference.stream import BatchOutputs
 from facecade.report.results import table
-from facecade.run import Run, open_run
+from facecade.runs.run import Run, open_run
 
 
 class Rounding(TorchDispatchMode):
@@ -80,56 +81,58 @@ def rounding(ensemble: Ensemble) -> Ensemble:
 
 def measure(run: Run, data: Path) -> dict[str, Any]:
     """Everything that the page says."""
-    cascade = pipeline.cascade(run, Machine(engine="torch", device="cpu"))
-    combine, _ = combination.load(cascade.combiner)
-    if not combine.graded:
+    cascade = cascade_of_run(run, Machine(engine="torch", device="cpu"))
+    combine, _ = methods.load(cascade.combiner)
+    if not combine.has_margin:
         raise FacecadeError(f"the combiner of {run.folder} tells no lead, and never answers in bf16")
     exact, rough = cascade.ensemble, rounding(cascade.ensemble)
-    tried = run.store().some(pipeline.TRIED, run.recipe.seed)
-    near = moved(*(combine.scores(_together(each.hear_all(tried))) for each in (rough, exact)))
-    note(f"bf16 moves a lead by up to {near:.3f} nats on {len(tried)} crops of the training photographs")
+    tried = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
+    near = margin_error(*(combine.scores(_together(each.predict_all(tried))) for each in (rough, exact)))
+    note(f"bf16 moves a lead by up to {near:.3f} nats on {len(tried)} crops of the training images")
 
     source = read_source(data / "eval")
     paths = [source.root / path for path in source.table["path"]]
-    looks = list(bounded_map(cascade.looker(), paths, cores()))
-    unseen = [str(path) for path, look in zip(paths, looks, strict=True) if not isinstance(look, Look)]
+    looks = list(bounded_map(cascade.face_reader(), paths, cores()))
+    unseen = [str(path) for path, look in zip(paths, looks, strict=True) if not isinstance(look, FaceCrop)]
     if unseen:
-        raise FacecadeError(f"{len(unseen)} photographs cannot be read, {unseen[0]} first")
-    crops = np.stack([look.crop for look in looks if isinstance(look, Look)])
-    heard = {}
+        raise FacecadeError(f"{len(unseen)} images cannot be read, {unseen[0]} first")
+    crops = np.stack([look.crop for look in looks if isinstance(look, FaceCrop)])
+    outputs = {}
     for name, ensemble in {"fp32": exact, "bf16 throughout": rough}.items():
-        heard[name] = ensemble.hear_all(crops)
-        note(f"{name}: {len(crops)} photographs heard")
-    first = Heard(looks, heard["bf16 throughout"])
-    heard["bf16 first"] = surely(first, combine.lead, Exact(lambda: exact, near)).voices
+        outputs[name] = ensemble.predict_all(crops)
+        note(f"{name}: {len(crops)} images predicted")
+    first = BatchOutputs(looks, outputs["bf16 throughout"])
+    outputs["bf16 first"] = recompute_close_calls(first, combine.margin, Fallback(lambda: exact, near)).stage_outputs
 
-    voices = {name: _together(each) for name, each in heard.items()}
-    answers = {name: combine(each)[1] for name, each in voices.items()}
+    stage_outputs = {name: _together(each) for name, each in outputs.items()}
+    answers = {name: combine(each)[1] for name, each in stage_outputs.items()}
     labels = eval_labels(data, source.image_ids)
     ways = {name: agreement(answer, answers["fp32"], *labels) for name, answer in answers.items()}
     return {
         "near": near,
         "tried": len(tried),
-        "asked again": int((combine.lead(voices["bf16 throughout"]) < near).sum()),
-        "furthest": moved(combine.scores(voices["bf16 throughout"]), combine.scores(voices["fp32"])),
-        "photographs": len(crops),
+        "asked again": int((combine.margin(stage_outputs["bf16 throughout"]) < near).sum()),
+        "furthest": margin_error(
+            combine.scores(stage_outputs["bf16 throughout"]), combine.scores(stage_outputs["fp32"])
+        ),
+        "images": len(crops),
         "networks": len(exact.members),
         "combiner": combine.name,
-        "ways": ways,
+        "methods": ways,
     }
 
 
-def _together(heard: Mapping[int, Voices]) -> Voices:
+def _together(heard: Mapping[int, StageOutputs]) -> StageOutputs:
     """The mean of what all folds' networks say."""
-    return mean(list(heard.values()))
+    return average_folds(list(heard.values()))
 
 
 def page(result: Mapping[str, Any]) -> str:
     """benchmarks/ROUNDING.md."""
-    count, again = result["photographs"], result["asked again"]
+    count, again = result["images"], result["asked again"]
     rows = [
         [name, f"{100 * again * (name == 'bf16 first') / count:.1f} %", *cells(said)]
-        for name, said in result["ways"].items()
+        for name, said in result["methods"].items()
     ]
     return f"""# How far bf16 moves answers
 
@@ -139,9 +142,9 @@ bf16 is imitated here: torch computes each operation in fp32, and what it takes 
 multiplies bf16 and adds up in fp32. So the answers can be judged on any processor; an engine that fuses operations rounds less
 often. How fast bf16 is, a processor that has it says with `benchmarks/inference.py`.
 
-The run `{result["run"]}`: {result["networks"]} networks, combined by {result["combiner"]}. On {result["tried"]} crops of its training photographs bf16 moves the
+The run `{result["run"]}`: {result["networks"]} networks, combined by {result["combiner"]}. On {result["tried"]} crops of its training images bf16 moves the
 lead of the first class over the second by up to {result["near"]:.3f} nats, as an export would measure it. *bf16 first* asks the same networks in
-fp32 for each of the {count} photographs of `eval` whose answer leads by less.
+fp32 for each of the {count} images of `eval` whose answer leads by less.
 
 {table(["way", "asked again", "same class as fp32", "macro-F1", "change"], rows)}
 

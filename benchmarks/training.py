@@ -2,7 +2,7 @@
 
     python benchmarks/training.py ../shared/data/faces
 
-Everything is measured in this one call, on the same photographs, model and settings: in as many processes at once as the
+Everything is measured in this one call, on the same images, model and settings: in as many processes at once as the
 machine has cores, each with one thread, as `fit-stage` runs its fits.
 """
 
@@ -29,7 +29,8 @@ from facecade.base.machine import cores
 from facecade.faces.labels import BAND_EDGES
 from facecade.faces.store import Entry, FaceStore
 from facecade.faces.table import read_source
-from facecade.recipe import Recipe, StageRecipe, parse, read_toml
+from facecade.recipe import Recipe, StageRecipe
+from facecade.recipe_file import parse, read_toml
 from facecade.report.results import table
 
 TIMED = 1
@@ -59,7 +60,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Speed:
-    """rate: photographs a second. once: seconds that went before it."""
+    """rate: images a second. once: seconds that went before it."""
 
     rate: float
     once: float = 0.0
@@ -67,43 +68,43 @@ class Speed:
 
 def loop(task: Task) -> Speed:
     """`training.loop.fit`, augmentation, optimizer and averaged weights included."""
-    backbone, lessons, loss = _begun(task)
-    return _of_epochs(backbone, lessons, loss, task, task.stage)
+    backbone, training_data, loss = _begun(task)
+    return _of_epochs(backbone, training_data, loss, task, task.stage)
 
 
 def frozen(task: Task) -> Speed:
-    """The same where only the head learns; what the backbone says of the photographs is computed once."""
-    from facecade.training.freeze import Thawed, remember
+    """The same where only the head learns; what the backbone says of the images is computed once."""
+    from facecade.training.freeze import PartlyFrozen, cache_features
 
-    backbone, lessons, loss = _begun(task)
+    backbone, training_data, loss = _begun(task)
     recipe = task.stage.model_copy(update={"freeze": "all", "cutmix": 0.0, "mixup": 0.0})
-    thawed, started = Thawed(backbone, recipe.freeze, recipe.size).eval(), time.monotonic()
-    known = remember(thawed, task.pixels(), lessons.rows, lessons.rows, recipe, task.folder)
+    partly_frozen, started = PartlyFrozen(backbone, recipe.freeze, recipe.size).eval(), time.monotonic()
+    known = cache_features(partly_frozen, task.pixels(), training_data.rows, training_data.rows, recipe, task.folder)
     once = time.monotonic() - started
-    return Speed(_of_epochs(thawed, replace(lessons, shown=known), loss, task, recipe).rate, once)
+    return Speed(_of_epochs(partly_frozen, replace(training_data, shown=known), loss, task, recipe).rate, once)
 
 
-def _of_epochs(model: Any, lessons: Any, loss: Any, task: Task, recipe: StageRecipe) -> Speed:
+def _of_epochs(model: Any, training_data: Any, loss: Any, task: Task, recipe: StageRecipe) -> Speed:
     from facecade.training.loop import fit
     from facecade.training.tracking import read_history
 
     name = multiprocessing.current_process().name + recipe.freeze
     recipe = recipe.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
     state, folder = task.folder / f"{name}.safetensors", task.folder / name
-    fit(model, lessons, loss, recipe, 0, state, folder, name)
+    fit(model, training_data, loss, recipe, 0, state, folder, name)
     state.unlink()
     seconds = [line["seconds"] for line in read_history(folder)][1:]
-    return Speed(len(lessons.rows) // recipe.batch_size * recipe.batch_size * TIMED / sum(seconds))
+    return Speed(len(training_data.rows) // recipe.batch_size * recipe.batch_size * TIMED / sum(seconds))
 
 
 def alone(task: Task, half: bool = False, compiled: bool = False) -> Speed:
     """Forward and backward on one batch that is ready."""
     import torch
 
-    backbone, lessons, loss = _begun(task)
+    backbone, training_data, loss = _begun(task)
     size = task.stage.batch_size
     batch = torch.from_numpy(_resized(task.pixels()[:size], task.stage.size))
-    target = torch.from_numpy(lessons.target[:size])
+    target = torch.from_numpy(training_data.target[:size])
     forward = torch.compile(backbone) if compiled else backbone
 
     def step() -> None:
@@ -115,11 +116,11 @@ def alone(task: Task, half: bool = False, compiled: bool = False) -> Speed:
     started = time.monotonic()
     step()
     once = time.monotonic() - started
-    return Speed(_steady(step, size, len(lessons.rows) // size), once)
+    return Speed(_steady(step, size, len(training_data.rows) // size), once)
 
 
 def timms(task: Task) -> Speed:
-    """Photographs a second of a loop of timm's parts, as its training script puts them together: its loader with its own
+    """Images a second of a loop of timm's parts, as its training script puts them together: its loader with its own
     augmentation, optimizer, schedule, averaged weights, and clipping."""
     import torch
     from PIL import Image
@@ -128,7 +129,7 @@ def timms(task: Task) -> Speed:
     from timm.scheduler import create_scheduler_v2
     from timm.utils import ModelEmaV3, dispatch_clip_grad
 
-    backbone, lessons, loss = _begun(task)
+    backbone, training_data, loss = _begun(task)
     recipe = task.stage
     images = [Image.fromarray(crop) for crop in task.pixels()]
 
@@ -150,12 +151,12 @@ def timms(task: Task) -> Speed:
         optimizer, "cosine", num_epochs=2, updates_per_epoch=len(loader), step_on_epochs=False
     )
     average = ModelEmaV3(backbone, decay=recipe.ema or 0.99)
-    target = torch.from_numpy(lessons.target)
+    target = torch.from_numpy(training_data.target)
 
     def epoch() -> float:
         started, seen = time.monotonic(), 0
-        for step, (photographs, places) in enumerate(loader):
-            features = backbone.model.forward_features(photographs.to(memory_format=torch.channels_last))
+        for step, (images, places) in enumerate(loader):
+            features = backbone.model.forward_features(images.to(memory_format=torch.channels_last))
             outputs = backbone.model.forward_head(features)
             loss(outputs.float(), target[places]).mean().backward()
             dispatch_clip_grad(backbone.parameters(), recipe.clip_grad)
@@ -177,22 +178,22 @@ def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
 
     from facecade.stages import make_stage
     from facecade.stages.fit import new_backbone
+    from facecade.training.dataset import AugmentedCrops
     from facecade.training.device import torch_device
-    from facecade.training.loop import Lessons
-    from facecade.training.shown import Augmented
+    from facecade.training.loop import TrainingData
 
     torch_device("cpu")
     torch.set_num_threads(1)
     stage, recipe = make_stage(task.name, task.stage.loss, task.stage.auxiliary), task.stage
     rows = pd.read_csv(task.labels, dtype={"person": str})
     target = stage.target(rows)
-    lessons = Lessons(
+    training_data = TrainingData(
         np.arange(len(rows)), np.arange(0), target, stage.weight(rows, 1.0), rows["person"].to_numpy(), stage.stratum(rows),
         (rows["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
-        Augmented(task.pixels(), np.arange(len(rows)), task.recipe.augment.get(recipe.augment, []), recipe),
+        AugmentedCrops(task.pixels(), np.arange(len(rows)), task.recipe.augment.get(recipe.augment, []), recipe),
     )  # fmt: skip
     backbone = new_backbone(stage, recipe, 0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    return backbone, lessons, stage.criterion(None, target)
+    return backbone, training_data, stage.criterion(None, target)
 
 
 def _resized(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -202,7 +203,7 @@ def _resized(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _steady(step: Callable[[], None], count: int, times: int) -> float:
-    """Photographs a second of so many steps, after five that do not count; of fewer where they would take longer than LONGEST."""
+    """Images a second of so many steps, after five that do not count; of fewer where they would take longer than LONGEST."""
     for steps in (5, times):
         done, started = 0, time.monotonic()
         while done == 0 or (done < steps and time.monotonic() - started < LONGEST):
@@ -242,7 +243,7 @@ NAMES = {
     "--recipe", "path", type=click.Path(path_type=Path), default=Path("recipes/quick.toml"), show_default=True
 )
 @click.option("--stage", default="joint", show_default=True)
-@click.option("--photographs", "count", default=1600, show_default=True)
+@click.option("--images", "count", default=1600, show_default=True)
 @click.option(
     "--rounds", default=3, show_default=True, help="Times that each is measured, by turns; the middle one counts."
 )
@@ -280,10 +281,10 @@ def main(data: Path, path: Path, stage: str, count: int, rounds: int) -> None:
     target.write_text(f"""# How fast the training loop is
 
 Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `python benchmarks/training.py {" ".join(sys.argv[1:])}`; every number
-was measured in that one call, by turns. `{stage}` of `{path}`: {settings.backbone}, {settings.size[0]}×{settings.size[1]}, batches of {settings.batch_size}, {len(rows)} photographs,
-{cores()} processes at once with one thread each, as `fit-stage` runs its fits. Photographs a second of all processes; the median counts.
+was measured in that one call, by turns. `{stage}` of `{path}`: {settings.backbone}, {settings.size[0]}×{settings.size[1]}, batches of {settings.batch_size}, {len(rows)} images,
+{cores()} processes at once with one thread each, as `fit-stage` runs its fits. Images a second of all processes; the median counts.
 
-{table(["what", "photographs/s", "each time"], lines)}
+{table(["what", "images/s", "each time"], lines)}
 
 | ratio | measured | bar |
 | --- | --- | --- |
@@ -294,7 +295,7 @@ was measured in that one call, by turns. `{stage}` of `{path}`: {settings.backbo
 | head alone / loop | {rates["frozen"] / rates["loop"]:.0f} | |
 
 What bounds the loop is the arithmetic of forward and backward; augmentation, optimizer and averages take the rest. Compiling took
-{once["compiled"]:.0f} s before the first step{f", which {once['compiled'] / saved:.0f} photographs make up for" if saved > 0 else ""}. With `freeze = "all"` what the backbone says of the {len(rows)} photographs in {len(settings.views)} views
+{once["compiled"]:.0f} s before the first step{f", which {once['compiled'] / saved:.0f} images make up for" if saved > 0 else ""}. With `freeze = "all"` what the backbone says of the {len(rows)} images in {len(settings.views)} views
 took {once["frozen"]:.1f} s, once; an epoch of the head then takes {cores() * len(rows) / rates["frozen"]:.2f} s.
 
 ## Attempts that did not pay

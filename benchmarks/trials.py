@@ -20,14 +20,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.steps import commit, machine
 from facecade.base.artifact import read_json, write_text
 from facecade.base.machine import Machine
-from facecade.combiner.features import Voices, read_fold
-from facecade.combiner.rules import SoftVote
+from facecade.combiner.estimators import SoftVote
+from facecade.combiner.stage_outputs import StageOutputs, read_fold
 from facecade.faces.labels import MASKS, decode
 from facecade.faces.table import classes
 from facecade.pipeline import fit_stage
-from facecade.recipe import kind_of, override, parse, read_toml
+from facecade.recipe import kind_of
+from facecade.recipe_file import override, parse, read_toml
 from facecade.report.metrics import confusion, macro_f1
-from facecade.run import Run, begin_run, open_run
+from facecade.runs.begin import begin_run
+from facecade.runs.run import Run, open_run
 
 HERE = Path(__file__).parent
 PARTS = 5
@@ -119,7 +121,7 @@ def _scores(run: Run, runs: list[Run], fold: int) -> dict[str, float]:
             folder, name = each.fold_folder(stage, fold), f"{kind_of(stage)}-{10 * number + len(logits) + 2}"
             logits[name], columns[name] = read_fold(folder).logits, tuple(read_json(folder / "meta.json")["columns"])
     rows = read_fold(run.fold_folder(next(iter(run.recipe.stages)), fold)).rows
-    voices = Voices(logits, columns, {})
+    stage_outputs = StageOutputs(logits, columns, {})
     table = run.table.iloc[rows]
     label, person = classes(table), table["person"].to_numpy()
     people = np.unique(person)
@@ -128,8 +130,8 @@ def _scores(run: Run, runs: list[Run], fold: int) -> dict[str, float]:
     probability = np.zeros((len(label), 18))
     for each in range(PARTS):
         train, test = np.flatnonzero(parts != each), np.flatnonzero(parts == each)
-        probability[test] = SoftVote.fit(voices.take(train), label[train]).probability(voices.take(test))
-    answer, years = probability.argmax(1), voices.age()
+        probability[test] = SoftVote.fit(stage_outputs.take(train), label[train]).probability(stage_outputs.take(test))
+    answer, years = probability.argmax(1), stage_outputs.age()
     _, gender, band = decode(label)
     _, said_gender, said_band = decode(answer)
     off = np.abs(years - table["age"].to_numpy(float))

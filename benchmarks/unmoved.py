@@ -21,7 +21,8 @@ from tables import tables
 
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import read_json
-from facecade.report.results import interval, table
+from facecade.report.results import table
+from facecade.report.text import interval
 
 RECIPES = ("recipes/quick.toml", "recipes/published/joint.toml")
 """Facecade's own, and the quickest to train of the others."""

@@ -26,7 +26,7 @@ class AgeRegressor(Stage):
         self.head = age_loss(loss).head
         self.outputs = tuple(f"age {type(self.head).__name__} {place}" for place in range(self.head.width))
         odds = tuple(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)
-        self.columns = ("years", *odds) if self.head.knows_odds else ("years",)
+        self.columns = ("years", *odds) if self.head.gives_log_odds else ("years",)
 
     def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
         return age_loss(self.loss, cap)
@@ -43,7 +43,7 @@ class AgeRegressor(Stage):
 
     def logits(self, outputs: Tensor) -> Tensor:
         answer = [self.head.years(outputs)]
-        if self.head.knows_odds:
+        if self.head.gives_log_odds:
             answer += [self.head.log_odds(outputs, edge) for edge in BAND_EDGES]
         return torch.stack(answer, 1).float()
 

@@ -11,7 +11,7 @@ from facecade.faces.labels import BAND_EDGES
 from facecade.recipe import StageRecipe
 from facecade.stages.fit import new_backbone
 from facecade.stages.stage import Stage
-from facecade.training.freeze import Thawed
+from facecade.training.freeze import PartlyFrozen
 from facecade.training.sampling import epoch_rows
 
 TRAINING = 3
@@ -23,25 +23,25 @@ def training_flops(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> fl
     """Operations of training a stage on everybody in a sample table; early stopping may save some."""
     frozen, learning = forward_flops(stage, recipe)
     once = frozen * len(recipe.views) * int((stage.weight(table, recipe.other_gender) > 0).sum())
-    return once + TRAINING * learning * recipe.epochs * shown_in_epoch(stage, recipe, table)
+    return once + TRAINING * learning * recipe.epochs * images_in_epoch(stage, recipe, table)
 
 
 def forward_flops(stage: Stage, recipe: StageRecipe) -> tuple[int, int]:
-    """Operations of a stage's model on one photograph, of its frozen part and of what learns; a multiplication and an
+    """Operations of a stage's model on one image, of its frozen part and of what learns; a multiplication and an
     addition counting as two."""
     backbone = new_backbone(stage, recipe, 0).eval()
-    thawed = Thawed(backbone, recipe.freeze, recipe.size) if recipe.freeze != "none" else None
+    partly_frozen = PartlyFrozen(backbone, recipe.freeze, recipe.size) if recipe.freeze != "none" else None
     backbone.to("meta")  # shapes without numbers: nothing is computed
-    photograph = torch.zeros(1, *recipe.size, 3, dtype=torch.uint8, device="meta")
+    image = torch.zeros(1, *recipe.size, 3, dtype=torch.uint8, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as frozen:
-        features = thawed.remember(photograph) if thawed else photograph
+        features = partly_frozen.cache_features(image) if partly_frozen else image
     with torch.inference_mode(), FlopCounterMode(display=False) as learning:
-        (thawed or backbone)(features)
+        (partly_frozen or backbone)(features)
     return int(frozen.get_total_flops()), int(learning.get_total_flops())
 
 
-def shown_in_epoch(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> int:
-    """Photographs that an epoch of a stage shows, were nobody held out."""
+def images_in_epoch(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> int:
+    """Images that an epoch of a stage shows, were nobody held out."""
     rows = np.flatnonzero(stage.weight(table, recipe.other_gender) > 0)
     old = (table["age"] >= BAND_EDGES[-1]).to_numpy()
     shown = len(epoch_rows(rows, table["person"].to_numpy(), stage.stratum(table), old, recipe, 0, 0))

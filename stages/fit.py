@@ -26,18 +26,18 @@ from facecade.faces.labels import BAND_EDGES
 from facecade.recipe import StageRecipe
 from facecade.stages.stage import Stage
 from facecade.training import checkpoint
-from facecade.training.freeze import ALL, Remembered, Thawed, remember, remember_once
-from facecade.training.loop import Lessons, fit
+from facecade.training.dataset import AugmentedCrops
+from facecade.training.freeze import ALL, CachedFeatures, PartlyFrozen, cache_features, cache_shared_features
+from facecade.training.loop import TrainingData, fit
 from facecade.training.pixels import chunk
 from facecade.training.predict import CHUNK, predict
-from facecade.training.shown import Augmented
 from facecade.training.tracking import read_history
 
 BATCH_NORM_CROPS = 512
 """Crops by which batch norm that came folded gets its statistics back."""
 
 NO_FOLD = -1
-"""The fold of photographs that are learned from and never scored."""
+"""The fold of images that are learned from and never scored."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Material:
+class RunData:
     """What all fits of a run learn from; light enough to send to another process.
 
     table: sample table with `fold`, N rows. pixels: a file of uint8 crops, with its shape (M, h, w, 3).
     crop_row: int64 (N,), where each row's crop lies. anchors: int64 (A,), rows that every fold embeds
-    for alignment, whichever fold they are in. further: photographs that are not scored, `fold, path, person, mask,
+    for alignment, whichever fold they are in. further: images that are not scored, `fold, path, person, mask,
     gender, age, crop`, a row for each fold that learns from them.
     """
 
@@ -95,25 +95,25 @@ class Material:
     shape: tuple[int, ...]
     crop_row: np.ndarray
     anchors: np.ndarray
-    further: pd.DataFrame | None = None
+    extra: pd.DataFrame | None = None
 
     def crops(self) -> np.ndarray:
         """The crops, memory-mapped."""
         return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
 
     def taught(self, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
-        """The sample table with what further photographs teach a fold below it, in no fold themselves; and `crop_row`."""
-        if self.further is None:
+        """The sample table with what further images teach a fold below it, in no fold themselves; and `crop_row`."""
+        if self.extra is None:
             return self.table, self.crop_row
         if (self.table["fold"] == fold).any():
-            further = self.further[self.further["fold"] == fold]
-        else:  # nobody is held out: every further photograph, by the first label that it has
-            further = self.further.drop_duplicates("crop")
-        added = further.assign(fold=NO_FOLD, person="further " + further["person"]).reindex(columns=self.table.columns)
-        return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, further["crop"]]
+            extra = self.extra[self.extra["fold"] == fold]
+        else:  # nobody is held out: every further image, by the first label that it has
+            extra = self.extra.drop_duplicates("crop")
+        added = extra.assign(fold=NO_FOLD, person="further " + extra["person"]).reindex(columns=self.table.columns)
+        return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, extra["crop"]]
 
 
-def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Machine, resume: bool) -> dict[str, Any]:
+def fit_fold(wanted: Fit, run_data: RunData, device: torch.device, machine: Machine, resume: bool) -> dict[str, Any]:
     """Train on every fold but one, or on all; keep weights, outputs and a record in the fit's folder.
 
     Args:
@@ -131,16 +131,16 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Mac
         if old != state or not resume:
             old.unlink()
     backbone = new_backbone(stage, recipe, wanted.seed).to(device)
-    kept, learned, remembered = (_mean if wanted.soup else _train)(wanted, material, backbone, state, machine)
+    kept, learned, cached = (_mean if wanted.soup else _train)(wanted, run_data, backbone, state, machine)
 
-    table, anchors = material.table, material.anchors
+    table, anchors = run_data.table, run_data.anchors
     answered = np.flatnonzero(table["fold"].to_numpy() == wanted.fold)
     asked = np.r_[answered, anchors]
-    if remembered:
-        embedding, outputs = remembered.answers(Thawed(kept, ALL, recipe.size).eval(), asked, recipe)
+    if cached:
+        embedding, outputs = cached.answers(PartlyFrozen(kept, ALL, recipe.size).eval(), asked, recipe)
     else:
-        with Bar(f"{wanted.title}: out of fold", len(asked), "photographs") as bar:
-            embedding, outputs = predict(kept, material.crops(), material.crop_row[asked], recipe, bar.advance)
+        with Bar(f"{wanted.title}: out of fold", len(asked), "images") as bar:
+            embedding, outputs = predict(kept, run_data.crops(), run_data.crop_row[asked], recipe, bar.advance)
     logits = stage.logits(torch.from_numpy(outputs)).numpy()
     own = len(answered)
     write_arrays(
@@ -175,28 +175,28 @@ def fit_fold(wanted: Fit, material: Material, device: torch.device, machine: Mac
 
 
 def _mean(
-    wanted: Fit, material: Material, backbone: Backbone, state: Path, machine: Machine
+    wanted: Fit, run_data: RunData, backbone: Backbone, state: Path, machine: Machine
 ) -> tuple[Backbone, dict[str, Any], None]:
     """The mean of the folds' weights, which everybody has taught."""
     started = time.monotonic()
     checkpoint.load_mean(wanted.soup, backbone)
-    people, photographs = material.table["person"].nunique(), len(material.table)
-    about = {"people": int(people), "photographs": photographs, "further": 0, "epochs": 0}
+    people, images = run_data.table["person"].nunique(), len(run_data.table)
+    about = {"people": int(people), "images": images, "extra_data": 0, "epochs": 0}
     kept: Backbone = backbone.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return kept, {**about, "seconds": round(time.monotonic() - started, 1)}, None
 
 
 def _train(
-    wanted: Fit, material: Material, backbone: Backbone, state: Path, machine: Machine
-) -> tuple[Backbone, dict[str, Any], Remembered | None]:
-    """What is learned from everybody who is not held out; of whom, and for how long; and what is remembered of every row of the sample
+    wanted: Fit, run_data: RunData, backbone: Backbone, state: Path, machine: Machine
+) -> tuple[Backbone, dict[str, Any], CachedFeatures | None]:
+    """What is learned from everybody who is not held out; of whom, and for how long; and what is recorded_choice of every row of the sample
     table, where that says it all."""
-    (table, crop_row), stage, recipe = material.taught(wanted.fold), wanted.stage, wanted.recipe
+    (table, crop_row), stage, recipe = run_data.taught(wanted.fold), wanted.stage, wanted.recipe
     held_out = table["fold"].to_numpy() == wanted.fold
     weight = stage.weight(table, recipe.other_gender) * ~_left_out(table, recipe)
     rows, stop_rows = _watched(np.flatnonzero(~held_out & (weight > 0)), table, wanted)
     taught = _taught(table, wanted)
-    lessons = Lessons(
+    training_data = TrainingData(
         rows,
         stop_rows,
         stage.target(taught),
@@ -204,43 +204,45 @@ def _train(
         table["person"].to_numpy(),
         stage.stratum(taught),
         (table["age"] >= BAND_EDGES[-1]).to_numpy(copy=True),
-        Augmented(material.crops(), crop_row, wanted.transforms, recipe),
+        AugmentedCrops(run_data.crops(), crop_row, wanted.transforms, recipe),
     )
-    if not len(lessons.rows):
+    if not len(training_data.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled rows to learn from")
     content = content_hash(recipe.weights_file) if recipe.weights_file else None  # now: training takes long
     load_weights(backbone, recipe.backbone, wanted.weights, wanted.head_rows)
     if wanted.weights != "none" and recipe.freeze != ALL and is_folded(backbone):
         restore_statistics(
-            backbone, _shown_to_batch_norm(material.crops(), crop_row[rows], recipe.size, backbone, wanted)
+            backbone, _shown_to_batch_norm(run_data.crops(), crop_row[rows], recipe.size, backbone, wanted)
         )
-    loss, seed = stage.criterion(wanted.cap, lessons.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
+    loss, seed = stage.criterion(wanted.cap, training_data.target[rows]), derive(wanted.seed, stage.name, wanted.fold)
     place = (state, wanted.folder, wanted.title)
     device = next(backbone.parameters()).device.type
-    halved, remembered = machine.halves(device), None
+    halved, cached = machine.uses_bf16(device), None
     if recipe.freeze == "none":
         # On a processor the model has use for every core itself.
         workers = machine.workers if device == "cuda" else 0
-        kept = fit(backbone, lessons, loss, recipe, seed, *place, workers, machine.compile, halved)
+        kept = fit(backbone, training_data, loss, recipe, seed, *place, workers, machine.compile, halved)
     else:
-        thawed, known = _thawed(backbone, recipe, np.r_[rows, stop_rows], material, crop_row, wanted)
-        lessons = replace(lessons, shown=known)
-        remembered = known if (known.place[: len(material.table)] >= 0).all() and recipe.freeze == ALL else None
-        kept = fit(thawed, lessons, loss, recipe, seed, *place, compiled=machine.compile, autocast=halved).backbone
+        partly_frozen, known = _partly_frozen(backbone, recipe, np.r_[rows, stop_rows], run_data, crop_row, wanted)
+        training_data = replace(training_data, shown=known)
+        cached = known if (known.place[: len(run_data.table)] >= 0).all() and recipe.freeze == ALL else None
+        kept = fit(
+            partly_frozen, training_data, loss, recipe, seed, *place, compiled=machine.compile, autocast=halved
+        ).backbone
     history = read_history(wanted.folder)
     return (
         kept,
         {
-            "people": int(table["person"][lessons.rows].nunique()),
-            "photographs": len(lessons.rows),
-            "further": int((table["fold"][lessons.rows] == NO_FOLD).sum()),
+            "people": int(table["person"][training_data.rows].nunique()),
+            "images": len(training_data.rows),
+            "extra_data": int((table["fold"][training_data.rows] == NO_FOLD).sum()),
             "epochs": len(history),
             "seconds": round(sum(line["seconds"] for line in history), 1),  # of all epochs, those before a cut too
             "bf16": halved,
             "pretrained": origin(recipe.backbone, wanted.weights),
             "weights_content": content,
         },
-        remembered,
+        cached,
     )
 
 
@@ -254,18 +256,20 @@ def _shown_to_batch_norm(
         yield torch.from_numpy(chunk(crops[some], size, len(some))).to(device)
 
 
-def _thawed(
-    backbone: Backbone, recipe: StageRecipe, rows: np.ndarray, material: Material, crop_row: np.ndarray, wanted: Fit
-) -> tuple[Thawed, Remembered]:
+def _partly_frozen(
+    backbone: Backbone, recipe: StageRecipe, rows: np.ndarray, run_data: RunData, crop_row: np.ndarray, wanted: Fit
+) -> tuple[PartlyFrozen, CachedFeatures]:
     """What is left to learn, and what the frozen part says of the rows that teach."""
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    thawed = Thawed(backbone, recipe.freeze, recipe.size).eval()
-    title, crops = f"{wanted.title}: frozen part", material.crops()
+    partly_frozen = PartlyFrozen(backbone, recipe.freeze, recipe.size).eval()
+    title, crops = f"{wanted.title}: frozen part", run_data.crops()
     if recipe.same_in_all_folds:
-        with Bar(title, len(crop_row), "photographs") as bar:
-            return thawed, remember_once(thawed, crops, crop_row, recipe, material.pixels.parent, bar.advance)
-    with Bar(title, len(rows), "photographs") as bar:
-        return thawed, remember(thawed, crops, crop_row, rows, recipe, wanted.folder, bar.advance)
+        with Bar(title, len(crop_row), "images") as bar:
+            return partly_frozen, cache_shared_features(
+                partly_frozen, crops, crop_row, recipe, run_data.pixels.parent, bar.advance
+            )
+    with Bar(title, len(rows), "images") as bar:
+        return partly_frozen, cache_features(partly_frozen, crops, crop_row, rows, recipe, wanted.folder, bar.advance)
 
 
 def _taught(table: pd.DataFrame, wanted: Fit) -> pd.DataFrame:

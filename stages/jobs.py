@@ -21,14 +21,14 @@ from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import Bar, Listener, Message, tell
 from facecade.stages.cost import training_flops
-from facecade.stages.fit import Fit, Material, fit_fold
+from facecade.stages.fit import Fit, RunData, fit_fold
 
 Outcome = dict[str, Any] | BaseException
 """A fit's record, or why there is none."""
 
 
 def fit_all(
-    fits: Sequence[Fit], material: Material, machine: Machine, resume: bool, done: Callable[[Fit, Outcome], None]
+    fits: Sequence[Fit], run_data: RunData, machine: Machine, resume: bool, done: Callable[[Fit, Outcome], None]
 ) -> list[Outcome]:
     """Run fits, in an order that lets each find the one it starts from; go on where one fails.
 
@@ -41,7 +41,7 @@ def fit_all(
     """
     outcomes: dict[tuple[str, int], Outcome] = {}
     jobs = min(machine.jobs or _jobs(machine), len(fits))
-    cost = _costs(fits, material) if len(fits) > 1 else {}
+    cost = _costs(fits, run_data) if len(fits) > 1 else {}
     with Bar("all", sum(cost[fit.key] for fit in fits), "gigaflops") if cost else nullcontext() as bar:
 
         def settle(fit: Fit, outcome: Outcome) -> None:
@@ -52,9 +52,9 @@ def fit_all(
 
         if jobs <= 1:
             for fit in fits:
-                settle(fit, _skipped(fit, outcomes) or _attempt(fit, material, machine, resume))
+                settle(fit, _skipped(fit, outcomes) or _attempt(fit, run_data, machine, resume))
         else:
-            _fit_side_by_side(fits, material, machine, jobs, resume, outcomes, settle)
+            _fit_side_by_side(fits, run_data, machine, jobs, resume, outcomes, settle)
     return [outcomes[fit.key] for fit in fits]
 
 
@@ -64,12 +64,12 @@ def _jobs(machine: Machine) -> int:
     return 1 if torch_device(machine.device).type == "cuda" else max(1, cores() // machine.threads)
 
 
-def _costs(fits: Sequence[Fit], material: Material) -> dict[tuple[str, int], int]:
+def _costs(fits: Sequence[Fit], run_data: RunData) -> dict[tuple[str, int], int]:
     """Gigaflops of each fit, 1 of a mean of others; 1 where its model cannot even be run, which its fit will say."""
     costs = {}
     for fit in {fit.stage.name: fit for fit in fits}.values():  # folds cost the same, and counting builds the model
         try:
-            costs[fit.stage.name] = round(training_flops(fit.stage, fit.recipe, material.table) / 1e9) + 1
+            costs[fit.stage.name] = round(training_flops(fit.stage, fit.recipe, run_data.table) / 1e9) + 1
         except Exception:
             costs[fit.stage.name] = 1
     return {fit.key: 1 if fit.soup else costs[fit.stage.name] for fit in fits}
@@ -80,20 +80,20 @@ def _skipped(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | No
     return FacecadeError(f"not tried: {failed[0]}, which it is made from, failed") if failed else None
 
 
-def _attempt(fit: Fit, material: Material, machine: Machine, resume: bool) -> Outcome:
+def _attempt(fit: Fit, run_data: RunData, machine: Machine, resume: bool) -> Outcome:
     from facecade.training.device import threads, torch_device
 
     try:
         device = torch_device(machine.device)
         with threads(machine.threads if device.type == "cpu" else 0):
-            return fit_fold(fit, material, device, machine, resume)
+            return fit_fold(fit, run_data, device, machine, resume)
     except Exception as error:
         return error
 
 
 def _fit_side_by_side(
     fits: Sequence[Fit],
-    material: Material,
+    run_data: RunData,
     machine: Machine,
     jobs: int,
     resume: bool,
@@ -109,7 +109,7 @@ def _fit_side_by_side(
 
         def process() -> ProcessPoolExecutor:
             """One process, by itself: a pool of several would lose all its fits where one process is killed."""
-            task = (messages, material, machine, resume)
+            task = (messages, run_data, machine, resume)
             return pools.enter_context(ProcessPoolExecutor(1, context, _begin_worker, task))
 
         idle = [process() for _ in range(jobs)]
@@ -130,7 +130,7 @@ def _fit_side_by_side(
                     running[future] = fit, worker
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not messages.empty():
-                listener.hear(*messages.get())
+                listener.receive(*messages.get())
             for future in finished:
                 fit, worker = running.pop(future)
                 killed = isinstance(future.exception(), BrokenExecutor)
@@ -156,13 +156,13 @@ def _workers_killed_on_error() -> Iterator[None]:
         raise
 
 
-_task: tuple[Material, Machine, bool]
+_task: tuple[RunData, Machine, bool]
 
 
-def _begin_worker(messages: Queue[tuple[int, Message]], material: Material, machine: Machine, resume: bool) -> None:
+def _begin_worker(messages: Queue[tuple[int, Message]], run_data: RunData, machine: Machine, resume: bool) -> None:
     """In a new process: Ctrl-C is the parent's to answer, and the parent's end is this one's."""
     global _task
-    _task = material, machine, resume
+    _task = run_data, machine, resume
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tell(lambda message: messages.put((os.getpid(), message)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,13 @@ TINY = [
 ]
 """Settings under which the demo recipe fits in seconds and learns next to nothing."""
 
-real_photographs = pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not on this machine")
+
+def pytest_configure() -> None:
+    """Messages name commands as they are typed in a clone."""
+    sys.argv[0] = "cli.py"
+
+
+real_images = pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not on this machine")
 
 
 def call(*arguments: object) -> Result:

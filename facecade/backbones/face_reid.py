@@ -114,7 +114,7 @@ class Bottleneck(nn.Module):
 class FaceReid(FaceNetwork):
     """The embedding is read from windows of 8×8 places, one at 128×128 pixels, and averaged over them.
 
-    neck: whether it is; without, the mean of the map, 512 numbers, is the embedding, of photographs of any size.
+    neck: whether it is; without, the mean of the map, 512 numbers, is the embedding, of images of any size.
     """
 
     def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, neck: bool = True, in_chans: int = 3) -> None:
@@ -136,7 +136,7 @@ class FaceReid(FaceNetwork):
 
 @register_model
 def face_reid_0095(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    """Intel's network; `python cli.py weights reid0095.xml` makes a file of its weights."""
+    """Intel's network; the command `weights reid0095.xml` makes a file of its weights."""
     return build(FaceReid, "face_reid_0095", pretrained, **arguments)
 
 

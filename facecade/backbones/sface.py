@@ -40,7 +40,7 @@ class Unit(nn.Module):
 class SFace(FaceNetwork):
     """The embedding is read from windows of 7×7 places, one at 112×112 pixels, and averaged over them.
 
-    neck: whether it is; without, the mean of the map, 1024 numbers, is the embedding, of photographs of any size.
+    neck: whether it is; without, the mean of the map, 1024 numbers, is the embedding, of images of any size.
     """
 
     def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, neck: bool = True, in_chans: int = 3) -> None:

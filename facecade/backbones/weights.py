@@ -12,13 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from facecade.backbones.backbone import Backbone, hub_answers_soon
-from facecade.backbones.catalog import CATALOG, MOST_BYTES, Pretrained
+from facecade.backbones.backbone import Backbone, hub_is_reachable
+from facecade.backbones.catalog import CATALOG, MAX_FILE_BYTES, Pretrained
 from facecade.base.artifact import write_atomic
 from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.files import read_bytes
+from facecade.base.program import command
 
-WAYS_OUT = "--weights none | hub | package | FILE"
+ALTERNATIVES = "--weights none | hub | package | FILE"
 
 STATISTICS = ("mean", "std")
 
@@ -127,9 +128,9 @@ def require_weights(name: str, weights: str) -> None:
 def _no_file(weights: str) -> FacecadeError:
     known = next((each for each in CATALOG if Path(weights) == converted(each)), None)
     if known is None:
-        return FacecadeError(f"no weights at {weights}", WAYS_OUT)
+        return FacecadeError(f"no weights at {weights}", ALTERNATIVES)
     return FacecadeError(
-        f"no weights at {weights}", f"get {known.source}; then python cli.py weights {Path(known.file).name}"
+        f"no weights at {weights}", f"get {known.source}; then {command(f'weights {Path(known.file).name}')}"
     )
 
 
@@ -165,7 +166,7 @@ def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pret
         FacecadeError: a file of another kind, damaged, or missing.
     """
     if not path.exists():
-        raise FacecadeError(f"{path} does not exist", "python cli.py weights --list says where files come from")
+        raise FacecadeError(f"{path} does not exist", command("weights --list says where files come from"))
     if output is not None and output.suffix != ".safetensors":
         raise FacecadeError(f"{output} does not end in .safetensors", f"--output {output}.safetensors")
     known = {each.backbone: each for each in CATALOG}
@@ -201,7 +202,7 @@ def listing() -> list[dict[str, Any]]:
     for each in CATALOG:
         place = converted(each)
         start = "package" if each.installed else str(place) if place.is_file() else None
-        steps = [each.source] if each.package else [f"from: {each.source}", f"python cli.py weights {each.file}"]
+        steps = [each.source] if each.package else [f"from: {each.source}", command(f"weights {each.file}")]
         found.append(
             {
                 "backbone": each.backbone,
@@ -234,7 +235,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
     import timm
 
     try:
-        with hub_answers_soon():
+        with hub_is_reachable():
             return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # hubs fail in as many ways as networks do
         raise FacecadeError(
@@ -246,7 +247,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
 def _from_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise _no_file(str(path))
-    data = read_bytes(path, 8 * MOST_BYTES)
+    data = read_bytes(path, 8 * MAX_FILE_BYTES)
     try:
         if path.suffix == ".safetensors":
             # A fitted stage's file, and a converted one, name the tensors of a Backbone, which holds timm's model as `model`.
@@ -254,6 +255,6 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         loaded: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return dict(loaded)
     except SafetensorError as error:
-        raise FacecadeError(f"{path} cannot be read as weights: {error}", WAYS_OUT) from None
+        raise FacecadeError(f"{path} cannot be read as weights: {error}", ALTERNATIVES) from None
     except Exception:  # a pickle fails in ways of its own, and torch advises what nobody should do
         raise FacecadeError(f"{path} holds no tensors alone that torch can read", "give safetensors") from None

@@ -27,7 +27,7 @@ class Machine:
     compile: bool = False
     autocast: bool | None = None
 
-    def halves(self, device: str) -> bool:
+    def uses_bf16(self, device: str) -> bool:
         """Whether a device of this type, `cpu` or `cuda`, trains in bf16."""
         return device == "cuda" if self.autocast is None else self.autocast
 

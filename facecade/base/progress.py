@@ -146,7 +146,7 @@ class Listener:
     def __init__(self) -> None:
         self.bars: dict[tuple[int, int], Bar] = {}
 
-    def hear(self, process: int, message: Message) -> None:
+    def receive(self, process: int, message: Message) -> None:
         """Show a message of the process with this number."""
         kind, *rest = message
         if kind == "note":

@@ -1,7 +1,7 @@
-"""Which labels are probably wrong, of people (gender, age) and of photographs (mask), in one ranking.
+"""Which labels are probably wrong, of people (gender, age) and of images (mask), in one ranking.
 
 Every probability is of models, calibration and error rates that knew neither the label nor the person. Gender and age are a person's,
-and what is said of the photographs is averaged before it is judged: seven photographs of one face err together, and are worth about one.
+and what is said of the images is averaged before it is judged: seven images of one face err together, and are worth about one.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from facecade.combiner.features import AGE_STAGES, Voices
+from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs
 from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of
-from facecade.report.confident import Doubt
-from facecade.report.outlying import AgeDoubt, Said
+from facecade.report.age_errors import AgeDoubt, Said
+from facecade.report.label_errors import LabelErrorModel
 
 LEAST = 0.01
 """Probability of an error from which a label is listed."""
 
 BEFORE = np.array([19.0, 0.6, 0.4])
-"""What is held of a person's two photographs without a worn mask before they are seen: so many people with both labels right, with one
+"""What is held of a person's two images without a worn mask before they are seen: so many people with both labels right, with one
 wrong, and with the two swapped."""
 
 INCORRECT, NORMAL = MASKS.index("incorrect"), MASKS.index("normal")
@@ -48,7 +48,7 @@ class Finding:
     reason: str
 
 
-def audit(table: pd.DataFrame, voices: Voices, cap: float | None) -> list[Finding]:
+def audit(table: pd.DataFrame, stage_outputs: StageOutputs, cap: float | None) -> list[Finding]:
     """Everything whose label is wrong with a probability of at least LEAST, the most probable first.
 
     Args:
@@ -56,9 +56,15 @@ def audit(table: pd.DataFrame, voices: Voices, cap: float | None) -> list[Findin
         cap: the age from which the data say only "at least", or None.
     """
     people = _People(table)
-    genders = _Judged.of(people.mean(voices.about("gender")), voices.speakers("gender"), people.gender, people.fold, 2)
+    genders = _Judged.of(
+        people.mean(stage_outputs.for_target("gender")),
+        stage_outputs.stages_for_target("gender"),
+        people.gender,
+        people.fold,
+        2,
+    )
     female = genders.true[:, GENDERS.index("female")]
-    found = [*_genders(people, genders), *_ages(people, voices, female, cap), *_masks(people, voices)]
+    found = [*_genders(people, genders), *_ages(people, stage_outputs, female, cap), *_masks(people, stage_outputs)]
     return sorted((one for one in found if one.score >= LEAST), key=lambda one: (-one.score, one.id, one.field))
 
 
@@ -90,7 +96,7 @@ class _People:
         return Finding(kind, name, name, rows, kind, value, recorded, suggested, float(score), reason)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Values (N, F) of photographs → their means (P, F)."""
+        """Values (N, F) of images → their means (P, F)."""
         sums = np.zeros((len(self), values.shape[1]))
         np.add.at(sums, self.index, values)
         return sums / np.bincount(self.index)[:, None]
@@ -121,23 +127,23 @@ class _Judged:
 
     @classmethod
     def of(
-        cls, values: np.ndarray, speakers: Sequence[str], given: np.ndarray, fold: np.ndarray, classes: int
+        cls, values: np.ndarray, stage_names: Sequence[str], given: np.ndarray, fold: np.ndarray, classes: int
     ) -> _Judged:
         """Of values (M, F), a column for each of `speakers`."""
 
         def both(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-            doubt = Doubt.fit(values[rows], given[rows], classes)
+            doubt = LabelErrorModel.fit(values[rows], given[rows], classes)
             return lambda test: np.column_stack(
                 [doubt.probability(values[test]), doubt.posterior(values[test], given[test])]
             )
 
         crossed = _crossed(fold, 2 * classes, both)
-        each, stages = {}, list(dict.fromkeys(speakers))
+        each, stages = {}, list(dict.fromkeys(stage_names))
         for stage in stages if len(stages) > 1 else []:
-            own = values[:, [speaker == stage for speaker in speakers]]
+            own = values[:, [stage_name == stage for stage_name in stage_names]]
 
             def alone(rows: np.ndarray, own: np.ndarray = own) -> Callable[[np.ndarray], np.ndarray]:
-                doubt = Doubt.fit(own[rows], given[rows], classes)
+                doubt = LabelErrorModel.fit(own[rows], given[rows], classes)
                 return lambda test: doubt.probability(own[test])
 
             each[stage] = _crossed(fold, classes, alone)
@@ -180,17 +186,17 @@ def _genders(people: _People, judged: _Judged) -> list[Finding]:
     return found
 
 
-def _ages(people: _People, voices: Voices, female: np.ndarray, cap: float | None) -> list[Finding]:
-    years = voices.ages()
+def _ages(people: _People, stage_outputs: StageOutputs, female: np.ndarray, cap: float | None) -> list[Finding]:
+    years = stage_outputs.age_by_gender()
     if np.isnan(years).any():
-        return _bands(people, voices)
-    stages = _years_of_stages(voices)
-    # each photograph by both regressors, as probable as each gender is: the other's says nothing of this person
+        return _bands(people, stage_outputs)
+    stages = _years_of_stages(stage_outputs)
+    # each image by both regressors, as probable as each gender is: the other's says nothing of this person
     mixed = (years * np.column_stack([1 - female, female])[people.index]).sum(1)
-    heard = np.column_stack([mixed, *stages.values()])
-    centre = people.mean(heard)
-    photographs = people.mean(mixed[:, None] ** 2)[:, 0] - centre[:, 0] ** 2
-    said = Said(centre[:, 0], female, np.sqrt(photographs.clip(0) + centre[:, 1:].var(1)))
+    inputs = np.column_stack([mixed, *stages.values()])
+    centre = people.mean(inputs)
+    images = people.mean(mixed[:, None] ** 2)[:, 0] - centre[:, 0] ** 2
+    said = Said(centre[:, 0], female, np.sqrt(images.clip(0) + centre[:, 1:].var(1)))
 
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         doubt = AgeDoubt.fit(said.take(rows), people.age[rows], cap)
@@ -215,12 +221,12 @@ def _ages(people: _People, voices: Voices, female: np.ndarray, cap: float | None
     return found
 
 
-def _bands(people: _People, voices: Voices) -> list[Finding]:
+def _bands(people: _People, stage_outputs: StageOutputs) -> list[Finding]:
     """Ages where no stage knows years: by the band alone."""
-    values = np.column_stack([people.mean(voices.about(stage)) for stage in AGE_STAGES])
-    speakers = [speaker for stage in AGE_STAGES for speaker in voices.speakers(stage)]
+    values = np.column_stack([people.mean(stage_outputs.for_target(stage)) for stage in AGE_STAGES])
+    stage_names = [stage_name for stage in AGE_STAGES for stage_name in stage_outputs.stages_for_target(stage)]
     band = band_of(people.age)
-    judged = _Judged.of(values, speakers, band, people.fold, len(BANDS))
+    judged = _Judged.of(values, stage_names, band, people.fold, len(BANDS))
     middle = [np.median(people.age[band == place]) if (band == place).any() else 45.0 for place in range(len(BANDS))]
     found = []
     for place, (score, other) in enumerate(zip(judged.wrong, judged.other, strict=True)):
@@ -230,11 +236,17 @@ def _bands(people: _People, voices: Voices) -> list[Finding]:
     return found
 
 
-def _masks(people: _People, voices: Voices) -> list[Finding]:
-    """Photographs whose mask is wrong, and people whose `normal` and `incorrect` photographs are each other's."""
+def _masks(people: _People, stage_outputs: StageOutputs) -> list[Finding]:
+    """Images whose mask is wrong, and people whose `normal` and `incorrect` images are each other's."""
     table = people.table
     given = table["mask"].map(MASKS.index).to_numpy()
-    judged = _Judged.of(voices.about("mask"), voices.speakers("mask"), given, table["fold"].to_numpy(), len(MASKS))
+    judged = _Judged.of(
+        stage_outputs.for_target("mask"),
+        stage_outputs.stages_for_target("mask"),
+        given,
+        table["fold"].to_numpy(),
+        len(MASKS),
+    )
     score, found = judged.wrong, []
     for place, pair, swapped in _swaps(people, judged):
         incorrect, normal = pair
@@ -276,7 +288,7 @@ def _masks(people: _People, voices: Voices) -> list[Finding]:
 
 
 def _swaps(people: _People, judged: _Judged) -> list[tuple[int, tuple[int, int], float]]:
-    """Of each person with one photograph of either kind: the person, rows of `incorrect` and of `normal`, and how probably
+    """Of each person with one image of either kind: the person, rows of `incorrect` and of `normal`, and how probably
     they are swapped. How many people are is learned of the other folds, by expectation and maximisation."""
     pairs = []
     for place, rows in enumerate(people.rows):
@@ -304,14 +316,16 @@ def _swaps(people: _People, judged: _Judged) -> list[tuple[int, tuple[int, int],
     return [(person, pair, float(probable)) for (person, pair), probable in zip(pairs, result, strict=True)]
 
 
-def _years_of_stages(voices: Voices) -> dict[str, np.ndarray]:
+def _years_of_stages(stage_outputs: StageOutputs) -> dict[str, np.ndarray]:
     """Years (N,) by every stage that knows them."""
     columns = {
         stage: next((place for place, name in enumerate(names) if name in ("years", "age.years")), None)
-        for stage, names in voices.columns.items()
+        for stage, names in stage_outputs.columns.items()
     }
     return {
-        stage: voices.logits[stage][:, place].astype(float) for stage, place in columns.items() if place is not None
+        stage: stage_outputs.logits[stage][:, place].astype(float)
+        for stage, place in columns.items()
+        if place is not None
     }
 
 

@@ -28,7 +28,7 @@ def scores(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.log(probability + 1e-12) + weights[GROUPS]
 
 
-def lead(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def margin(probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """How far each answer is ahead of the next class in the decision, in nats, float (N,)."""
     second, first = np.sort(scores(probability, weights))[:, -2:].T
     return first - second
@@ -74,9 +74,9 @@ def _confusions(log_p: np.ndarray, label: np.ndarray, weights: np.ndarray, group
     other, other_value = _best(np.where(inside, -np.inf, log_p + weights[GROUPS]))
     goes_over = np.searchsorted(STEPS, other_value - own_value, side="right")
 
-    def gone(answer: np.ndarray) -> np.ndarray:
+    def gone(prediction: np.ndarray) -> np.ndarray:
         """Counts of the rows that have gone over by each step, if they are answered so."""
-        cells = (goes_over * N_CLASSES + label) * N_CLASSES + answer
+        cells = (goes_over * N_CLASSES + label) * N_CLASSES + prediction
         counts = np.bincount(cells, minlength=(len(STEPS) + 1) * N_CLASSES**2)
         return counts.reshape(-1, N_CLASSES, N_CLASSES).cumsum(0)[:-1]
 

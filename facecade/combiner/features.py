@@ -2,261 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
-from scipy.special import expit, softmax
 
-from facecade.base.artifact import read_arrays
-from facecade.base.errors import FacecadeError
-from facecade.combiner.align import Alignment
-from facecade.faces.labels import BANDS, GENDERS, MASKS
-from facecade.recipe import kind_of
-
-AGE_STAGES = tuple(f"age-{gender}" for gender in GENDERS)
+from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs
 
 
-@dataclass(frozen=True)
-class FoldOutput:
-    """What one fold's model says: of the rows it never saw, and of the anchors that all folds share.
-
-    rows: int64 (n,), rows of the sample table, with embedding (n, D) and logits (n, C), float32;
-    anchors: int64 (A,) with anchor_embedding (A, D).
-    """
-
-    rows: np.ndarray
-    embedding: np.ndarray
-    logits: np.ndarray
-    anchors: np.ndarray
-    anchor_embedding: np.ndarray
-
-
-def read_fold(folder: Path) -> FoldOutput:
-    """The outputs that a fit left in its folder."""
-    return FoldOutput(**read_arrays(folder / "outputs.npz"))
-
-
-@dataclass(frozen=True)
-class Voices:
-    """What all stages say of N rows: logits (N, C) by stage, their column names, embeddings (N, d)."""
-
-    logits: dict[str, np.ndarray]
-    columns: dict[str, tuple[str, ...]]
-    embedding: dict[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.logits.values())))
-
-    def take(self, rows: np.ndarray) -> Voices:
-        """The voices of some rows."""
-        return Voices(
-            {stage: values[rows] for stage, values in self.logits.items()},
-            self.columns,
-            {stage: values[rows] for stage, values in self.embedding.items()},
-        )
-
-    def with_rows(self, rows: np.ndarray, others: Voices) -> Voices:
-        """The same voices, but for some rows, which `others` are about."""
-
-        def put(values: np.ndarray, new: np.ndarray) -> np.ndarray:
-            values = values.copy()
-            values[rows] = new
-            return values
-
-        return Voices(
-            {stage: put(values, others.logits[stage]) for stage, values in self.logits.items()},
-            self.columns,
-            {stage: put(values, others.embedding[stage]) for stage, values in self.embedding.items()},
-        )
-
-    def of_stages(self, stages: Sequence[str]) -> Voices:
-        """What some of the stages say."""
-        own = [{name: each[name] for name in stages if name in each} for each in (self.logits, self.embedding)]
-        return Voices(own[0], {name: self.columns[name] for name in stages}, own[1])
-
-    def without_embedding(self) -> Voices:
-        """The logits alone."""
-        return Voices(self.logits, self.columns, {})
-
-    def about(self, question: str) -> np.ndarray:
-        """What all stages say of `mask`, `gender`, `age-male` or `age-female`, (N, C): logits of the stages that answer
-        it, and log-probabilities where it is one of several things that a stage's classes stand for."""
-        return np.column_stack([values for values in self._answers(question).values() if values.size]).astype(float)
-
-    def speakers(self, question: str) -> list[str]:
-        """The stage that says each column of `about`."""
-        return [stage for stage, values in self._answers(question).items() for _ in range(values.shape[1])]
-
-    def _answers(self, question: str) -> dict[str, np.ndarray]:
-        return {stage: _answer(stage, values, self.columns[stage], question) for stage, values in self.logits.items()}
-
-    def of(self, kind: str) -> np.ndarray | None:
-        """Logits (N, C) of the stages of a kind, averaged where there are several; None where there is none."""
-        found = [values for stage, values in self.logits.items() if kind_of(stage) == kind]
-        return np.mean(found, axis=0, dtype=float) if found else None
-
-    def names(self, kind: str) -> tuple[str, ...]:
-        """Names of a kind's logits; none where there is no such stage."""
-        return next((names for stage, names in self.columns.items() if kind_of(stage) == kind), ())
-
-    def part(self, kind: str, prefix: str) -> np.ndarray | None:
-        """A kind's logits, or else the joint stages' columns that begin with `prefix.`; (N, C), or None."""
-        own, joint = self.of(kind), self.of("joint")
-        if own is not None or joint is None:
-            return own
-        return joint[:, [place for place, name in enumerate(self.names("joint")) if name.startswith(f"{prefix}.")]]
-
-    def mask(self) -> np.ndarray:
-        """Probability (N, 3) of the mask's states."""
-        logits = self.part("mask", "mask")
-        return self.cells("flat").sum((2, 3)) if logits is None else softmax(logits, axis=1)
-
-    def gender(self) -> np.ndarray:
-        """Probability (N, 2) of male and female."""
-        logits = self.part("gender", "gender")
-        if logits is not None:
-            return softmax(logits, axis=1)
-        return self.cells("gender-age" if self.names("gender-age") else "flat").sum((1, 3))
-
-    def cells(self, kind: str) -> np.ndarray:
-        """Probability (N, masks, genders, bands) that `flat` or `gender-age` stages say; the latter know one mask."""
-        logits = self.of(kind)
-        assert logits is not None
-        return _cells(kind, logits)
-
-    def years(self) -> np.ndarray | None:
-        """Predicted age (N, 2) of a man and of a woman, in years; None where no stage knows years."""
-        own, further = self._own_years(), self._further_years()
-        if own is not None:
-            return own
-        return np.mean(further, axis=0) if further else None
-
-    def _own_years(self) -> np.ndarray | None:
-        """Years (N, 2) by the age stages, each for its gender; None where one is missing."""
-        male, female = (self.of(stage) for stage in AGE_STAGES)
-        return None if male is None or female is None else np.column_stack([male[:, 0], female[:, 0]])
-
-    def _further_years(self) -> list[np.ndarray]:
-        """Years (N, 2) by stages that answer for both genders at once."""
-        return [
-            np.repeat(values[:, [self.columns[stage].index("age.years")]], 2, axis=1).astype(float)
-            for stage, values in self.logits.items()
-            if "age.years" in self.columns[stage]
-        ]
-
-    def bands(self) -> np.ndarray | None:
-        """Probability (N, 2, 3) of the age bands of a man and of a woman, where stages say it without cuts; or None."""
-        said = []
-        for stage in AGE_STAGES:
-            names = self.names(stage) or tuple(
-                name.removeprefix("age.") for name in self.names("joint") if name.startswith("age.")
-            )
-            values = self.part(stage, "age")
-            odds = [place for place, name in enumerate(names) if name.startswith("log_odds_")]
-            if values is None or not (odds or names == BANDS):
-                return None
-            said.append(bands_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
-        return np.stack(said, axis=1)
-
-    def ages(self) -> np.ndarray:
-        """Age estimate (N, 2) for a man and for a woman: the mean of all voices on it; NaN where there is none."""
-        estimates = [values for values in [self._own_years(), *self._further_years()] if values is not None]
-        return np.mean(estimates, axis=0) if estimates else np.full((len(self), 2), np.nan)
-
-    def age(self) -> np.ndarray:
-        """Age estimate (N,): the two of `ages`, weighted by how likely each gender is."""
-        return (self.ages() * self.gender()).sum(1)
-
-
-def join(parts: Sequence[Voices]) -> Voices:
-    """The voices of some rows, and of others, below each other."""
-    return _each(parts, np.concatenate)
-
-
-def mean(folds: Sequence[Voices]) -> Voices:
-    """What several folds' models say of the same rows, averaged."""
-    return _each(folds, lambda values: np.stack(values).mean(0, dtype=np.float64).astype(np.float32))
-
-
-def _each(parts: Sequence[Voices], combine: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Voices:
-    first = parts[0]
-    return Voices(
-        {stage: combine([part.logits[stage] for part in parts]) for stage in first.logits},
-        first.columns,
-        {stage: combine([part.embedding[stage] for part in parts]) for stage in first.embedding},
-    )
-
-
-def _answer(stage: str, logits: np.ndarray, names: tuple[str, ...], question: str) -> np.ndarray:
-    """What one stage says of a question, (N, C); C = 0 where it says nothing."""
-    kind = kind_of(stage)
-    if kind == question:
-        return logits
-    if kind in ("flat", "gender-age"):
-        p = _cells(kind, logits)
-        if question in AGE_STAGES:
-            return np.log(p[:, :, AGE_STAGES.index(question)].sum(1) + 1e-12)
-        if question == "mask" and kind != "flat":
-            return logits[:, :0]
-        return np.log(p.sum({"mask": (2, 3), "gender": (1, 3)}[question]) + 1e-12)
-    prefix = "age." if question in AGE_STAGES else f"{question}."
-    return logits[:, [place for place, name in enumerate(names) if name.startswith(prefix)]]
-
-
-def _cells(kind: str, logits: np.ndarray) -> np.ndarray:
-    """Probability (N, masks, genders, bands) from the classes of `flat`, or of `gender-age` with one mask for all."""
-    masks = len(MASKS) if kind == "flat" else 1
-    return softmax(logits.astype(float), axis=1).reshape(len(logits), masks, len(GENDERS), len(BANDS))
-
-
-def bands_from_odds(log_odds: np.ndarray) -> np.ndarray:
-    """Probabilities (N, 3) of the bands from the log-odds (N, 2) of reaching each edge."""
-    reached = expit(log_odds)
-    upper = np.minimum(reached[:, 0], reached[:, 1])  # nobody is 60 without having been 30
-    return np.column_stack([1 - reached[:, 0], reached[:, 0] - upper, upper])
-
-
-def lacking(stages: Iterable[str]) -> list[str]:
-    """What no stage of a recipe answers: of `mask`, `gender`, `age`."""
-    known = {kind_of(stage) for stage in stages}
-    if known & {"flat", "joint"}:
-        return []
-    gender = {"gender", "gender-age"} & known
-    age = "gender-age" in known or set(AGE_STAGES) <= known
-    return [name for name, there in (("mask", "mask" in known), ("gender", gender), ("age", age)) if not there]
-
-
-def out_of_fold(
-    outputs: Mapping[str, list[FoldOutput]],
-    columns: Mapping[str, tuple[str, ...]],
-    rows: int,
-    alignments: Mapping[str, Alignment],
-) -> Voices:
-    """Every row described by the models that never saw its person.
-
-    Rows start as NaN, not 0: a row that no fold answered for would otherwise look like an answer.
-
-    Raises:
-        FacecadeError: a row without an out-of-fold answer.
-    """
-    logits, embedding = {}, {}
-    for stage, folds in outputs.items():
-        logits[stage] = np.full((rows, len(columns[stage])), np.nan, np.float32)
-        embedding[stage] = np.full((rows, alignments[stage].matrix.shape[2]), np.nan, np.float32)
-        for number, fold in enumerate(folds):
-            logits[stage][fold.rows] = fold.logits
-            embedding[stage][fold.rows] = alignments[stage].apply(number, fold.embedding)
-        missing = int(np.isnan(logits[stage]).any(1).sum())
-        if missing:
-            raise FacecadeError(
-                f"stage {stage} has no out-of-fold answer for {missing} rows", f"python cli.py fit-stage {stage}"
-            )
-    return Voices(logits, dict(columns), embedding)
-
-
-def features(voices: Voices, cuts: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+def features(stage_outputs: StageOutputs, cuts: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
     """The combiner's features and their names.
 
     Logits as they are (of two classes only their difference: the other column would be its
@@ -270,22 +21,22 @@ def features(voices: Voices, cuts: np.ndarray | None) -> tuple[np.ndarray, list[
         float32 (N, F) and F names.
     """
     columns: dict[str, np.ndarray] = {}
-    for stage, values in voices.logits.items():
-        names = voices.columns[stage]
+    for stage, values in stage_outputs.logits.items():
+        names = stage_outputs.columns[stage]
         if len(names) == 2:
             columns[f"{stage}.{names[1]}-{names[0]}"] = values[:, 1] - values[:, 0]
         else:
             columns |= {f"{stage}.{name}": values[:, place] for place, name in enumerate(names)}
-    years = voices.years()
+    years = stage_outputs.years()
     if years is not None and cuts is not None:
-        gender = voices.gender()
+        gender = stage_outputs.gender_probability()
         columns["age.weighted"] = (years * gender).sum(1)
         for place, which in enumerate(("lower", "upper")):
             distance = years - cuts[:, place]
             for index, stage in enumerate(AGE_STAGES):
                 columns[f"{stage}.above_{which}"] = distance[:, index]
             columns[f"age.weighted_above_{which}"] = (distance * gender).sum(1)
-    for stage, values in voices.embedding.items():
+    for stage, values in stage_outputs.embedding.items():
         columns |= {f"{stage}.embedding{place}": values[:, place] for place in range(values.shape[1])}
     return np.column_stack(list(columns.values())).astype(np.float32), [_safe(name) for name in columns]
 

@@ -9,10 +9,12 @@ import numpy as np
 import xgboost as xgb
 
 from facecade.base.errors import FacecadeError
-from facecade.combiner.features import Voices, features
-from facecade.combiner.rules import Arrays, SoftVote, learn_cuts
+from facecade.base.program import command
+from facecade.combiner.estimators import Arrays, SoftVote, learn_cuts
+from facecade.combiner.features import features
+from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import N_CLASSES
-from facecade.recipe import Combiner
+from facecade.recipe import CombinerRecipe
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Boosted:
     booster: xgb.Booster
 
     @classmethod
-    def fit(cls, voices: Voices, label: np.ndarray, settings: Combiner, seed: int) -> Boosted:
+    def fit(cls, stage_outputs: StageOutputs, label: np.ndarray, settings: CombinerRecipe, seed: int) -> Boosted:
         """Learn from out-of-fold voices of N rows and their classes (N,)."""
-        cuts, start = learn_cuts(voices, label), SoftVote.fit(voices, label)
+        cuts, start = learn_cuts(stage_outputs, label), SoftVote.fit(stage_outputs, label)
         parameters = {
             "objective": "multi:softprob",
             "num_class": N_CLASSES,
@@ -46,24 +48,26 @@ class Boosted:
             "nthread": 2,
         }
         # xgb.train, not XGBClassifier: that one refuses labels in which a class is missing.
-        booster = xgb.train(parameters, _matrix(voices, cuts, start, label), settings.rounds)
+        booster = xgb.train(parameters, _matrix(stage_outputs, cuts, start, label), settings.rounds)
         return cls(cuts, start, booster)
 
-    def probability(self, voices: Voices) -> np.ndarray:
+    def probability(self, stage_outputs: StageOutputs) -> np.ndarray:
         """(N, 18)."""
-        return np.asarray(self.booster.predict(_matrix(voices, self.cuts, self.start)), float)
+        return np.asarray(self.booster.predict(_matrix(stage_outputs, self.cuts, self.start)), float)
 
-    def shap(self, voices: Voices) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def shap(self, stage_outputs: StageOutputs) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """What each feature adds to each class's margin, in nats: SHAP values of the trees (TreeSHAP, Lundberg et al.,
         arXiv:1802.03888), as XGBoost computes them.
 
         Returns:
-            values (N, 18, F), what the trees say on average (N, 18), and the features' names. With `margin`, which they
+            values (N, 18, F), what the trees say on average (N, 18), and the features' names. With `base_margin`, which they
             start from, they add up to what `probability` is the softmax of.
         """
-        matrix = _matrix(voices, self.cuts, self.start)
+        matrix = _matrix(stage_outputs, self.cuts, self.start)
         values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
-        average = values[..., -1] - margin(self.start, voices)  # XGBoost counts the base margin among the bias
+        average = values[..., -1] - base_margin(
+            self.start, stage_outputs
+        )  # XGBoost counts the base margin among the bias
         return values[..., :-1], average, list(matrix.feature_names or [])
 
     def arrays(self) -> Arrays:
@@ -74,17 +78,17 @@ class Boosted:
         try:
             booster = xgb.Booster(model_file=path)
         except xgb.core.XGBoostError as error:
-            raise FacecadeError(
-                f"{path} cannot be read: {str(error).splitlines()[0]}", "python cli.py fit-meta"
-            ) from None
+            raise FacecadeError(f"{path} cannot be read: {str(error).splitlines()[0]}", command("fit-meta")) from None
         return cls(arrays.get("cuts"), SoftVote.load(arrays), booster)
 
 
-def _matrix(voices: Voices, cuts: np.ndarray | None, start: SoftVote, label: np.ndarray | None = None) -> xgb.DMatrix:
-    values, names = features(voices, cuts)
-    return xgb.DMatrix(values, label, base_margin=margin(start, voices), feature_names=names)
+def _matrix(
+    stage_outputs: StageOutputs, cuts: np.ndarray | None, start: SoftVote, label: np.ndarray | None = None
+) -> xgb.DMatrix:
+    values, names = features(stage_outputs, cuts)
+    return xgb.DMatrix(values, label, base_margin=base_margin(start, stage_outputs), feature_names=names)
 
 
-def margin(start: SoftVote, voices: Voices) -> np.ndarray:
+def base_margin(start: SoftVote, stage_outputs: StageOutputs) -> np.ndarray:
     """What the trees start from: the soft vote's log-probabilities, float32 (N, 18)."""
-    return np.log(start.probability(voices) + 1e-6).astype(np.float32)
+    return np.log(start.probability(stage_outputs) + 1e-6).astype(np.float32)

@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from facecade.combiner.decision import NO_WEIGHTS, decide, fit_weights
-from facecade.combiner.features import Voices
+from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import N_CLASSES
 from facecade.report.metrics import confusion, macro_f1
 
 
-class Rule(Protocol):
+class Estimator(Protocol):
     """Something fitted that gives probabilities (N, 18)."""
 
-    def probability(self, voices: Voices) -> np.ndarray: ...
+    def probability(self, stage_outputs: StageOutputs) -> np.ndarray: ...
 
     def arrays(self) -> dict[str, np.ndarray]: ...
 
@@ -26,12 +26,12 @@ class Rule(Protocol):
 class Candidate:
     """A way to combine: how it is fitted, and what it may see."""
 
-    fit: Callable[[Voices, np.ndarray], Rule]
-    voices: Voices
+    fit: Callable[[StageOutputs, np.ndarray], Estimator]
+    stage_outputs: StageOutputs
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedResult:
     """Nested answers of a candidate.
 
     probability (N, 18) and answer (N,) of rows that neither rule nor decision weights saw; inner
@@ -39,13 +39,13 @@ class Nested:
     """
 
     probability: np.ndarray
-    answer: np.ndarray
+    prediction: np.ndarray
     inner: np.ndarray
 
 
 def nested(
     candidate: Candidate, label: np.ndarray, fold: np.ndarray, advance: Callable[[], None] = lambda: None
-) -> dict[bool, Nested]:
+) -> dict[bool, NestedResult]:
     """Score a candidate so that no answer has seen its own label.
 
     For each fold: a cross-validation over the other folds gives the probabilities that the decision
@@ -59,19 +59,19 @@ def nested(
     """
     probability = np.full((len(label), N_CLASSES), np.nan)
     folds = int(fold.max()) + 1
-    answer = {weighted: np.full(len(label), -1) for weighted in (False, True)}
+    prediction = {weighted: np.full(len(label), -1) for weighted in (False, True)}
     inner = {weighted: np.zeros(folds) for weighted in (False, True)}
     for held_out in range(folds):
         test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
         within = cross_fit(candidate, train, label, fold)
-        rule = candidate.fit(candidate.voices.take(train), label[train])
-        probability[test] = rule.probability(candidate.voices.take(test))
-        answer[False][test] = decide(probability[test], NO_WEIGHTS)
-        answer[True][test] = decide(probability[test], fit_weights(within, label[train]))
+        rule = candidate.fit(candidate.stage_outputs.take(train), label[train])
+        probability[test] = rule.probability(candidate.stage_outputs.take(test))
+        prediction[False][test] = decide(probability[test], NO_WEIGHTS)
+        prediction[True][test] = decide(probability[test], fit_weights(within, label[train]))
         inner[False][held_out] = macro_f1(confusion(label[train], decide(within, NO_WEIGHTS)))
         inner[True][held_out] = macro_f1(confusion(label[train], cross_decide(within, label[train], fold[train])))
         advance()
-    return {weighted: Nested(probability, answer[weighted], inner[weighted]) for weighted in (False, True)}
+    return {weighted: NestedResult(probability, prediction[weighted], inner[weighted]) for weighted in (False, True)}
 
 
 def cross_fit(candidate: Candidate, rows: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -79,22 +79,22 @@ def cross_fit(candidate: Candidate, rows: np.ndarray, label: np.ndarray, fold: n
     result = np.full((len(rows), N_CLASSES), np.nan)
     for held_out in np.unique(fold[rows]):
         test = fold[rows] == held_out
-        rule = candidate.fit(candidate.voices.take(rows[~test]), label[rows[~test]])
-        result[test] = rule.probability(candidate.voices.take(rows[test]))
+        rule = candidate.fit(candidate.stage_outputs.take(rows[~test]), label[rows[~test]])
+        result[test] = rule.probability(candidate.stage_outputs.take(rows[test]))
     return result
 
 
 def cross_decide(probability: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Answers (N,) by decision weights that did not see them: scored on the rows they were learned from, weights look
     better than none, and a choice between the two would always fall on them."""
-    answer = np.full(len(label), -1)
+    prediction = np.full(len(label), -1)
     for held_out in np.unique(fold):
         test = fold == held_out
-        answer[test] = decide(probability[test], fit_weights(probability[~test], label[~test]))
-    return answer
+        prediction[test] = decide(probability[test], fit_weights(probability[~test], label[~test]))
+    return prediction
 
 
-def select(results: Mapping[str, Nested], fold: np.ndarray) -> np.ndarray:
+def select(results: Mapping[str, NestedResult], fold: np.ndarray) -> np.ndarray:
     """Answers (N,) when the candidate itself is chosen inside each fold's training rows.
 
     This is the honest score of "take the best": the best of several nested scores is a little too
@@ -103,4 +103,4 @@ def select(results: Mapping[str, Nested], fold: np.ndarray) -> np.ndarray:
     names = list(results)
     inner = np.array([results[name].inner for name in names])
     best = inner.argmax(0)[fold]
-    return np.array([results[name].answer for name in names])[best, np.arange(len(fold))]
+    return np.array([results[name].prediction for name in names])[best, np.arange(len(fold))]

@@ -13,9 +13,10 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from facecade.base.errors import problems
-from facecade.recipe import Recipe, Section, StageRecipe, explain, read_toml
+from facecade.recipe import Recipe, Section, StageRecipe
+from facecade.recipe_file import explain, read_toml
 from facecade.stages import make_stage
-from facecade.stages.cost import shown_in_epoch, training_flops
+from facecade.stages.cost import images_in_epoch, training_flops
 from facecade.stages.stage import Stage
 
 
@@ -31,11 +32,11 @@ class Budget(Section):
     layer_decay: float = Field(1.0, gt=0, le=1)
     """How much lower the rate of each layer of such a backbone is than that of the layer above."""
     batch_size: int = Field(16, ge=2)
-    """Photographs of a step of every backbone that was replaced: in so short a training the steps decide."""
+    """Images of a step of every backbone that was replaced: in so short a training the steps decide."""
     backbones: dict[str, str] = Field(default_factory=dict)
     """For each pattern of backbone names, the backbone used in its place."""
     backbone_args: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of every backbone that was replaced."""
+    """ExtraData arguments of every backbone that was replaced."""
     weights: str = "none"
     """Where every backbone that was replaced starts."""
 
@@ -60,7 +61,7 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     """Fit a recipe into a budget.
 
     A recipe's stages keep their shares of its training: what each shows is multiplied by the same number, in epochs
-    and, where those are few, in photographs of a person. The longest stage makes up for how the others were rounded.
+    and, where those are few, in images of a person. The longest stage makes up for how the others were rounded.
 
     Args:
         tables: the recipe as written; recipe: the same, parsed.
@@ -79,7 +80,7 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
     lengths = {}
     for name in sorted(stages, key=lambda name: cost[name]):
         old = recipe.stages[name]
-        wanted = old.epochs * shown_in_epoch(made[name], old, table) * max(left, 0) / unsettled
+        wanted = old.epochs * images_in_epoch(made[name], old, table) * max(left, 0) / unsettled
         epochs, per_person = lengths[name] = _lengths(made[name], stages[name], wanted, table)
         settled = stages[name].model_copy(update={"epochs": epochs, "per_person": per_person})
         left, unsettled = left - training_flops(made[name], settled, table) * share, unsettled - cost[name]
@@ -90,8 +91,8 @@ def scale(tables: Mapping[str, Any], recipe: Recipe, budget: Budget, table: pd.D
         if "num_epochs" in old.schedule_args or "min_lr" in old.schedule_args:
             new = new.model_copy(update={"schedule_args": _schedule(old, epochs, new.lr)})
         written[name] = new
-        shown = round(epochs * shown_in_epoch(made[name], new, table) * share)
-        spent = f"{shown} photographs a fold, {training_flops(made[name], new, table) * share / 1e12:.1f} teraflops"
+        shown = round(epochs * images_in_epoch(made[name], new, table) * share)
+        spent = f"{shown} images a fold, {training_flops(made[name], new, table) * share / 1e12:.1f} teraflops"
         changes.append(f"{name}: " + ", ".join([*_changed(old, new), spent]))
     kept = {key: value for key, value in tables.items() if key != "defaults"}
     return Scaled(
@@ -121,17 +122,17 @@ def _smaller(stage: StageRecipe, budget: Budget) -> StageRecipe:
     return stage.model_copy(update=update)
 
 
-def _lengths(made: Stage, stage: StageRecipe, photographs: float, table: pd.DataFrame) -> tuple[int, int]:
-    """Epochs and photographs of a person that together show nearly so many; as the recipe has the latter, if that is
+def _lengths(made: Stage, stage: StageRecipe, images: float, table: pd.DataFrame) -> tuple[int, int]:
+    """Epochs and images of a person that together show nearly so many; as the recipe has the latter, if that is
     within a tenth."""
-    whole = shown_in_epoch(made, stage, table)
-    epochs = max(1, round(photographs / whole))
-    if abs(epochs * whole - photographs) <= 0.1 * photographs:
+    whole = images_in_epoch(made, stage, table)
+    epochs = max(1, round(images / whole))
+    if abs(epochs * whole - images) <= 0.1 * images:
         return epochs, stage.per_person
-    epochs = max(1, math.ceil(photographs / whole))
+    epochs = max(1, math.ceil(images / whole))
     most = stage.per_person or int(table.groupby("person").size().max())
-    ways = {count: stage.model_copy(update={"per_person": count}) for count in range(1, most + 1)}
-    off = {count: abs(epochs * shown_in_epoch(made, way, table) - photographs) for count, way in ways.items()}
+    methods = {count: stage.model_copy(update={"per_person": count}) for count in range(1, most + 1)}
+    off = {count: abs(epochs * images_in_epoch(made, method, table) - images) for count, method in methods.items()}
     return epochs, min(off, key=lambda count: off[count])
 
 

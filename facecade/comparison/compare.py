@@ -16,22 +16,25 @@ from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.comparison.budget import Budget, Scaled, scale
-from facecade.comparison.repeats import repeated
+from facecade.comparison.repeats import with_repeats
 from facecade.faces.store import Entry
 from facecade.faces.table import Source, read_source
 from facecade.inference.ensemble import Ensemble
-from facecade.recipe import override, parse, read_toml
+from facecade.inference.loading import cascade_of_run
+from facecade.recipe_file import override, parse, read_toml
 from facecade.report.evaluate import Scored, evaluate, match
 from facecade.report.metrics import as_json, paired_difference, score
 from facecade.report.tracking import Tracker
-from facecade.run import Run, begin_run, open_run
+from facecade.runs.begin import begin_run
+from facecade.runs.run import Run, open_run
+from facecade.stages.check import check_recipe
 
-SPEED_PHOTOGRAPHS = 256
-"""Photographs that inference is timed on."""
+SPEED_IMAGES = 256
+"""Images that inference is timed on."""
 
 
 @dataclass(frozen=True)
-class Terms:
+class ComparisonSettings:
     """What every recipe of a comparison is given alike. evaluation: a folder to infer, and its labels. repeats: how often
     each network is trained, within the budget each time."""
 
@@ -44,7 +47,7 @@ class Terms:
 
 
 def compare(
-    recipes: Sequence[Path], root: Path, terms: Terms, machine: Machine, tracker: Tracker | None = None
+    recipes: Sequence[Path], root: Path, terms: ComparisonSettings, machine: Machine, tracker: Tracker | None = None
 ) -> dict[str, Any]:
     """Train every recipe, each in a folder of its own below `root`; score them on the same rows.
 
@@ -78,14 +81,16 @@ def compare(
         raise FacecadeError("the runs are on different folds", f"remove {root} and compare again")
     rows.sort(key=lambda row: -row["nested"]["macro-F1"]["value"])
     for row in rows:
-        row["to_best"] = _behind(row["answers"], rows[0]["answers"])
-        row["eval_to_best"] = _behind(row["eval_answers"], rows[0]["eval_answers"]) if row["eval_answers"] else None
+        row["to_best"] = _behind(row["predictions"], rows[0]["predictions"])
+        row["eval_to_best"] = (
+            _behind(row["eval_predictions"], rows[0]["eval_predictions"]) if row["eval_predictions"] else None
+        )
     result = {
         "folds": terms.folds,
         "seed": terms.seed,
         "repeats": terms.repeats,
         "budget": terms.budget.model_dump() if terms.budget else None,
-        "entries": [{key: value for key, value in row.items() if not key.endswith("answers")} for row in rows],
+        "entries": [{key: value for key, value in row.items() if not key.endswith("predictions")} for row in rows],
         "failed": failed,
     }
     write_json(root / "comparison.json", result)
@@ -93,7 +98,7 @@ def compare(
 
 
 def _rows(
-    path: Path, folder: Path, source: Source, terms: Terms, machine: Machine, tracker: Tracker | None
+    path: Path, folder: Path, source: Source, terms: ComparisonSettings, machine: Machine, tracker: Tracker | None
 ) -> list[dict[str, Any]]:
     run, changes = _run(path, folder, source, terms, machine)
     fits = pipeline.fit_stage(
@@ -110,46 +115,50 @@ def _rows(
         "training_seconds": round(sum(fit["seconds"] for fit in fits), 1),
         "parameters": sum(fit["parameters"] for fit in fits),
         "models": len(fits),
-        "photographs_per_second": inferred["photographs_per_second"],
+        "images_per_second": inferred["images_per_second"],
     }
-    age, ways = run.table["age"].to_numpy(), list(arrays["ways"])
-    answers = {kind: (way, arrays["answers"][ways.index(way)]) for kind, way in _unstacked(combiner).items()}
-    answers["combined"] = combiner["way"], arrays["answer"]
+    age, methods = run.table["age"].to_numpy(), list(arrays["methods"])
+    predictions = {
+        kind: (method, arrays["predictions"][methods.index(method)]) for kind, method in _unstacked(combiner).items()
+    }
+    predictions["combined"] = combiner["method"], arrays["prediction"]
     return [
         {
             **common,
             "kind": kind,
-            "way": way,
-            "nested": as_json(score(arrays["label"], answer, person, age, arrays["years"])),
-            "answers": Scored(arrays["label"], answer, person, None, None),
+            "method": method,
+            "nested": as_json(score(arrays["label"], prediction, person, age, arrays["years"])),
+            "predictions": Scored(arrays["label"], prediction, person, None, None),
             "eval": evaluate(evaluated[kind], _place(folder, kind))["score"] if evaluated else None,
-            "eval_answers": evaluated.get(kind),
+            "eval_predictions": evaluated.get(kind),
         }
-        for kind, (way, answer) in answers.items()
+        for kind, (method, prediction) in predictions.items()
     ]
 
 
-def _run(path: Path, folder: Path, source: Source, terms: Terms, machine: Machine) -> tuple[Run, list[str]]:
+def _run(
+    path: Path, folder: Path, source: Source, terms: ComparisonSettings, machine: Machine
+) -> tuple[Run, list[str]]:
     """The recipe's run on the comparison's folds: as it was left, if nothing changed."""
-    tables = override(read_toml(path), [f"folds={terms.folds}", f"seed={terms.seed}", "answer=mean"], [])
+    tables = override(read_toml(path), [f"folds={terms.folds}", f"seed={terms.seed}", "ensemble=mean"], [])
     recipe = parse(tables, str(path))
     scaled = Scaled(tables, [])
     if terms.budget:
         scaled = scale(tables, recipe, terms.budget, source.table)
-    scaled = replace(scaled, tables=repeated(scaled.tables, terms.repeats))
+    scaled = replace(scaled, tables=with_repeats(scaled.tables, terms.repeats))
     if (folder / "run.json").exists():
         run = open_run(folder)
         if run.tables == scaled.tables and run.root.resolve() == source.root.resolve():
             return run, scaled.changes
     whole = parse(scaled.tables)
-    pipeline.check_parts(whole, list(whole.stages))
+    check_recipe(whole, list(whole.stages))
     run = begin_run(folder, terms.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
     return run, scaled.changes
 
 
 def _behind(mine: Scored, best: Scored) -> dict[str, float]:
     """Macro-F1 of some answers minus that of the best's, paired by person."""
-    return paired_difference(best.label, mine.answer, best.answer, best.person).json()
+    return paired_difference(best.label, mine.prediction, best.prediction, best.person).json()
 
 
 def _unstacked(combiner: Mapping[str, Any]) -> dict[str, str]:
@@ -160,10 +169,12 @@ def _unstacked(combiner: Mapping[str, Any]) -> dict[str, str]:
     return kinds
 
 
-def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[dict[str, Any], dict[str, Scored]]:
+def _inferred(
+    run: Run, folder: Path, terms: ComparisonSettings, machine: Machine
+) -> tuple[dict[str, Any], dict[str, Scored]]:
     """How fast the models infer, and their answers of each kind for people whom nothing was fitted or chosen on.
 
-    What an earlier call inferred with the same models is kept: labelling a few thousand photographs takes minutes.
+    What an earlier call inferred with the same models is kept: labelling a few thousand images takes minutes.
     """
     record, combiner = folder / "eval/inferred.json", read_json(folder / "combiner/meta.json")
     asked = {"fits": run.fits_digest, "combiner": digest(combiner)}
@@ -171,11 +182,11 @@ def _inferred(run: Run, folder: Path, terms: Terms, machine: Machine) -> tuple[d
     kept = read_json(record) if record.exists() else {}
     kinds: dict[str, str | None] = {**_unstacked(combiner), "combined": None}
     if kept.get("asked") != asked:
-        cascade = pipeline.cascade(run, replace(machine, engine="torch"))  # the same engine for every recipe
+        cascade = cascade_of_run(run, replace(machine, engine="torch"))  # the same engine for every recipe
         if terms.evaluation:
-            also = {way: _place(folder, kind) for kind, way in _unstacked(combiner).items()}
+            also = {method: _place(folder, kind) for kind, method in _unstacked(combiner).items()}
             cascade.infer(read_source(terms.evaluation[0]), _place(folder, "combined"), machine.workers, also)
-        kept = {"asked": asked, "photographs_per_second": _speed(run, cascade.ensemble, machine.workers)}
+        kept = {"asked": asked, "images_per_second": _speed(run, cascade.ensemble, machine.workers)}
         write_json(record, kept)
     if not terms.evaluation:
         return kept, {}
@@ -188,13 +199,13 @@ def _place(folder: Path, kind: str) -> Path:
 
 
 def _speed(run: Run, models: Ensemble, workers: int) -> float:
-    """Photographs a second through all models, from crops that are ready."""
+    """Images a second through all models, from crops that are ready."""
     store = run.store()
-    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_PHOTOGRAPHS]], workers)
-    rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_PHOTOGRAPHS)
+    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_IMAGES]], workers)
+    rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_IMAGES)
     crops = store.crops()
     chunks = [crops[some] for some in np.split(rows, range(models.batch, len(rows), models.batch))]
-    list(models.hear(chunks[:1]))  # the first call warms up
+    list(models.predict_chunks(chunks[:1]))  # the first call warms up
     started = time.monotonic()
-    list(models.hear(chunks))
+    list(models.predict_chunks(chunks))
     return round(len(rows) / (time.monotonic() - started), 1)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from facecade.recipe import kind_of, parse
+from facecade.recipe import kind_of
+from facecade.recipe_file import parse
 
 
-def repeated(tables: Mapping[str, Any], times: int) -> dict[str, Any]:
+def with_repeats(tables: Mapping[str, Any], times: int) -> dict[str, Any]:
     """A recipe's tables with each stage so many times, from seeds of their own (a stage's name decides them).
 
     The first of each keeps its name, so that its fits stay current. A copy of a stage that starts from another starts

@@ -21,10 +21,13 @@ from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.base.seeding import derive
-from facecade.recipe import StageRecipe, override, parse, read_toml, require_folds
+from facecade.recipe import StageRecipe
+from facecade.recipe_file import override, parse, read_toml, require_folds
 from facecade.report.tracking import Tracker
-from facecade.run import Run, begin_run
+from facecade.runs.begin import begin_run
+from facecade.runs.run import Run
 from facecade.stages import make_stage
+from facecade.stages.check import check_recipe
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def tune(
     if measure not in measures:
         raise unknown_name(f"measure of {search.stage}", measure, measures)
     require_folds(search.folds, recipe.folds)
-    pipeline.check_parts(recipe, [search.stage])
+    check_recipe(recipe, [search.stage])
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a trial that fails it would print the traceback
     first = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
     starts = _starts(first, search.stage)

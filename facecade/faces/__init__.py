@@ -1,1 +1,1 @@
-"""What goes in: labels, tables, folds, photographs, face crops."""
+"""What goes in: labels, tables, folds, images, face crops."""

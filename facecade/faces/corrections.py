@@ -1,6 +1,6 @@
 """Corrections of wrong labels, from a small CSV: `id,field,value`.
 
-`id` is a person's id or folder, or (in a manifest) a photograph's path. `field` is `gender`,
+`id` is a person's id or folder, or (in a manifest) an image's path. `field` is `gender`,
 `age` or `mask`; `mask` with the value `swap` exchanges a person's `normal` and `incorrect` files.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from facecade.base.errors import problems
+from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS
-from facecade.faces.sheet import read_sheet
 
 MEANT = {
     "gender": f"gender is {' or '.join(GENDERS)}",
@@ -37,7 +37,7 @@ def correct(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[s
     said: list[str] = []
     taken: list[dict[str, str]] = []
     wrong: list[str] = []
-    for row in read_sheet(sheet, ["id", "field", "value"]):
+    for row in read_csv_rows(sheet, ["id", "field", "value"]):
         name, field, value = row.cells["id"], row.cells["field"].lower(), row.cells["value"].lower()
         where = f"{sheet.name} row {row.number}"
         wrong += [f"{where}: {what}" for what in row.wrong]

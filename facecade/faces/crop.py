@@ -1,4 +1,4 @@
-"""Photograph and face box → face crop: one geometry, for training and inference."""
+"""Image and face box → face crop: one geometry, for training and inference."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Box:
-    """A face in pixels of its photograph, and how sure the detector was (0..1). landmarks: x and y of both eyes, the nose and the
+    """A face in pixels of its image, and how sure the detector was (0..1). landmarks: x and y of both eyes, the nose and the
     mouth's corners; none where the detector tells none."""
 
     left: float
@@ -57,15 +57,15 @@ def box_of(values: Sequence[float]) -> Box:
     return Box(left, top, right, bottom, probability, tuple(zip(places[::2], places[1::2], strict=True)))
 
 
-def crop(photograph: np.ndarray, box: Box | None, face: Face) -> np.ndarray:
-    """Cut the face out at the recipe's size; without a box, the centre of the photograph.
+def crop(image: np.ndarray, box: Box | None, face: Face) -> np.ndarray:
+    """Cut the face out at the recipe's size; without a box, the centre of the image.
 
     The cut has the aspect ratio of `face.size`, is as large as the box with its margin needs, and
-    is black where it reaches beyond the photograph. With `face.align` it is turned and scaled so that the landmarks come to lie as in
+    is black where it reaches beyond the image. With `face.align` it is turned and scaled so that the landmarks come to lie as in
     the template (least squares, Umeyama 1991, doi:10.1109/34.88573), whose square has the margin instead.
 
     Args:
-        photograph: uint8 (height, width, 3), RGB.
+        image: uint8 (height, width, 3), RGB.
 
     Returns:
         uint8 (*face.size, 3), RGB.
@@ -73,9 +73,9 @@ def crop(photograph: np.ndarray, box: Box | None, face: Face) -> np.ndarray:
     height, width = face.size
     aspect = width / height
     if face.align and box is not None and box.landmarks:
-        return _aligned(photograph, box.landmarks, face)
+        return _aligned(image, box.landmarks, face)
     if box is None:
-        tall, wide = photograph.shape[:2]
+        tall, wide = image.shape[:2]
         side = min(tall, wide / aspect) * face.fallback
         middle = (wide / 2, tall / 2)
     else:
@@ -84,23 +84,23 @@ def crop(photograph: np.ndarray, box: Box | None, face: Face) -> np.ndarray:
     # Whole pixels: a box that moved by rounding error must not change the crop.
     left, top = round(middle[0] - side * aspect / 2), round(middle[1] - side / 2)
     right, bottom = left + max(1, round(side * aspect)), top + max(1, round(side))
-    image = Image.fromarray(photograph).crop((left, top, right, bottom))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    cropped = Image.fromarray(image).crop((left, top, right, bottom))
+    return np.asarray(cropped.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _aligned(photograph: np.ndarray, landmarks: Sequence[Point], face: Face) -> np.ndarray:
+def _aligned(image: np.ndarray, landmarks: Sequence[Point], face: Face) -> np.ndarray:
     """The face, turned and scaled to its template."""
     height, width = face.size
     template = np.array(TEMPLATES[face.template])
     wanted = (template - 0.5) * height / (1 + face.margin) + (width / 2, height / 2)
     found = np.round(np.array(landmarks[: len(template)]) * STEPS) / STEPS
     turn, shift = _similarity(wanted, found)
-    image, finer = Image.fromarray(photograph), max(1, int(np.hypot(*turn[0])))
-    if finer > 1:  # a large photograph is averaged first: bilinear interpolation sees four pixels alone
-        image = image.reduce(finer)
+    picture, finer = Image.fromarray(image), max(1, int(np.hypot(*turn[0])))
+    if finer > 1:  # a large image is averaged first: bilinear interpolation sees four pixels alone
+        picture = picture.reduce(finer)
     matrix = np.column_stack([turn, shift]) / finer
     return np.asarray(
-        image.transform((width, height), Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.BILINEAR)
+        picture.transform((width, height), Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.BILINEAR)
     )
 
 

@@ -15,20 +15,18 @@ MAX_PIXELS = 100_000_000
 
 
 class DecodeError(FacecadeError):
-    """A file that is no readable photograph. `reason` is short enough for a table's cell."""
+    """A file that is no readable image. `reason` is short enough for a table's cell."""
 
     def __init__(self, path: Path, reason: str) -> None:
         mend = (
-            "check its name"
-            if reason == "no such file"
-            else "give a photograph that other programs open, or save it again"
+            "check its name" if reason == "no such file" else "give an image that other programs open, or save it again"
         )
         super().__init__(f"{path}: {reason}", mend)
         self.reason = reason
 
 
 def decode(path: Path) -> np.ndarray:
-    """Read a photograph.
+    """Read an image.
 
     EXIF orientation is applied, alpha dropped over white, CMYK, palette, grey and 16-bit files
     converted to 8-bit RGB. Truncated files are refused: half a face gives a confident wrong answer.

@@ -1,4 +1,4 @@
-"""Photographs that are the same, or nearly: by a hash of how they look, compared pair by pair."""
+"""Images that are the same, or nearly: by a hash of how they look, compared pair by pair."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ BITS = 256
 64 bits, where copies begin to escape."""
 
 NEAR = 40
-"""Bits by which near-duplicates may differ. Measured on 11,200 real photographs of 1,600 people, known to be unique: of 63
+"""Bits by which near-duplicates may differ. Measured on 11,200 real images of 1,600 people, known to be unique: of 63
 million pairs of different people the nearest differed by 50, 18 by at most 56, 288 by at most 64: sixteen times as many with
 every 8 bits. Of copies saved anew, resized, mirrored, made brighter by 30 % or cropped by 2 %, 99 in 100 were within 34; of
 those cropped by 3 %, 94. A copy cropped by more, or turned, is as far as a stranger and is not found. It is the whole
-photograph that is hashed: a face's box moves a little with every change, and the hash of its crop missed half of such copies."""
+image that is hashed: a face's box moves a little with every change, and the hash of its crop missed half of such copies."""
 
 NOTHING = BITS // 2
-"""Unrelated photographs differ by about so many bits; pairs this far are not worth keeping."""
+"""Unrelated images differ by about so many bits; pairs this far are not worth keeping."""
 
 CELLS = 500_000
-"""Pairs compared at once by each thread: few enough for a core's cache, whatever the number of photographs."""
+"""Pairs compared at once by each thread: few enough for a core's cache, whatever the number of images."""
 
 _SIDE = 64
 _WORDS = BITS // 64
 
 
-def look_hashes(photograph: np.ndarray) -> np.ndarray:
-    """Perceptual hashes of a photograph (uint8 (h, w, 3), RGB) and of its mirror image, uint64 (2, 4).
+def perceptual_hashes(image: np.ndarray) -> np.ndarray:
+    """Perceptual hashes of an image (uint8 (h, w, 3), RGB) and of its mirror image, uint64 (2, 4).
 
     A bit says whether one of the 16 × 16 lowest frequencies of the luma (DCT of 64 × 64 pixels) is above their median
     (pHash: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010; as ImageHash has it).
     """
-    luma = Image.fromarray(photograph).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    luma = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     both = (luma, luma.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     bits = [imagehash.phash(each, hash_size=16).hash.ravel() for each in both]
     return np.packbits(bits, axis=1).view(np.uint64)
@@ -47,7 +47,7 @@ def look_hashes(photograph: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photographs, by their places, and the bits in which they differ."""
+    """Two images, by their places, and the bits in which they differ."""
 
     first: int
     second: int
@@ -55,11 +55,11 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """How much photographs are alike.
+class NearDuplicates:
+    """How much images are alike.
 
     within, across: pairs at each number of different bits, int64 (257,), within a person and across people; where a person is not
-    known, every pair is counted as across. closest: of those across, the nearest first. near: whether a photograph is a near-duplicate of one of
+    known, every pair is counted as across. closest: of those across, the nearest first. near: whether an image is a near-duplicate of one of
     somebody else, bool (N,).
     """
 
@@ -69,13 +69,13 @@ class Alike:
     near: np.ndarray
 
 
-def compare(hashes: np.ndarray, person: np.ndarray, workers: int = 1, keep: int = 2000) -> Alike:
-    """Compare every photograph with every other, and with its mirror image.
+def compare(hashes: np.ndarray, person: np.ndarray, workers: int = 1, keep: int = 2000) -> NearDuplicates:
+    """Compare every image with every other, and with its mirror image.
 
     All pairs are looked at, some 30 million a second on a core, in blocks: memory does not grow with their number.
 
     Args:
-        hashes: uint64 (N, 2, 4), as `look_hashes` gives them.
+        hashes: uint64 (N, 2, 4), as `perceptual_hashes` gives them.
         person: int (N,), who is shown; -1 where it is not known.
         keep: pairs kept as `closest`.
     """
@@ -99,7 +99,7 @@ def compare(hashes: np.ndarray, person: np.ndarray, workers: int = 1, keep: int 
         pairs = np.column_stack([first + start, second + start, bits.ravel()[place]]).astype(np.int64)
         return counted, alike, _closest(pairs, keep)
 
-    with Bar("compare", count, "photographs") as bar:
+    with Bar("compare", count, "images") as bar:
         for counted, alike, pairs in bounded_map(block, range(0, count, rows), workers, ahead=2 * workers):
             totals += counted
             near |= alike
@@ -107,7 +107,7 @@ def compare(hashes: np.ndarray, person: np.ndarray, workers: int = 1, keep: int 
             if len(kept) == keep:  # of pairs as far as the last one kept, the first are kept, and those have been seen
                 bound = int(kept[-1, 2])
             bar.advance(min(rows, count - bar.done))
-    return Alike(totals[0, : BITS + 1], totals[1, : BITS + 1], [Pair(*pair) for pair in kept.tolist()], near)
+    return NearDuplicates(totals[0, : BITS + 1], totals[1, : BITS + 1], [Pair(*pair) for pair in kept.tolist()], near)
 
 
 def _distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -126,14 +126,14 @@ def _closest(pairs: np.ndarray, keep: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Copies:
+class ExactDuplicates:
     """Groups of files of the same bytes, the places of each group's: of one person, and of several or of people not known."""
 
     within: Sequence[np.ndarray]
     across: Sequence[np.ndarray]
 
 
-def copies(content: np.ndarray, person: np.ndarray) -> Copies:
+def copies(content: np.ndarray, person: np.ndarray) -> ExactDuplicates:
     """Find files of the same content.
 
     Args:
@@ -144,4 +144,4 @@ def copies(content: np.ndarray, person: np.ndarray) -> Copies:
     groups = [part for part in np.split(order, np.cumsum(size)[:-1]) if len(part) > 1]
     other = [bool((person[part] < 0).any()) or len(np.unique(person[part])) > 1 for part in groups]
     within, across = ([part for part, apart in zip(groups, other) if apart == wanted] for wanted in (False, True))
-    return Copies(within, across)
+    return ExactDuplicates(within, across)

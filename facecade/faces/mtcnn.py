@@ -28,23 +28,23 @@ CELL, STRIDE = 12, 2
 
 
 @dataclass(frozen=True)
-class Nets:
+class MTCNNNetworks:
     """The three networks: of 12, 24 and 48 pixels."""
 
-    propose: Net
-    refine: Net
-    decide: Net
+    pnet: Net
+    rnet: Net
+    onet: Net
 
 
 class MTCNN:
-    """Photograph, uint8 (height, width, 3), RGB → its faces, float (n, 15): left, top, right, bottom, probability, and x and y of
-    both eyes (the one on the photograph's left first), the nose, and the mouth's corners.
+    """Image, uint8 (height, width, 3), RGB → its faces, float (n, 15): left, top, right, bottom, probability, and x and y of
+    both eyes (the one on the image's left first), the nose, and the mouth's corners.
 
-    One photograph at a time: on a processor batches gain little, and this way a box never depends on which
-    photographs happened to be neighbours. Any number of threads may ask.
+    One image at a time: on a processor batches gain little, and this way a box never depends on which
+    images happened to be neighbours. Any number of threads may ask.
     """
 
-    def __init__(self, nets: Nets, min_face: int, thresholds: tuple[float, float, float]) -> None:
+    def __init__(self, nets: MTCNNNetworks, min_face: int, thresholds: tuple[float, float, float]) -> None:
         """
         Args:
             min_face: height of the smallest face searched, in pixels.
@@ -52,17 +52,17 @@ class MTCNN:
         """
         self.nets, self.min_face, self.thresholds = nets, min_face, thresholds
 
-    def __call__(self, photograph: np.ndarray) -> np.ndarray:
-        if min(photograph.shape[:2]) < self.min_face:  # there is no scale to look at
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        if min(image.shape[:2]) < self.min_face:  # there is no scale to look at
             return np.empty((0, 5 + 2 * LANDMARKS), np.float32)
-        pixels = (photograph.astype(np.float32) - 127.5) * np.float32(1 / 128)
+        pixels = (image.astype(np.float32) - 127.5) * np.float32(1 / 128)
         boxes = self._proposed(pixels)
-        boxes, (off,) = self._passed(pixels, boxes, self.nets.refine, 24, self.thresholds[1], (4,))
-        kept = unlike(boxes, 0.7)
+        boxes, (off,) = self._passed(pixels, boxes, self.nets.rnet, 24, self.thresholds[1], (4,))
+        kept = non_max_suppression(boxes, 0.7)
         boxes = _moved(boxes[kept], off[kept], 1)
-        boxes, (off, shares) = self._passed(pixels, boxes, self.nets.decide, 48, self.thresholds[2], (4, 2 * LANDMARKS))
+        boxes, (off, shares) = self._passed(pixels, boxes, self.nets.onet, 48, self.thresholds[2], (4, 2 * LANDMARKS))
         landmarks, boxes = _points(boxes, shares), _moved(boxes, off, 1)
-        kept = unlike(boxes, 0.7, of_smaller=True)
+        kept = non_max_suppression(boxes, 0.7, of_smaller=True)
         return np.column_stack([boxes[kept], landmarks[kept]])
 
     def _proposed(self, pixels: np.ndarray) -> np.ndarray:
@@ -70,18 +70,18 @@ class MTCNN:
         found, off = [np.empty((0, 5), np.float32)], [np.empty((0, 4), np.float32)]
         for scale in self._scales(min(pixels.shape[:2])):
             height, width = (int(side * scale + 1) for side in pixels.shape[:2])
-            offsets, face = self.nets.propose(_planes(average(pixels, height, width)))
+            offsets, face = self.nets.pnet(_planes(average(pixels, height, width)))
             rows, columns = np.nonzero(face[0] >= self.thresholds[0])
             corner = np.column_stack([columns, rows]).astype(np.float32) * STRIDE
             ends = np.hstack(
                 [np.floor((corner + 1) / np.float32(scale)), np.floor((corner + CELL) / np.float32(scale))]
             )
             boxes = np.column_stack([ends, face[0, rows, columns]])
-            kept = unlike(boxes, 0.5)
+            kept = non_max_suppression(boxes, 0.5)
             found.append(boxes[kept])
             off.append(offsets[0, :, rows, columns].reshape(-1, 4)[kept])
         boxes = np.concatenate(found)
-        kept = unlike(boxes, 0.7)
+        kept = non_max_suppression(boxes, 0.7)
         return _moved(boxes[kept], np.concatenate(off)[kept], 0)
 
     def _scales(self, side: int) -> Iterator[float]:
@@ -150,7 +150,7 @@ def _square(boxes: np.ndarray) -> np.ndarray:
     return np.column_stack([middle - side / 2, middle + side / 2, boxes[:, 4]])
 
 
-def unlike(boxes: np.ndarray, most: float, of_smaller: bool = False) -> np.ndarray:
+def non_max_suppression(boxes: np.ndarray, most: float, of_smaller: bool = False) -> np.ndarray:
     """Which boxes (n, 5) to keep, the surest first, so that no two overlap by more than a share: non-maximum suppression.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facecade.faces.mtcnn import Net, Nets
+from facecade.faces.mtcnn import MTCNNNetworks, Net
 
 
 class FaceNetwork(nn.Module):
@@ -24,16 +24,16 @@ class FaceNetwork(nn.Module):
 
 
 def networks() -> dict[str, FaceNetwork]:
-    """The networks `propose`, `refine` and `decide`."""
+    """The networks `pnet`, `rnet` and `onet`."""
     from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
-    made: dict[str, Any] = {"propose": PNet, "refine": RNet, "decide": ONet}
+    made: dict[str, Any] = {"pnet": PNet, "rnet": RNet, "onet": ONet}
     return {name: FaceNetwork(network()).eval() for name, network in made.items()}
 
 
-def torch_nets() -> Nets:
+def torch_nets() -> MTCNNNetworks:
     """The networks, run by torch on the processor."""
-    return Nets(**{name: _run(network) for name, network in networks().items()})
+    return MTCNNNetworks(**{name: _run(network) for name, network in networks().items()})
 
 
 def _run(network: FaceNetwork) -> Net:

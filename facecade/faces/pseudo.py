@@ -1,4 +1,4 @@
-"""Photographs without labels that another run labelled, to learn from (pseudo-labels, Lee 2013).
+"""Images without labels that another run labelled, to learn from (pseudo-labels, Lee 2013).
 
 What a fold's models learn must not know the people they are scored on. So there is a label for each fold: that
 of the other run's models, and combiner, which never saw the people of the same fold.
@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.further import Further, read_further
+from facecade.base.program import command
+from facecade.faces.extra import ExtraData, read_extra
 from facecade.faces.labels import BAND_EDGES, GENDERS, MASKS, decode
 
 FOLDER = "pseudo"
@@ -24,24 +25,24 @@ TYPICAL_AGE = (22.0, 45.0, 65.0)
 """Years put down for each band where no stage knows years: nothing but the band may be learned from them."""
 
 
-def pseudo_text(record: Mapping[str, Any], photographs: int, root: Path) -> str:
+def pseudo_text(record: Mapping[str, Any], images: int, root: Path) -> str:
     """In one line: how many, whose, and how often such labels are right."""
     right = record["held_out"]
     return (
-        f"pseudo-labels: {photographs} photographs of {root}, labelled by {record['run']} at confidence"
-        f" {record['confidence']:g}; of its held-out people, {right['share']:.0%} of the photographs reach that, and {right['accuracy']:.1%} of those labels are right"
+        f"pseudo-labels: {images} images of {root}, labelled by {record['run']} at confidence"
+        f" {record['confidence']:g}; of its held-out people, {right['share']:.0%} of the images reach that, and {right['accuracy']:.1%} of those labels are right"
     )
 
 
-def read_pseudo(run: Path) -> Further:
+def read_pseudo(run: Path) -> ExtraData:
     """What a run labelled; raises FacecadeError where it labelled nothing."""
     if not (run / FOLDER / "labels.json").exists():
-        raise FacecadeError(f"{run / FOLDER} holds no pseudo-labels", "make them: python cli.py pseudo-label DATA")
-    return read_further(run / FOLDER)
+        raise FacecadeError(f"{run / FOLDER} holds no pseudo-labels", f"make them: {command('pseudo-label DATA')}")
+    return read_extra(run / FOLDER)
 
 
 def labels_from(probability: np.ndarray, years: np.ndarray) -> pd.DataFrame:
-    """The likeliest class of N photographs as the columns `mask, gender, age, confidence`.
+    """The likeliest class of N images as the columns `mask, gender, age, confidence`.
 
     Args:
         probability: float (N, 18).

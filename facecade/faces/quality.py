@@ -12,7 +12,7 @@ def quality(crops: np.ndarray) -> dict[str, np.ndarray]:
     Brightness is the mean luma (ITU-R BT.601), 0 (black) to 255. Sharpness is the variance of the luma's Laplacian at the
     crop's size (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR 2000):
     low where a picture is blurred, or was enlarged. Noise, contrast and the black edge of a crop that reaches beyond its
-    photograph raise it, and so does a smaller crop: only crops of one size can be compared.
+    image raise it, and so does a smaller crop: only crops of one size can be compared.
 
     Args:
         crops: uint8 (N, h, w, 3), RGB.

@@ -8,6 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from facecade.base.artifact import digest
 from facecade.base.errors import FacecadeError
+from facecade.base.program import command
 from facecade.base.seeding import derive
 from facecade.faces.labels import BANDS, GENDERS, band_of
 
@@ -19,7 +20,7 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
         FacecadeError: fewer people than folds in some gender and age band, or unlabelled rows.
     """
     if (table["gender"] == "").any() or table["age"].isna().any():
-        raise FacecadeError("folds need a gender and an age in every row", "python cli.py check DATA names the rows")
+        raise FacecadeError("folds need a gender and an age in every row", command("check DATA names the rows"))
     people = table.groupby("person", sort=True).agg(gender=("gender", "first"), age=("age", "median"))
     stratum = people["gender"].map(GENDERS.index).to_numpy() * len(BANDS) + band_of(people["age"])
     counts = np.bincount(stratum, minlength=len(GENDERS) * len(BANDS))

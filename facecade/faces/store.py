@@ -16,7 +16,7 @@ from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
 from facecade.faces.crop import Box, box_of
 from facecade.faces.decode import DecodeError
-from facecade.faces.look import Look, Looker
+from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.recipe import Face
 
 GEOMETRY = 2
@@ -48,15 +48,15 @@ class FaceStore:
         self._lock = FileLock(self.folder / ".lock")
         self._entries: dict[str, Entry] = {}
         self._read_to = 0
-        self._look = Looker(face, self._entries)
+        self._look = FaceReader(face, self._entries)
 
     def fill(self, paths: Sequence[Path], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
-        """Make sure that every readable photograph has its crop.
+        """Make sure that every readable image has its crop.
 
         Returns:
             For each path, in order, its entry, or why it cannot be read.
         """
-        with Bar(title, len(paths), "photographs") as bar, self._lock:
+        with Bar(title, len(paths), "images") as bar, self._lock:
             self._load()
             found: list[Entry | DecodeError] = []
             with (
@@ -64,7 +64,7 @@ class FaceStore:
                 open(self._index, "ab") as index,
             ):
                 for item in bounded_map(self._look, paths, workers):
-                    if isinstance(item, Look) and item.content not in self._entries:
+                    if isinstance(item, FaceCrop) and item.content not in self._entries:
                         entry = Entry(item.content, len(self._entries), item.box)
                         pixels.seek(entry.row * item.crop.size)
                         pixels.write(item.crop.tobytes())
@@ -83,7 +83,7 @@ class FaceStore:
             return np.empty(self.shape, np.uint8)
         return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
 
-    def some(self, count: int, seed: int) -> np.ndarray:
+    def sample(self, count: int, seed: int) -> np.ndarray:
         """Crops drawn at random, uint8 (N, height, width, 3); fewer than `count` where there are not so many."""
         with self._lock:
             self._load()

@@ -25,7 +25,7 @@ def draw_face(mask: str, gender: str, age: float, look: int, shot: int) -> Image
 
     Args:
         mask: `wear`, `incorrect` or `normal`. age: in years.
-        look: seed of the person's looks. shot: seed of this photograph's angle, light and mask.
+        look: seed of the person's looks. shot: seed of this image's angle, light and mask.
     """
     person, photo = np.random.default_rng([look, 1]), np.random.default_rng([look, shot, 2])
     skin = tuple(int(value) for value in np.array([222, 180, 150]) + person.integers(-25, 20))

@@ -1,4 +1,4 @@
-"""The sample table: one row per photograph, read from any of the layouts people have.
+"""The sample table: one row per image, read from any of the layouts people have.
 
 Columns: `path` (below the data's root), `id`, `person`, `mask`, `gender` (names, empty where
 unknown), `age` (years, NaN where unknown). `fold` is added by `faces.split`.
@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError, problems
+from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
-from facecade.faces.sheet import Row, read_sheet
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
 TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 FILE_MASKS = {**{f"mask{i}": "wear" for i in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def image_ids(self) -> list[str]:
-        """What each photograph is called in answers: as `info.csv` says, else its path."""
+        """What each image is called in answers: as `info.csv` says, else its path."""
         return self.table["id" if self.layout == "evaluation" else "path"].tolist()
 
     @property
@@ -56,18 +56,18 @@ class Source:
 
 
 def read_source(data: Path) -> Source:
-    """Read a competition folder, an inference folder, a manifest, a folder of photographs or one file.
+    """Read a competition folder, an inference folder, a manifest, a folder of images or one file.
 
     Problems are collected, not raised; only a path that is none of these raises FacecadeError.
     """
     if data.is_file():
         if data.suffix.lower() == ".csv":
             return _read_manifest(data)
-        if data.suffix.lower() in PHOTOGRAPHS:
-            return Source(data.parent, "photograph", _plain_rows([data.name]))
-        raise FacecadeError(f"{data} is neither a CSV nor a photograph", f"photographs end in {', '.join(PHOTOGRAPHS)}")
+        if data.suffix.lower() in IMAGES:
+            return Source(data.parent, "image", _plain_rows([data.name]))
+        raise FacecadeError(f"{data} is neither a CSV nor an image", f"images end in {', '.join(IMAGES)}")
     if not data.is_dir():
-        raise FacecadeError(f"{data} does not exist", "give a data folder, a manifest CSV or a photograph")
+        raise FacecadeError(f"{data} does not exist", "give a data folder, a manifest CSV or an image")
     if (data / "train.csv").is_file():
         return _read_competition(data)
     if (data / "info.csv").is_file():
@@ -77,17 +77,17 @@ def read_source(data: Path) -> Source:
     found = sorted(
         path.relative_to(data).as_posix()
         for path in data.rglob("*")
-        if path.suffix.lower() in PHOTOGRAPHS and not _stray(path.name) and path.is_file()
+        if path.suffix.lower() in IMAGES and not _stray(path.name) and path.is_file()
     )
     inner = [child.name for child in sorted(data.iterdir()) if (child / "train.csv").is_file()]
     if inner:
         raise FacecadeError(f"{data} holds no train.csv itself", f"did you mean {data / inner[0]}?")
     if not found:
         raise FacecadeError(
-            f"{data} holds no photographs",
-            "expected train.csv or info.csv with images/, a manifest.csv, or photographs",
+            f"{data} holds no images",
+            "expected train.csv or info.csv with images/, a manifest.csv, or images",
         )
-    return Source(data, "photographs", _plain_rows(found))
+    return Source(data, "images", _plain_rows(found))
 
 
 def read_kept(path: Path) -> pd.DataFrame:
@@ -165,7 +165,7 @@ def _read_competition(root: Path) -> Source:
     table: list[tuple[str, str, str, str, str, float]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    for line in read_sheet(sheet, ["id", "gender", "age", "path"]):
+    for line in read_csv_rows(sheet, ["id", "gender", "age", "path"]):
         row, where = line.cells, f"{sheet.name} row {line.number}"
         gender, age, wrong = _gender_and_age(row)
         wrong = [*line.wrong, *wrong]
@@ -182,7 +182,7 @@ def _read_competition(root: Path) -> Source:
         files: dict[str, str] = {}
         for path in sorted(folder.iterdir()):
             state = path.stem.lower()
-            if _stray(path.name) or path.suffix.lower() not in PHOTOGRAPHS:
+            if _stray(path.name) or path.suffix.lower() not in IMAGES:
                 continue
             relative = path.relative_to(root).as_posix()
             if state not in FILE_MASKS:
@@ -201,7 +201,7 @@ def _read_competition(root: Path) -> Source:
 
 def _read_info(root: Path) -> Source:
     """`info.csv` (ImageID,ans) with `images/`: one row each, in the file's order, found or not."""
-    rows = read_sheet(root / "info.csv", ["ImageID"])
+    rows = read_csv_rows(root / "info.csv", ["ImageID"])
     names = [row.cells["ImageID"] for row in rows]
     table = _plain_rows([f"images/{name}" for name in names]).assign(id=names)
     problems = []
@@ -222,9 +222,9 @@ def _read_info(root: Path) -> Source:
 def _read_manifest(sheet: Path) -> Source:
     """A CSV with `path,person,mask,gender,age`; paths are below the CSV's folder, or absolute.
 
-    Where no row has a label, they are photographs to be labelled, and all of them are kept.
+    Where no row has a label, they are images to be labelled, and all of them are kept.
     """
-    rows = read_sheet(sheet, ["path", "person", "mask", "gender", "age"])
+    rows = read_csv_rows(sheet, ["path", "person", "mask", "gender", "age"])
     if rows and not any(row.cells[name] for row in rows for name in ("mask", "gender", "age")):
         return _unlabelled(sheet, rows)
     table: list[tuple[str, str, str, str, str, float]] = []
@@ -238,7 +238,7 @@ def _read_manifest(sheet: Path) -> Source:
         if mask not in MASKS:
             wrong.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
         if not row["person"]:
-            wrong.append("no person: photographs of one person must share a name here")
+            wrong.append("no person: images of one person must share a name here")
         if not row["path"] or not (sheet.parent / row["path"]).is_file():
             wrong.append(f"no file '{row['path']}'")
         if row["path"] in seen:

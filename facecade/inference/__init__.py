@@ -1,1 +1,1 @@
-"""Photographs in, answers out."""
+"""Images in, answers out."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from facecade.backbones.backbone import Backbone
 from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.program import install
 from facecade.recipe import kind_of
 from facecade.stages.fit import Fit, load_fold
 from facecade.stages.stage import Stage
@@ -26,15 +27,13 @@ SHOWN = 0.65
 Reshape = Callable[[Tensor], Tensor]
 
 
-def questions(stage: Stage) -> tuple[str, ...]:
+def targets(stage: Stage) -> tuple[str, ...]:
     """What a stage may be asked about: `mask`, `gender`, `age` of a joint stage; of others the one thing that they answer."""
     parts = dict.fromkeys(name.partition(".")[0] for name in stage.columns if "." in name)
     return tuple(parts) or ("age" if kind_of(stage.name).startswith("age-") else kind_of(stage.name),)
 
 
-def attention(
-    fit: Fit, crops: np.ndarray, question: str | None = None, device: torch.device | None = None
-) -> np.ndarray:
+def attention(fit: Fit, crops: np.ndarray, target: str | None = None, device: torch.device | None = None) -> np.ndarray:
     """Which pixels the answer of a fitted fold's network hangs on.
 
     The score whose gradient is taken is the logit of the class that the network answers, or the age in years: a map of an
@@ -43,27 +42,27 @@ def attention(
 
     Args:
         crops: uint8 (N, h, w, 3), RGB.
-        question: one of `questions`; may be left out where there is but one.
+        target: one of `targets`; may be left out where there is but one.
 
     Returns:
         float32 (N, h, w), each map 0..1; all 0 where nothing speaks for the answer.
 
     Raises:
-        FacecadeError: grad-cam is not installed; a backbone without a map of its photograph; a question that the stage does
+        FacecadeError: grad-cam is not installed; a backbone without a map of its image; a target that the stage does
             not answer.
     """
     try:
         from pytorch_grad_cam import GradCAM
     except ImportError:
-        raise FacecadeError("attention maps need grad-cam", "pip install -e '.[report]'") from None
+        raise FacecadeError("attention maps need grad-cam", install("report")) from None
 
-    known = questions(fit.stage)
-    if question is None and len(known) == 1:
-        question = known[0]
-    if question not in known:
-        raise unknown_name(f"question to {fit.stage.name}", question or "", known)
+    known = targets(fit.stage)
+    if target is None and len(known) == 1:
+        target = known[0]
+    if target not in known:
+        raise unknown_name(f"target to {fit.stage.name}", target or "", known)
     backbone = load_fold(fit, device or torch.device("cpu"))
-    scored = _Scored(backbone, fit.stage, question)
+    scored = _Scored(backbone, fit.stage, target)
     layer, reshape = _layer(scored, fit.recipe.backbone, fit.recipe.size)
     maps = np.zeros(crops.shape[:3], np.float32)
     with GradCAM(scored, [layer], reshape) as cam:
@@ -79,15 +78,15 @@ def attention(
 def attentions(
     fits: Mapping[str, Sequence[Fit]], crops: np.ndarray, device: torch.device | None = None
 ) -> dict[tuple[str, str], np.ndarray]:
-    """The maps (N, h, w) of every stage for every question, each the mean of what its networks show, by (stage, question).
+    """The maps (N, h, w) of every stage for every target, each the mean of what its networks show, by (stage, target).
 
     Args:
         fits: of each stage, those that answer.
     """
     return {
-        (stage, question): np.mean([attention(fit, crops, question, device) for fit in of_stage], axis=0)
+        (stage, target): np.mean([attention(fit, crops, target, device) for fit in of_stage], axis=0)
         for stage, of_stage in fits.items()
-        for question in questions(of_stage[0].stage)
+        for target in targets(of_stage[0].stage)
     }
 
 
@@ -106,13 +105,13 @@ def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 class _Scored(nn.Module):
-    """A backbone that answers with the one score [B, 1] that a stage's answer to a question hangs on."""
+    """A backbone that answers with the one score [B, 1] that a stage's answer to a target hangs on."""
 
-    def __init__(self, backbone: Backbone, stage: Stage, question: str) -> None:
+    def __init__(self, backbone: Backbone, stage: Stage, target: str) -> None:
         super().__init__()
         self.backbone, self.stage, self.features = backbone, stage, nn.Identity()
-        names = [name.removeprefix(f"{question}.") for name in stage.columns]
-        asked = [place for place, name in enumerate(stage.columns) if name.startswith(f"{question}.")]
+        names = [name.removeprefix(f"{target}.") for name in stage.columns]
+        asked = [place for place, name in enumerate(stage.columns) if name.startswith(f"{target}.")]
         self.columns = asked or list(range(len(names)))
         self.in_years = names[self.columns[0]] == "years"
 
@@ -123,7 +122,7 @@ class _Scored(nn.Module):
 
 
 def _layer(scored: _Scored, name: str, size: tuple[int, int]) -> tuple[nn.Module, Reshape | None]:
-    """The module whose output is the last map of the photograph, and what makes [B, channels, rows, columns] of it."""
+    """The module whose output is the last map of the image, and what makes [B, channels, rows, columns] of it."""
     model: Any = scored.backbone.model
     with torch.inference_mode():
         blank = torch.zeros(1, *size, 3, dtype=torch.uint8, device=next(model.parameters()).device)
@@ -139,6 +138,6 @@ def _layer(scored: _Scored, name: str, size: tuple[int, int]) -> tuple[nn.Module
         # Of the patches that the last block gives, a class token alone is heard; of those that it takes, all are.
         return model.blocks[-1].norm1, lambda values: values[:, before:].unflatten(1, grid).permute(0, 3, 1, 2)
     raise FacecadeError(
-        f"{name} gives no map of a photograph of {size[0]}×{size[1]} pixels to lay attention over",
+        f"{name} gives no map of an image of {size[0]}×{size[1]} pixels to lay attention over",
         "convolutional networks and timm's vision transformers do",
     )

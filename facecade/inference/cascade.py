@@ -1,9 +1,9 @@
-"""A fitted cascade that answers for photographs; whatever runs its networks."""
+"""A fitted cascade that answers for images; whatever runs its networks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,92 +13,123 @@ import pandas as pd
 
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import Bar, note
-from facecade.combiner import fit as combination
-from facecade.combiner.features import Voices, mean
+from facecade.combiner.methods import UNSTACKED, FittedCombiner
+from facecade.combiner.methods import load as load_combiner
+from facecade.combiner.stage_outputs import StageOutputs, average_folds
+from facecade.faces.crop import Box
 from facecade.faces.decode import DecodeError
-from facecade.faces.look import Look, Looker
-from facecade.faces.mtcnn import Nets
+from facecade.faces.mtcnn import MTCNNNetworks
+from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.faces.table import Source
-from facecade.inference.again import Exact, surely
 from facecade.inference.ensemble import Ensemble
-from facecade.inference.stream import Heard, gathered, stream
+from facecade.inference.fallback import Fallback, recompute_close_calls
+from facecade.inference.stream import BatchOutputs, regrouped, stream
 from facecade.recipe import Face
-from facecade.report.predictions import AnswerFiles, predictions_table
+from facecade.report.predictions import PredictionFiles, predictions_table
 
-AT_ONCE = 64
-"""Photographs that the combiner answers for, and that are written, at once: what an `infer` that is stopped may lose."""
+IMAGES_PER_WRITE = 64
+"""Images that the combiner predicts and `infer` writes at once: what it may lose when it is stopped."""
 
 
 @dataclass(frozen=True)
 class Cascade:
     """What `infer` needs.
 
-    nets: MTCNN's networks; None where torch runs them, or none is needed. combiner: folder of the fitted combination. seen:
-    photographs that were learned from, by content, and how each is marked. made_of: what decides the answers. exact: the same
+    nets: MTCNN's networks; None where torch runs them, or none is needed. combiner: folder of the fitted combiner. seen:
+    images that were learned from, by content, and how each is marked. made_of: what decides the answers. fallback: the same
     networks in fp32, where `ensemble` rounds.
     """
 
     face: Face
-    nets: Nets | None
+    nets: MTCNNNetworks | None
     ensemble: Ensemble
     combiner: Path
     seen: Mapping[str, str]
     made_of: Mapping[str, Any]
-    exact: Exact | None = None
+    fallback: Fallback | None = None
 
-    def looker(self) -> Looker[Look]:
-        """What sees the photographs."""
-        return Looker(self.face, nets=self.nets)
+    def face_reader(self) -> FaceReader[FaceCrop]:
+        """What sees the images."""
+        return FaceReader(self.face, nets=self.nets)
+
+    def predict(self, images: Sequence[Path | np.ndarray], workers: int) -> Iterator[Rows]:
+        """Predict images in their order, a few dozen at a time.
+
+        Args:
+            images: files, or pixels, uint8 (height, width, 3), RGB.
+            workers: threads that decode, find and crop.
+        """
+        predictor = RowPredictor.load(self, self.combiner)
+        for batch in self._batches(images, workers, [predictor], lambda _: None):
+            yield predictor.rows(batch)
 
     def infer(
         self, source: Source, output: Path, workers: int, also: Mapping[str, Path] | None = None
     ) -> dict[str, Any]:
-        """Answer for every photograph of a source, in its order; write submission.csv and predictions.csv.
+        """Predict every image of a source, in its order; write submission.csv and predictions.csv.
 
-        A photograph that cannot be seen is answered with the most likely class of the training people, and flagged. Called
+        An image that cannot be read gets the most frequent class of the training people, and a flag. Called
         again after it was stopped, it goes on where it was.
 
         Args:
-            workers: threads that decode, find and cut.
-            also: of `combiner.fit.UNSTACKED`, ways of combining whose answers are written as well, and to which folder.
+            workers: threads that decode, find and crop.
+            also: of `combiner.methods.UNSTACKED`, methods whose predictions are written as well, and to which folder.
 
         Raises:
-            FacecadeError: no photograph to answer for.
+            FacecadeError: no image to predict.
         """
         started = time.monotonic()
-        if source.table.empty:
-            lines = "".join(f"\n  {problem}" for problem in source.problems)
-            raise FacecadeError(f"{source.root} names no photograph that can be labelled{lines}")
-        if source.labelled:
-            for problem in source.problems:
-                note(f"left out: {problem}")
+        _note_problems(source)
         paths, ids = [source.root / path for path in source.table["path"]], source.image_ids
-        asked = {
+        request = {
             **self.made_of,
             "root": str(source.root.resolve()),
-            "photographs": [[name, str(path), *_state(path)] for name, path in zip(ids, paths, strict=True)],
+            "images": [[name, str(path), *_state(path)] for name, path in zip(ids, paths, strict=True)],
         }
-        wanted = {output: self.combiner}
-        wanted |= {place: self.combiner / combination.UNSTACKED[way] for way, place in (also or {}).items()}
-        answerers = {place: Answerer.load(self, folder) for place, folder in wanted.items()}
-
-        def lead(voices: Voices) -> np.ndarray:
-            return np.min([each.combine.lead(voices) for each in answerers.values()], axis=0)  # type: ignore[no-any-return]
-
-        files = {place: AnswerFiles(place, {**asked, "combiner": each.record}) for place, each in answerers.items()}
+        combiners = {output: self.combiner}
+        combiners |= {folder: self.combiner / UNSTACKED[method] for method, folder in (also or {}).items()}
+        predictors = {place: RowPredictor.load(self, folder) for place, folder in combiners.items()}
+        files = {
+            place: PredictionFiles(place, {**request, "combiner": each.record}) for place, each in predictors.items()
+        }
         done = min(file.done for file in files.values())
         if done:
-            note(f"going on after {done} of {len(paths)} photographs")
-        with Bar("infer", len(paths) - done, "photographs") as bar:
-            for heard in gathered(stream(paths[done:], self.looker(), self.ensemble, workers), AT_ONCE, bar.advance):
-                heard = surely(heard, lead, self.exact) if self.exact else heard
-                until = done + len(heard.looks)
-                for place, answerer in answerers.items():
-                    files[place].add(done, answerer(ids[done:until], heard))
+            note(f"going on after {done} of {len(paths)} images")
+        with Bar("infer", len(paths) - done, "images") as bar:
+            for batch in self._batches(paths[done:], workers, list(predictors.values()), bar.advance):
+                until = done + len(batch.faces)
+                for place, predictor in predictors.items():
+                    files[place].add(done, predictor.rows(batch).table(ids[done:until]))
                 done = until
         summary = next(iter([file.close() for file in files.values()]))
         engine = " ".join(self.made_of["engine"])
         return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
+
+    def _batches(
+        self,
+        images: Sequence[Path | np.ndarray],
+        workers: int,
+        predictors: Sequence[RowPredictor],
+        advance: Callable[[int], None],
+    ) -> Iterator[BatchOutputs]:
+        """Stage outputs of the images; in fp32 where rounding could change one of the predictions."""
+
+        def margin(stage_outputs: StageOutputs) -> np.ndarray:
+            return np.min([each.combiner.margin(stage_outputs) for each in predictors], axis=0)  # type: ignore[no-any-return]
+
+        batches = stream(images, self.face_reader(), self.ensemble, workers)
+        for batch in regrouped(batches, IMAGES_PER_WRITE, advance):
+            yield recompute_close_calls(batch, margin, self.fallback) if self.fallback else batch
+
+
+def _note_problems(source: Source) -> None:
+    """Say what is left out; raises FacecadeError where nothing is left."""
+    if source.table.empty:
+        lines = "".join(f"\n  {problem}" for problem in source.problems)
+        raise FacecadeError(f"{source.root} names no image that can be labelled{lines}")
+    if source.labelled:
+        for problem in source.problems:
+            note(f"left out: {problem}")
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -111,32 +142,52 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Answerer:
-    """A fitted combination, and what it says where there is nothing to see."""
+class Rows:
+    """Predictions of N images. label: int (N,). probability: float (N, 18). years: float (N, 3), the age, and those of the male and
+    the female regressor, NaN where unknown. boxes, flags: of each image."""
 
-    combine: combination.Combination
+    label: np.ndarray
+    probability: np.ndarray
+    years: np.ndarray
+    boxes: Sequence[Box | None]
+    flags: Sequence[str]
+
+    def table(self, ids: Sequence[str]) -> pd.DataFrame:
+        """As predictions.csv has them."""
+        return predictions_table(ids, self.label, self.probability, self.years, self.flags)
+
+
+@dataclass(frozen=True)
+class RowPredictor:
+    """A fitted combiner, and what it predicts for images that cannot be read.
+
+    trained_on: flags of images that were trained on, by content. detects: whether faces are searched.
+    """
+
+    combiner: FittedCombiner
     record: dict[str, Any]
-    seen_before: Mapping[str, str]
+    trained_on: Mapping[str, str]
     detects: bool
 
     @classmethod
-    def load(cls, cascade: Cascade, folder: Path) -> Answerer:
-        """The combination that is kept in a folder."""
-        return cls(*combination.load(folder), cascade.seen, cascade.face.detector == "mtcnn")
+    def load(cls, cascade: Cascade, folder: Path) -> RowPredictor:
+        """The combiner that is kept in a folder."""
+        return cls(*load_combiner(folder), cascade.seen, cascade.face.detector == "mtcnn")
 
-    def __call__(self, ids: Sequence[str], heard: Heard) -> pd.DataFrame:
-        """A row of predictions.csv for each photograph."""
-        count, prior, seen = len(heard.looks), np.array(self.record["prior"], float), heard.seen
-        probability, answers = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
+    def rows(self, batch: BatchOutputs) -> Rows:
+        """Predictions of a batch's images."""
+        count, prior, seen = len(batch.faces), np.array(self.record["prior"], float), batch.seen
+        probability, label = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
         years = np.full((count, 3), np.nan)
         if seen.any():
-            voices = mean(list(heard.voices.values()))
-            probability[seen], answers[seen] = self.combine(voices)
-            years[seen] = np.column_stack([voices.age(), voices.ages()])
-        return predictions_table(ids, answers, probability, years, [self._flag(look) for look in heard.looks])
+            outputs = average_folds(list(batch.stage_outputs.values()))
+            probability[seen], label[seen] = self.combiner(outputs)
+            years[seen] = np.column_stack([outputs.age(), outputs.age_by_gender()])
+        boxes = [face.box if isinstance(face, FaceCrop) else None for face in batch.faces]
+        return Rows(label, probability, years, boxes, [self._flag(face) for face in batch.faces])
 
-    def _flag(self, look: Look | DecodeError) -> str:
-        if isinstance(look, DecodeError):
-            return "no-file" if look.reason == "no such file" else f"unreadable: {look.reason}"
-        flags = ["no-face"] if self.detects and look.box is None else []
-        return " ".join([*flags, self.seen_before.get(look.content, "")]).strip()
+    def _flag(self, face: FaceCrop | DecodeError) -> str:
+        if isinstance(face, DecodeError):
+            return "no-file" if face.reason == "no such file" else f"unreadable: {face.reason}"
+        flags = ["no-face"] if self.detects and face.box is None else []
+        return " ".join([*flags, self.trained_on.get(face.content, "")]).strip()

@@ -1,4 +1,4 @@
-"""Which engine is the quickest here, and in which precision: measured once, and remembered."""
+"""Which engine is the quickest here, and in which precision: measured once, and recorded_choice."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ CHUNKS = 4
 
 
 @dataclass(frozen=True)
-class Way:
-    """An engine in a precision. make: the same networks, run so. again: share of the photographs that the engine is asked about in
+class EngineOption:
+    """An engine in a precision. make: the same networks, run so. again: share of the images that the engine is asked about in
     fp32 too."""
 
     engine: str
     precision: str
     make: Callable[[], Ensemble]
-    again: float = 0.0
+    fallback_share: float = 0.0
 
     @property
     def name(self) -> str:
         return f"{self.engine} {self.precision}"
 
 
-def remembered(record: Path, of: str) -> tuple[str, str] | None:
+def recorded_choice(record: Path, of: str) -> tuple[str, str] | None:
     """Engine and precision that were the quickest here for these networks; None where that was not measured, or something has
     changed."""
     if not record.exists():
@@ -46,7 +46,7 @@ def remembered(record: Path, of: str) -> tuple[str, str] | None:
     return (known["engine"], known["precision"]) if known.get("measured") == _circumstances(of) else None
 
 
-def choose(record: Path, of: str, ways: Sequence[Way], face: tuple[int, int]) -> tuple[str, str]:
+def choose(record: Path, of: str, options: Sequence[EngineOption], face: tuple[int, int]) -> tuple[str, str]:
     """Time some ways and keep what was found.
 
     Args:
@@ -58,23 +58,26 @@ def choose(record: Path, of: str, ways: Sequence[Way], face: tuple[int, int]) ->
     Returns:
         Engine and precision.
     """
-    alone = {way.name: _rate(way.make(), face) for way in ways}
-    rates = {way.name: 1 / (1 / alone[way.name] + way.again / alone[f"{way.engine} fp32"]) for way in ways}
-    best = max(ways, key=lambda way: rates[way.name])
+    alone = {option.name: _rate(option.make(), face) for option in options}
+    rates = {
+        option.name: 1 / (1 / alone[option.name] + option.fallback_share / alone[f"{option.engine} fp32"])
+        for option in options
+    }
+    best = max(options, key=lambda option: rates[option.name])
     said = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-    note(f"engine: {best.name} (one fold's networks, photographs/s: {said})")
+    note(f"engine: {best.name} (one fold's networks, images/s: {said})")
     found = {"engine": best.engine, "precision": best.precision}
     rounded = {name: round(rate, 1) for name, rate in rates.items()}
-    write_json(record, {**found, "photographs_per_second": rounded, "measured": _circumstances(of)})
+    write_json(record, {**found, "images_per_second": rounded, "measured": _circumstances(of)})
     return best.engine, best.precision
 
 
 def _rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
-    """Photographs a second."""
+    """Images a second."""
     crops = np.random.default_rng(0).integers(0, 256, (ensemble.batch, *face, 3), np.uint8)
-    list(ensemble.hear([crops]))
+    list(ensemble.predict_chunks([crops]))
     started = time.monotonic()
-    list(ensemble.hear([crops] * CHUNKS))
+    list(ensemble.predict_chunks([crops] * CHUNKS))
     return CHUNKS * ensemble.batch / (time.monotonic() - started)
 
 

@@ -10,7 +10,7 @@ from itertools import islice, product
 import numpy as np
 
 from facecade.base.threads import bounded_map
-from facecade.combiner.features import Voices, join
+from facecade.combiner.stage_outputs import StageOutputs, concatenate
 from facecade.inference.engines import Model
 from facecade.training.pixels import chunk
 
@@ -39,7 +39,7 @@ class Ensemble:
     batch: int
     streams: int
 
-    def hear(self, chunks: Iterable[np.ndarray]) -> Iterator[dict[int, Voices]]:
+    def predict_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[dict[int, StageOutputs]]:
         """What each fold's networks say of each chunk of crops, uint8 (N, h, w, 3), N up to `batch`: voices of N rows, by fold.
 
         Each chunk is brought once to each size that some network wants. Networks go on to the next chunk before the last
@@ -59,14 +59,16 @@ class Ensemble:
             lambda question: question[0].model(question[1]), questions(), self.streams, 2 * self.streams
         )
         while said := list(islice(answers, len(self.members))):
-            yield self._voices(said, rows.popleft())
+            yield self._stage_outputs(said, rows.popleft())
 
-    def hear_all(self, crops: np.ndarray) -> dict[int, Voices]:
+    def predict_all(self, crops: np.ndarray) -> dict[int, StageOutputs]:
         """What each fold's networks say of crops, uint8 (N, h, w, 3), N ≥ 1 of any number: voices of N rows, by fold."""
-        said = list(self.hear(crops[start : start + self.batch] for start in range(0, len(crops), self.batch)))
-        return {fold: join([chunk[fold] for chunk in said]) for fold in said[0]}
+        said = list(
+            self.predict_chunks(crops[start : start + self.batch] for start in range(0, len(crops), self.batch))
+        )
+        return {fold: concatenate([chunk[fold] for chunk in said]) for fold in said[0]}
 
-    def _voices(self, said: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, Voices]:
+    def _stage_outputs(self, said: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, StageOutputs]:
         """Stages in the recipe's order, whichever share a backbone: it is that of the combiner's features."""
         heard: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for member, arrays in zip(self.members, said, strict=True):
@@ -74,7 +76,7 @@ class Ensemble:
             for (fold, stage), pair in zip(product(member.folds, member.stages), pairs, strict=True):
                 heard.setdefault(fold, {})[stage] = pair
         return {
-            fold: Voices(
+            fold: StageOutputs(
                 {stage: of[stage][1][:count] for stage in self.columns},
                 dict(self.columns),
                 {stage: of[stage][0][:count] for stage in self.columns},

@@ -19,16 +19,17 @@ import torch
 from facecade.base.artifact import write_atomic, write_json, write_text
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import cores
-from facecade.combiner import fit as combination
+from facecade.base.program import install
 from facecade.combiner.align import Alignment
-from facecade.combiner.features import mean
-from facecade.inference.again import moved
+from facecade.combiner.methods import load as load_combiner
+from facecade.combiner.stage_outputs import average_folds
 from facecade.inference.engines import ENGINES, has_bf16, installed, load
 from facecade.inference.exported import BATCH, FORMAT, MANIFEST, NEEDED, Exported, is_export
-from facecade.inference.torch_engine import Answering, networks
+from facecade.inference.fallback import margin_error
+from facecade.inference.torch_engine import FamilyModel, networks
 from facecade.recipe import Face
 from facecade.stages.fit import Fit
-from facecade.training.predict import answering
+from facecade.training.predict import predicting
 
 WRITERS = ("onnx", "onnxscript")
 """Packages that torch writes ONNX by."""
@@ -38,7 +39,7 @@ PARTS = ("networks", "detector", "combiner")
 UNFINISHED = ".unfinished"
 """File that marks a folder as an export's until its manifest is written: what such a folder holds may be replaced."""
 
-MOST_OFF = 1e-3
+MAX_DIFFERENCE = 1e-3
 """Furthest that a written network may be from torch's, as a share of the spread of what torch says."""
 
 
@@ -57,8 +58,8 @@ def write(
 
     Args:
         fits: the fitted folds of each stage.
-        combiner: folder of the fitted combination.
-        seen: photographs that the run learned from.
+        combiner: folder of the fitted combiner.
+        seen: images that the run learned from.
         about: what the manifest says besides.
         crops: some faces, uint8 (N, h, w, 3), on which it is measured how far bf16 moves an answer; N may be 0.
         advance: called after each network.
@@ -71,7 +72,7 @@ def write(
             torch.
     """
     if not can_export():
-        raise FacecadeError("what writes ONNX is not installed", "pip install -e '.[engines]'")
+        raise FacecadeError("what writes ONNX is not installed", install("engines"))
     engine = next(name for name in reversed(ENGINES) if installed(name))
     unfinished = folder / UNFINISHED
     if folder.exists() and any(folder.iterdir()) and not (is_export(folder) or unfinished.exists()):
@@ -116,7 +117,7 @@ def write(
         "columns": {stage: folds[0].stage.columns for stage, folds in fits.items()},
         "networks": written,
     }
-    manifest["near"], manifest["again"] = _rounding(Exported(folder, manifest), crops)
+    manifest["fallback_margin"], manifest["fallback_share"] = _rounding(Exported(folder, manifest), crops)
     write_json(folder / MANIFEST, manifest)
     unfinished.unlink()
     return manifest
@@ -125,13 +126,13 @@ def write(
 def _rounding(exported: Exported, crops: np.ndarray) -> tuple[float | None, float]:
     """The furthest that bf16 moves a lead, in nats, and the share of crops whose lead in bf16 is less; None and 0 where that cannot
     be measured here, or says nothing."""
-    combine, _ = combination.load(exported.combiner)
-    if not (len(crops) and combine.graded and has_bf16()):
+    combine, _ = load_combiner(exported.combiner)
+    if not (len(crops) and combine.has_margin and has_bf16()):
         return None, 0.0
     ensembles = [exported.ensemble("openvino", cores(), precision) for precision in ("bf16", "fp32")]
-    rough, exact = (mean(list(each.hear_all(crops).values())) for each in ensembles)
-    near = moved(combine.scores(rough), combine.scores(exact))
-    return near, float((combine.lead(rough) < near).mean())
+    rough, exact = (average_folds(list(each.predict_all(crops).values())) for each in ensembles)
+    close = margin_error(combine.scores(rough), combine.scores(exact))
+    return close, float((combine.margin(rough) < close).mean())
 
 
 def can_export() -> bool:
@@ -145,16 +146,16 @@ def _detector(folder: Path) -> dict[str, str]:
 
     side = torch.export.Dim("side", min=12, max=8192), torch.export.Dim("other", min=12, max=8192)
     shapes: dict[str, tuple[int, dict[int, Any]]] = {
-        "propose": (61, {2: side[0], 3: side[1]}),
-        "refine": (24, {0: torch.export.Dim("batch")}),
-        "decide": (48, {0: torch.export.Dim("batch")}),
+        "pnet": (61, {2: side[0], 3: side[1]}),
+        "rnet": (24, {0: torch.export.Dim("batch")}),
+        "onet": (48, {0: torch.export.Dim("batch")}),
     }
     files = {}
     for name, network in networks().items():
         pixels, dynamic = shapes[name]
-        example = torch.randn(1 if name == "propose" else 3, 3, pixels, pixels + 3 * (name == "propose"))
+        example = torch.randn(1 if name == "pnet" else 3, 3, pixels, pixels + 3 * (name == "pnet"))
         files[name] = f"detector/{name}.onnx"
-        said = ("offsets", "face", "landmarks") if name == "decide" else ("offsets", "face")
+        said = ("offsets", "face", "landmarks") if name == "onet" else ("offsets", "face")
         _put(folder / files[name], _traced(network, example, dynamic, said))
     return files
 
@@ -202,13 +203,13 @@ def _put(path: Path, model: Any) -> None:
     write_atomic(path, write)
 
 
-def _compare(network: Answering, path: Path, crops: torch.Tensor, engine: str) -> float:
+def _compare(network: FamilyModel, path: Path, crops: torch.Tensor, engine: str) -> float:
     """How far a written network's answers are from torch's, at most, as a share of their spread."""
-    with answering(torch.device("cpu")):
+    with predicting(torch.device("cpu")):
         wanted = [values.numpy() for values in network(crops)]
     said = load(engine, path, 1)(crops.numpy())
     off = max(float(np.abs(a - b).max() / (a.std() + 1e-6)) for a, b in zip(wanted, said, strict=True) if a.size)
-    if off > MOST_OFF:
+    if off > MAX_DIFFERENCE:
         raise FacecadeError(f"{path.name} answers otherwise than torch: {off:.2g} of the spread", "please report this")
     return off
 

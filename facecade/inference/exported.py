@@ -4,9 +4,9 @@ manifest.json           what is here, of which run, how far each network's answe
                         an answer's lead
 networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; so
                         of each stage on one backbone, and of each fold, `logits-joint-0`, where all folds have it
-detector/propose.onnx, refine.onnx, decide.onnx     MTCNN's, where the recipe finds faces by it
+detector/pnet.onnx, rnet.onnx, onet.onnx     MTCNN's, where the recipe finds faces by it
 combiner/               as fit-meta left it
-seen.json               fingerprints of the photographs that the run learned from
+seen.json               fingerprints of the images that the run learned from
 requirements.txt        the packages that `infer` needs to run from here
 """
 
@@ -20,7 +20,8 @@ from typing import Any
 
 from facecade.base.artifact import read_json
 from facecade.base.errors import FacecadeError
-from facecade.faces.mtcnn import Nets
+from facecade.base.program import command
+from facecade.faces.mtcnn import MTCNNNetworks
 from facecade.inference.engines import has_bf16, installed, load, require
 from facecade.inference.ensemble import Ensemble, Member
 from facecade.recipe import Face
@@ -28,7 +29,7 @@ from facecade.recipe import Face
 FORMAT = 5
 
 BATCH = 4
-"""Crops that an exported network is shown at once. On a processor more are no quicker, and one photograph waits less."""
+"""Crops that an exported network is shown at once. On a processor more are no quicker, and one image waits less."""
 
 MANIFEST = "manifest.json"
 
@@ -66,7 +67,7 @@ class Exported:
     def open(cls, folder: Path) -> Exported:
         """Raises FacecadeError where there is no export, or one of another version."""
         if not is_export(folder):
-            raise FacecadeError(f"{folder} holds no export", f"write one: python cli.py export {folder}")
+            raise FacecadeError(f"{folder} holds no export", f"write one: {command(f'export {folder}')}")
         manifest = read_json(folder / MANIFEST)
         if manifest["format"] != FORMAT:
             raise FacecadeError(
@@ -92,17 +93,17 @@ class Exported:
         return Face.model_validate(self.manifest["face"])
 
     def seen(self) -> dict[str, str]:
-        """The photographs that the run learned from, by content, and how `infer` marks each."""
+        """The images that the run learned from, by content, and how `infer` marks each."""
         return read_json(self.folder / "seen.json")
 
-    def nets(self, streams: int) -> Nets | None:
+    def mtcnn(self, streams: int) -> MTCNNNetworks | None:
         """MTCNN's networks; None where the recipe does without. ONNX Runtime runs them, which takes pictures of any size as they
         come; OpenVINO where there is nothing else."""
         files: dict[str, str] = self.manifest["detector"]
         if not files:
             return None
         engine = "onnx" if installed("onnx") else "openvino"
-        return Nets(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
+        return MTCNNNetworks(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
 
     def precision(self, engine: str, asked: str) -> str:
         """`auto` is bf16 where the processor has it and it was measured how near another class an answer must be for it to
@@ -112,29 +113,29 @@ class Exported:
             FacecadeError: bf16 was asked for of an engine that has it not, or where that is not known.
         """
         require(engine, asked)
-        if asked == "bf16" and self.near is None:
+        if asked == "bf16" and self.fallback_margin is None:
             raise FacecadeError(
                 f"nothing tells which answers of {self.folder} bf16 might change: it was written on a processor without bf16, "
-                "without the photographs' crops, or combines by a rule that jumps at a cut",
+                "without the images' crops, or combines by a rule that jumps at a cut",
                 "--precision fp32",
             )
         if asked != "auto":
             return asked
-        return "bf16" if engine == "openvino" and self.near is not None and has_bf16() else "fp32"
+        return "bf16" if engine == "openvino" and self.fallback_margin is not None and has_bf16() else "fp32"
 
     @property
-    def near(self) -> float | None:
+    def fallback_margin(self) -> float | None:
         """Lead, in nats, below which bf16 might answer otherwise than fp32, as measured; None where it was not."""
-        return self.manifest["near"]
+        return self.manifest["fallback_margin"]
 
     @property
-    def again(self) -> float:
-        """Share of the photographs whose lead in bf16 is below that, as measured; they are asked about in fp32 too."""
-        return float(self.manifest["again"])
+    def fallback_share(self) -> float:
+        """Share of the images whose lead in bf16 is below that, as measured; they are asked about in fp32 too."""
+        return float(self.manifest["fallback_share"])
 
     @property
     def combiner(self) -> Path:
-        """Folder of the fitted combination."""
+        """Folder of the fitted combiner."""
         return self.folder / "combiner"
 
     def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:

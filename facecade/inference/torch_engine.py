@@ -1,4 +1,4 @@
-"""Fitted folds as torch modules that answer for face crops, and torch as the engine that runs them."""
+"""Fitted folds as torch modules, and torch as the engine that runs them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from facecade.inference.engines import Model
 from facecade.inference.ensemble import Ensemble, Member
 from facecade.inference.families import families
 from facecade.stages.fit import Fit, load_fold
-from facecade.training.predict import CHUNK, answering, averaged, in_views, voted
+from facecade.training.predict import CHUNK, averaged, in_views, predicting, voted
 
 
-class Answering(torch.nn.Module):
+class FamilyModel(torch.nn.Module):
     """Fits on one backbone, of one fold or of several: crops, uint8 [B, h, w, 3], RGB → of each fit the embedding in the folds' shared
     basis [B, d] and the logits [B, C], float32."""
 
@@ -37,30 +37,30 @@ class Answering(torch.nn.Module):
             self.register_buffer(f"matrix_{place}", torch.from_numpy(alignment.matrix[fit.fold]))
 
     def forward(self, crops: Tensor) -> list[Tensor]:
-        return self.read(self.see(crops))
+        return self.stage_outputs(self.head_outputs(crops))
 
-    def see(self, crops: Tensor) -> list[Tensor]:
+    def head_outputs(self, crops: Tensor) -> list[Tensor]:
         """The backbone's embedding [B, D], and each head's outputs."""
         views = self.fits[0].recipe.views
         embedding, outputs = self.backbone(in_views(crops, views))
-        said = [outputs, *(classifier(embedding) for classifier in self.classifiers)]
-        votes = [voted(each, views, fit.recipe.vote) for fit, each in zip(self.fits, said, strict=True)]
+        heads = [outputs, *(classifier(embedding) for classifier in self.classifiers)]
+        votes = [voted(each, views, fit.recipe.vote) for fit, each in zip(self.fits, heads, strict=True)]
         return [averaged(embedding, views), *votes]
 
-    def read(self, said: Sequence[Tensor]) -> list[Tensor]:
-        """What the model saw, in the shared basis and as logits."""
-        embedding, *outputs = said
-        answers = []
-        for place, (fit, each) in enumerate(zip(self.fits, outputs, strict=True)):
+    def stage_outputs(self, head_outputs: Sequence[Tensor]) -> list[Tensor]:
+        """The embedding in the shared basis and the logits, of each fit."""
+        embedding, *heads = head_outputs
+        outputs = []
+        for place, (fit, head) in enumerate(zip(self.fits, heads, strict=True)):
             offset, matrix = (self.get_buffer(f"{what}_{place}") for what in ("offset", "matrix"))
-            answers += [(embedding - offset) @ matrix, fit.stage.logits(each)]
-        return answers
+            outputs += [(embedding - offset) @ matrix, fit.stage.logits(head)]
+        return outputs
 
 
 def networks(
     fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment]
-) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[tuple[int, ...], Answering]]]]:
-    """The stages that share a backbone, and their networks with the folds that each answers for; each is loaded when it is asked for.
+) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[tuple[int, ...], FamilyModel]]]]:
+    """The stages that share a backbone, and their networks with the folds of each; each is loaded when the iterator reaches it.
 
     Args:
         fits: the fitted folds of each stage.
@@ -71,7 +71,7 @@ def networks(
             together = [[fit for of_fold in of_folds for fit in of_fold]]
         else:
             together = [list(of_fold) for of_fold in of_folds]
-        yield family, ((_folds(some), Answering(some, alignments).eval()) for some in together)
+        yield family, ((_folds(some), FamilyModel(some, alignments).eval()) for some in together)
 
 
 def _folds(fits: Sequence[Fit]) -> tuple[int, ...]:
@@ -98,11 +98,11 @@ def torch_ensemble(
     return Ensemble(members, columns, CHUNK[device.type], streams if device.type == "cpu" else 1)
 
 
-def _run(network: Answering, device: torch.device) -> Model:
+def _run(network: FamilyModel, device: torch.device) -> Model:
     def call(crops: np.ndarray) -> list[np.ndarray]:
-        with answering(device):
-            said = network.see(torch.from_numpy(crops).to(device))
+        with predicting(device):
+            heads = network.head_outputs(torch.from_numpy(crops).to(device))
         with torch.inference_mode():
-            return [values.cpu().numpy() for values in network.read(said)]
+            return [values.cpu().numpy() for values in network.stage_outputs(heads)]
 
     return call

@@ -10,24 +10,24 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from facecade import pipeline
 from facecade.base.artifact import write_csv
 from facecade.combiner.audit import LEAST, Finding, audit
 from facecade.faces.labels import MASKS
 from facecade.pages import page
 from facecade.pages.page import Section, write_page
-from facecade.run import Run
+from facecade.runs.fits import out_of_fold_outputs
+from facecade.runs.run import Run
 
 KINDS = {
     "gender": "people of the other gender",
     "age": "people of another age",
     "swap": "people with two files swapped",
-    "mask": "photographs of another mask",
+    "mask": "images of another mask",
 }
 """What can be wrong, in words."""
 
 PICTURES = 8
-"""Photographs of a person that are shown at most."""
+"""Images of a person that are shown at most."""
 
 WIDE = Markup(
     "<style>.gallery { grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }"
@@ -41,16 +41,16 @@ def write_audit(run: Run, output: Path, most: int, confidence: float, workers: i
     edited, corrections-2.csv and so on.
 
     Args:
-        most: findings that are shown with their photographs.
+        most: findings that are shown with their images.
         confidence: least probability of an error that is put down as a correction.
 
     Returns:
         The findings, the most probable first, and the files.
 
     Raises:
-        FacecadeError: the run is not fitted, or its photographs have changed.
+        FacecadeError: the run is not fitted, or its images have changed.
     """
-    found = audit(run.table, pipeline.held_out_voices(run), run.cap)
+    found = audit(run.table, out_of_fold_outputs(run), run.cap)
     store, places = run.faces(workers)
     crops = store.crops()
     shown = [(one, _shown_first(run.table, one)) for one in found[:most]]
@@ -59,12 +59,12 @@ def write_audit(run: Run, output: Path, most: int, confidence: float, workers: i
     write_page(
         files[0],
         "Which labels are probably wrong",
-        f"{run.folder}: {len(run.table):,} photographs of {run.table['person'].nunique():,} people, by models that never saw them",
+        f"{run.folder}: {len(run.table):,} images of {run.table['person'].nunique():,} people, by models that never saw them",
         [
             _counts(found, confidence),
             _sheet(run.table, [(one, rows, crops[places[rows]]) for one, rows in shown], len(found)),
         ],
-        f"Corrections from probability {confidence:g}: {files[2].name}. It shows photographs of the people in the data: hand it on as you may hand those on.",
+        f"Corrections from probability {confidence:g}: {files[2].name}. It shows images of the people in the data: hand it on as you may hand those on.",
     )
     write_csv(files[1], ranking(found, run.table))
     write_csv(files[2], proposed)
@@ -72,7 +72,7 @@ def write_audit(run: Run, output: Path, most: int, confidence: float, workers: i
 
 
 def ranking(found: Sequence[Finding], table: pd.DataFrame) -> pd.DataFrame:
-    """Every finding with its place in the list and its photographs."""
+    """Every finding with its place in the list and its images."""
     paths = table["path"].to_numpy()
     rows = [
         (
@@ -110,7 +110,7 @@ def _unedited(path: Path, proposed: pd.DataFrame) -> Path:
 
 
 def _shown_first(table: pd.DataFrame, one: Finding) -> np.ndarray:
-    """Rows of the person, those in question first where they are single photographs, then those that show the most of a face."""
+    """Rows of the person, those in question first where they are single images, then those that show the most of a face."""
     rows = np.flatnonzero(table["person"].to_numpy() == one.person)
     asked = np.isin(rows, one.rows)
     covered = -table["mask"].iloc[rows].map(MASKS.index).to_numpy()
@@ -126,7 +126,7 @@ def _counts(found: Sequence[Finding], confidence: float) -> Section:
     about = (
         "Each label is judged by models, a calibration and error rates that knew neither it nor the person (confident learning, Northcutt et al., "
         "arXiv:1911.00068; ages: the distance from what the regressors say, against how far right ages lie). The probability is of the label being "
-        "wrong, by what the photographs look like to the networks: who looks unlike the label is listed too. A person has to say which it is."
+        "wrong, by what the images look like to the networks: who looks unlike the label is listed too. A person has to say which it is."
     )
     head = ["what may be wrong", "expected in all", f"of probability {confidence:g} or more", f"of {LEAST:g} or more"]
     return Section("How many", [page.text(about), page.table(head, rows)])
@@ -143,7 +143,7 @@ def _sheet(table: pd.DataFrame, shown: Sequence[tuple[Finding, np.ndarray, np.nd
             one.reason,
         ]
         figures.append(([page.picture(crop, str(paths[row])) for row, crop in zip(rows, crops, strict=True)], lines))
-    about = f"The first {len(shown)} of {of}. Where a photograph or two are in question, they come first; the others show the same person."
+    about = f"The first {len(shown)} of {of}. Where an image or two are in question, they come first; the others show the same person."
     return Section(
         "The most probable first", [page.text(about, faint=True), WIDE, page.gallery(figures)] if figures else []
     )

@@ -21,7 +21,7 @@ from facecade.recipe import Face
 
 
 def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, Any]:
-    """Read every photograph once and write eda.html.
+    """Read every image once and write eda.html.
 
     Args:
         data: any layout that `faces.table.read_source` takes; what needs labels is left out where there are none.
@@ -39,7 +39,7 @@ def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, A
     write_page(
         file,
         "What is in the data",
-        f"{data}: {said['photographs']:,} photographs, layout “{found.source.layout}”",
+        f"{data}: {said['images']:,} images, layout “{found.source.layout}”",
         [
             sections.overview(found, said),
             sections.problems(found),
@@ -50,15 +50,15 @@ def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, A
             sections.faces(found),
             sections.duplicates(found, said["duplicates"]),
         ],
-        "Nothing was trained for this page. It shows photographs of the people in the data: hand it on as you may hand those on.",
+        "Nothing was trained for this page. It shows images of the people in the data: hand it on as you may hand those on.",
     )
     return {"data": str(data), **said, "files": [str(file)]}
 
 
 def look_at(data: Path, face: Face, workers: int) -> Surveyed:
-    """A data set's table, what was seen of its photographs, and everything bad with its reason."""
+    """A data set's table, what was seen of its images, and everything bad with its reason."""
     source = read_source(data)
-    table = source.table.drop_duplicates("path", ignore_index=True)  # a row that is there twice is no second photograph
+    table = source.table.drop_duplicates("path", ignore_index=True)  # a row that is there twice is no second image
     with _one_thread_each(face):
         seen, wrong = survey([source.root / path for path in table["path"]], face, workers)
     problems = [str(problem) for problem in source.problems] + [
@@ -72,23 +72,23 @@ def look_at(data: Path, face: Face, workers: int) -> Surveyed:
     person[(table["person"] == "").to_numpy()] = -1
     _, first = np.unique(seen["content"], return_index=True)
     different = np.sort(first)  # files of the same bytes are told of as such
-    alike = compare(seen["look"][different], person[different], workers)
+    alike = compare(seen["hashes"][different], person[different], workers)
     return Surveyed(source, table, seen, face, problems, person, different, alike, copies(seen["content"], person))
 
 
 def summary(found: Surveyed) -> dict[str, Any]:
-    """Counts: photographs that can be read, people, classes, ages, files, faces, duplicates; and the problems."""
+    """Counts: images that can be read, people, classes, ages, files, faces, duplicates; and the problems."""
     seen, label = found.seen, found.label
     return {
         "layout": found.source.layout,
-        "photographs": len(found.source.table),
+        "images": len(found.source.table),
         "readable": len(seen),
         "people": found.people,
         "classes": [
             {
                 "class": number,
                 "name": class_name(number),
-                "photographs": int((label == number).sum()),
+                "images": int((label == number).sum()),
                 "people": int(found.table["person"][label == number].nunique()),
             }
             for number in range(N_CLASSES)
@@ -138,15 +138,13 @@ def _duplicates(found: Surveyed) -> dict[str, Any]:
     same = found.copies
     return {
         "people_known": found.people > 0,
-        "photographs_across": len(
-            {int(row) for rows in (*same.across, found.different[found.alike.near]) for row in rows}
-        ),
+        "images_across": len({int(row) for rows in (*same.across, found.different[found.alike.near]) for row in rows}),
         "same_files_within": sum(map(len, same.within)),
         "same_files_across": sum(map(len, same.across)),
         "near_pairs_within": int(found.alike.within[: NEAR + 1].sum()),
         "near_pairs_across": int(found.alike.across[: NEAR + 1].sum()),
         "near_across": [
-            {"photographs": [str(path[place]) for place in found.places(pair)], "bits": pair.bits}
+            {"images": [str(path[place]) for place in found.places(pair)], "bits": pair.bits}
             for pair in found.alike.closest
             if pair.bits <= NEAR
         ],

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from facecade.faces.crop import crop
 from facecade.faces.decode import decode
-from facecade.faces.duplicates import BITS, NEAR, Alike, Copies, Pair
+from facecade.faces.duplicates import BITS, NEAR, ExactDuplicates, NearDuplicates, Pair
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, band_of, class_name
 from facecade.faces.labels import decode as parts_of
 from facecade.faces.survey import largest_face
@@ -28,7 +28,7 @@ from facecade.pages.page import Section
 from facecade.recipe import Face
 
 SHOWN = 10
-"""Photographs of a gallery: two rows on a wide screen."""
+"""Images of a gallery: two rows on a wide screen."""
 
 LISTED, NEAREST = 200, 50
 """Problems and near-duplicates in a table; `--json` has more."""
@@ -37,14 +37,14 @@ PARTS = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 """Percentiles that are told."""
 
 LONGEST = 320
-"""Pixels of the longer side of a photograph on the page."""
+"""Pixels of the longer side of an image on the page."""
 
 
 @dataclass(frozen=True)
 class Surveyed:
     """A data set and what was seen of it.
 
-    table, seen: the photographs that can be read (N rows), `faces.survey.SEEN` of each. person: int (N,), -1 where it is not known.
+    table, seen: the images that can be read (N rows), `faces.survey.SEEN` of each. person: int (N,), -1 where it is not known.
     different: rows of files that differ in their bytes; `alike` compared these.
     """
 
@@ -55,8 +55,8 @@ class Surveyed:
     problems: Sequence[str]
     person: np.ndarray
     different: np.ndarray
-    alike: Alike
-    copies: Copies
+    alike: NearDuplicates
+    copies: ExactDuplicates
 
     @cached_property
     def label(self) -> np.ndarray:
@@ -78,15 +78,15 @@ class Surveyed:
         return known.groupby("person")[["gender", "age"]].first()
 
     def places(self, pair: Pair) -> tuple[int, int]:
-        """The rows of two photographs that were compared."""
+        """The rows of two images that were compared."""
         return int(self.different[pair.first]), int(self.different[pair.second])
 
-    def photograph(self, row: int) -> Markup:
-        """A row's photograph, small enough for a page."""
+    def image(self, row: int) -> Markup:
+        """A row's image, small enough for a page."""
         return page.picture(decode(self._path(row)), self.table["path"][row], LONGEST)
 
     def face_crop(self, row: int) -> Markup:
-        """What the models get to see of a row's photograph."""
+        """What the models get to see of a row's image."""
         cut = crop(decode(self._path(row)), largest_face(self.seen[row]), self.face)
         return page.picture(cut, f"face in {self.table['path'][row]}")
 
@@ -104,18 +104,18 @@ class Surveyed:
 
 def overview(found: Surveyed, said: Mapping[str, Any]) -> Section:
     """The few numbers that matter most."""
-    there, twice, lost = [each["photographs"] for each in said["classes"]], said["duplicates"], said["faces"]
-    values = [("photographs", f"{said['photographs']:,}", f"{said['readable']:,} can be read")]
+    there, twice, lost = [each["images"] for each in said["classes"]], said["duplicates"], said["faces"]
+    values = [("images", f"{said['images']:,}", f"{said['readable']:,} can be read")]
     if found.people:
         each = said["readable"] / found.people
-        values.append(("people", f"{found.people:,}", f"{each:.1f} photographs each, on average"))
+        values.append(("people", f"{found.people:,}", f"{each:.1f} images each, on average"))
     if there:
         values.append(
             ("classes", f"{sum(map(bool, there))} of {N_CLASSES}", f"smallest {min(there):,}, largest {max(there):,}")
         )
     if lost:
-        values.append(("no face found", _share(lost["none"], len(found.seen)), f"{lost['none']:,} photographs"))
-    values.append((f"alike {_apart(found)}", f"{twice['photographs_across']:,}", "photographs, the same or nearly"))
+        values.append(("no face found", _share(lost["none"], len(found.seen)), f"{lost['none']:,} images"))
+    values.append((f"alike {_apart(found)}", f"{twice['images_across']:,}", "images, the same or nearly"))
     values.append(
         (
             "problems",
@@ -147,7 +147,7 @@ def problems(found: Surveyed) -> Section:
 
 
 def class_balance(found: Surveyed) -> Section:
-    """How many photographs and people each class has."""
+    """How many images and people each class has."""
     if not found.labelled:
         return Section("Classes", [])
     label, known = found.label, int((found.label >= 0).sum())
@@ -159,7 +159,7 @@ def class_balance(found: Surveyed) -> Section:
         axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
         axes.margins(x=0.1, y=0.02)
         axes.invert_yaxis()
-        axes.set(xlabel="photographs")
+        axes.set(xlabel="images")
         axes.grid(False, axis="y")
 
     rows = [
@@ -176,16 +176,16 @@ def class_balance(found: Surveyed) -> Section:
     ]
     smallest = int(np.argmin(counts))
     words = (
-        f"The largest class has {counts.max():,} photographs"
+        f"The largest class has {counts.max():,} images"
         + (f", {counts.max() / counts.min():.0f} times as many as" if counts.min() else ",")
         + f" the smallest, {class_name(smallest)}{'' if counts.min() else ', none'}."
         + " Macro-F1 counts every class alike, however few there are of it."
     )
-    head = ["photographs", "share", "people"]
+    head = ["images", "share", "people"]
     return Section(
         "Classes",
         [
-            page.figure(chart(draw, 7, 4.6), "Photographs of each class; a colour is a mask state."),
+            page.figure(chart(draw, 7, 4.6), "Images of each class; a colour is a mask state."),
             page.text(words),
             page.row([page.table(["class", *head], rows), page.table(["label", *head], by_axis)]),
         ],
@@ -278,7 +278,7 @@ def files(found: Surveyed) -> Section:
     kinds = Counter(zip(seen["format"].tolist(), seen["mode"].tolist(), strict=True)).most_common()
     coded = [[f"{form}, {mode}", f"{count:,}", _share(count, len(seen))] for (form, mode), count in kinds]
     coded.append(["turned by EXIF when shown", f"{seen['turned'].sum():,}", _share(seen["turned"].sum(), len(seen))])
-    head = ["photographs", "share"]
+    head = ["images", "share"]
     return Section(
         "Files",
         [
@@ -302,13 +302,13 @@ def light(found: Surveyed) -> Section:
 
     def bright(axes: Axes) -> None:
         axes.hist(seen["brightness"], np.arange(0, 261, 5).tolist(), color=COLOURS[0])
-        axes.set(xlabel="brightness (mean luma, 0 to 255)", ylabel="photographs")
+        axes.set(xlabel="brightness (mean luma, 0 to 255)", ylabel="images")
 
     def sharp(axes: Axes) -> None:
         axes.hist(
             sharpness, np.geomspace(sharpness.min() / 1.01, sharpness.max() * 1.01, 50).tolist(), color=COLOURS[0]
         )
-        axes.set(xlabel="sharpness (variance of the Laplacian)", ylabel="photographs", xscale="log")
+        axes.set(xlabel="sharpness (variance of the Laplacian)", ylabel="images", xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -319,7 +319,7 @@ def light(found: Surveyed) -> Section:
     height, width = found.face.size
     about = (
         f"Measured on the face's crop at {width} × {height} pixels, what a model gets to see: the mean of the luma, and the variance of its Laplacian, which is low "
-        "where a photograph is blurred, or was enlarged."
+        "where an image is blurred, or was enlarged."
     )
     extremes = [
         ("The darkest", "brightness", 1),
@@ -349,7 +349,7 @@ def faces(found: Surveyed) -> Section:
     """Where the detector finds none, several, or a doubtful face."""
     seen, face = found.seen, found.face
     if face.detector != "mtcnn":
-        words = "The recipe trusts photographs that are framed already: no faces are looked for."
+        words = "The recipe trusts images that are framed already: no faces are looked for."
         return Section("Faces", [page.text(words)])
     if not len(seen):
         return Section("Faces", [])
@@ -374,11 +374,11 @@ def faces(found: Surveyed) -> Section:
         f"age: {name}": found.table["age"].notna().to_numpy() & (band_of(found.table["age"]) == place)
         for place, name in enumerate(BANDS)
     }
-    head = ["", "photographs", "no face", "share", "several faces", "height, median", "probability, 5 %"]
+    head = ["", "images", "no face", "share", "several faces", "height, median", "probability, 5 %"]
     parts = [
         page.text(
             f"Faces of at least {face.min_face} pixels, as the recipe has them found (MTCNN, thresholds {', '.join(map(str, face.thresholds))}). Height and probability are those of the "
-            "largest face; where none is found, a model gets the centre of the photograph."
+            "largest face; where none is found, a model gets the centre of the image."
         ),
         page.table(head, [row(name, inside) for name, inside in groups.items() if inside.any()], kept=0),
     ]
@@ -408,24 +408,24 @@ def faces(found: Surveyed) -> Section:
     sizes = Counter(seen["faces"][many].tolist())
     if len(lost):
         rows = _one_each(lost, found.person, 2 * SHOWN)
-        parts += [page.heading(f"No face found: {len(lost):,}{_some(rows, lost, found)}"), _photographs(found, rows)]
+        parts += [page.heading(f"No face found: {len(lost):,}{_some(rows, lost, found)}"), _images(found, rows)]
     if len(many):
         rows = _one_each(many[np.argsort(-seen["faces"][many], kind="stable")], found.person, SHOWN // 2)
         counted = ", ".join(f"{sizes[number]:,} with {number}" for number in sorted(sizes))
         parts += [
             page.heading(f"Several faces: {len(many):,} ({counted}){_some(rows, many, found)}"),
-            _photographs(found, rows),
+            _images(found, rows),
         ]
     return Section("Faces", parts)
 
 
 def duplicates(found: Surveyed, said: Mapping[str, Any]) -> Section:
-    """Photographs that are there more than once, and above all as somebody else's."""
+    """Images that are there more than once, and above all as somebody else's."""
     if len(found.seen) < 2:
         return Section("Duplicates", [])
     alike, apart = found.alike, _apart(found)
     rows = [
-        ["same bytes", f"{said['same_files_within']:,} photographs", f"{said['same_files_across']:,} photographs"],
+        ["same bytes", f"{said['same_files_within']:,} images", f"{said['same_files_across']:,} images"],
         [
             "near-duplicates",
             f"{said['near_pairs_within']:,} of {alike.within.sum():,} pairs",
@@ -435,15 +435,15 @@ def duplicates(found: Surveyed, said: Mapping[str, Any]) -> Section:
     if found.people:
         table = page.table(["", "within a person", "across people"], rows)
         what = (
-            "Photographs of one person are often alike, taken one after the other or made from one another. A photograph that is there as somebody else's too is a mistake: one of the two is wrong about "
+            "Images of one person are often alike, taken one after the other or made from one another. An image that is there as somebody else's too is a mistake: one of the two is wrong about "
             "who it is, and folds by person cannot keep them apart."
         )
     else:
-        table = page.table(["", "photographs"], [[row[0], row[2]] for row in rows])
-        what = "Nothing says who is shown: all photographs are compared alike, and one person's are expected to be."
+        table = page.table(["", "images"], [[row[0], row[2]] for row in rows])
+        what = "Nothing says who is shown: all images are compared alike, and one person's are expected to be."
     how = (
-        f"Near-duplicates differ in at most {NEAR} of {BITS} bits of a perceptual hash of the whole photograph (pHash), as it is or mirrored. That finds copies saved anew, "
-        "resized, mirrored, brightened or trimmed by a few per cent; it finds none that were turned or cropped by more, and no second photograph of the same moment."
+        f"Near-duplicates differ in at most {NEAR} of {BITS} bits of a perceptual hash of the whole image (pHash), as it is or mirrored. That finds copies saved anew, "
+        "resized, mirrored, brightened or trimmed by a few per cent; it finds none that were turned or cropped by more, and no second image of the same moment."
     )
     parts = [
         page.text(what),
@@ -456,7 +456,7 @@ def duplicates(found: Surveyed, said: Mapping[str, Any]) -> Section:
     if pairs:
         figures = [
             (
-                [found.photograph(row) for row in found.places(pair)],
+                [found.image(row) for row in found.places(pair)],
                 [
                     f"{pair.bits} of {BITS} bits differ{': near-duplicates' if pair.bits <= NEAR else ''}",
                     *(line for row in found.places(pair) for line in found.recorded(row)),
@@ -466,15 +466,15 @@ def duplicates(found: Surveyed, said: Mapping[str, Any]) -> Section:
         ]
         parts += [
             page.heading(f"The pairs most alike {apart}"),
-            page.text(f"Beyond {NEAR} bits chance makes photographs alike: the same pose, light and background."),
+            page.text(f"Beyond {NEAR} bits chance makes images alike: the same pose, light and background."),
             page.gallery(figures),
         ]
     near = said["near_across"]
     if near:
-        lines = [[*each["photographs"], str(each["bits"])] for each in near[:NEAREST]]
+        lines = [[*each["images"], str(each["bits"])] for each in near[:NEAREST]]
         total = said["near_pairs_across"]
         shown = f": the nearest {len(lines):,} of {total:,}" if total > len(lines) else ""
-        parts += [page.heading(f"Near-duplicates {apart}{shown}"), page.table(["photograph", "and", "bits"], lines)]
+        parts += [page.heading(f"Near-duplicates {apart}{shown}"), page.table(["image", "and", "bits"], lines)]
     return Section("Duplicates", parts)
 
 
@@ -488,7 +488,7 @@ def _copies(found: Surveyed) -> list[Markup]:
     for group in groups:
         names = [str(found.table["path"][row]) for row in group[:4]]
         more = [f"and {len(group) - 4:,} more"] if len(group) > 4 else []
-        figures.append(([found.photograph(group[0])], [f"{len(group)} files of the same bytes", *names, *more]))
+        figures.append(([found.image(group[0])], [f"{len(group)} files of the same bytes", *names, *more]))
     rest = len(every) - len(groups)
     return [
         page.heading("The same file more than once" + (f": {len(groups)} of {len(groups) + rest:,}" if rest else "")),
@@ -497,7 +497,7 @@ def _copies(found: Surveyed) -> list[Markup]:
 
 
 def _people_once(found: Surveyed) -> list[Pair]:
-    """The closest pairs, of each two people the closest one; where nobody is known, each photograph once."""
+    """The closest pairs, of each two people the closest one; where nobody is known, each image once."""
     met: set[frozenset[int]] = set()
     chosen = []
     for pair in found.alike.closest:
@@ -539,13 +539,13 @@ def _distances(found: Surveyed) -> Callable[[Axes], None]:
 def _distance_words(found: Surveyed, said: Mapping[str, Any]) -> str:
     across = np.flatnonzero(found.alike.across)
     nearest = f" The nearest two {_apart(found)} differ by {across[0]} bits." if len(across) else ""
-    return f"Pairs of photographs by the bits in which they differ; dashed, {NEAR} bits.{nearest}"
+    return f"Pairs of images by the bits in which they differ; dashed, {NEAR} bits.{nearest}"
 
 
 def _histogram(values: np.ndarray, name: str) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         axes.hist(values, 50, color=COLOURS[0])
-        axes.set(xlabel=name, ylabel="photographs")
+        axes.set(xlabel=name, ylabel="images")
 
     return draw
 
@@ -555,13 +555,13 @@ def _sure(probability: np.ndarray) -> Callable[[Axes], None]:
 
     def draw(axes: Axes) -> None:
         axes.hist(probability, 40, color=COLOURS[0])
-        axes.set(xlabel="probability of the largest face", ylabel="photographs", yscale="log")
+        axes.set(xlabel="probability of the largest face", ylabel="images", yscale="log")
 
     return draw
 
 
-def _photographs(found: Surveyed, rows: Sequence[int]) -> Markup:
-    return page.gallery([([found.photograph(row)], found.recorded(row)) for row in rows])
+def _images(found: Surveyed, rows: Sequence[int]) -> Markup:
+    return page.gallery([([found.image(row)], found.recorded(row)) for row in rows])
 
 
 def _one_each(rows: np.ndarray, person: np.ndarray, most: int) -> list[int]:
@@ -579,7 +579,7 @@ def _some(rows: Sequence[int], every: np.ndarray, found: Surveyed) -> str:
 
 
 def _apart(found: Surveyed) -> str:
-    return "across people" if found.people else "among photographs"
+    return "across people" if found.people else "among images"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: sections of text, tables, charts and photographs, without script or network."""
+"""One self-contained HTML file: sections of text, tables, charts and images, without script or network."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def row(parts: Sequence[Markup]) -> Markup:
 
 
 def picture(pixels: np.ndarray, what: str, longest: int | None = None) -> Markup:
-    """A photograph, uint8 (h, w, 3), RGB, inside the page.
+    """An image, uint8 (h, w, 3), RGB, inside the page.
 
     Args:
         what: is read where it cannot be seen.

@@ -10,64 +10,68 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from facecade.combiner.thresholds import by_cut
+from facecade.combiner.cuts import count_by_cut
 from facecade.faces.labels import AXES, BAND_EDGES, GENDERS, N_CLASSES, band_of, class_name, decode
 from facecade.pages import page
 from facecade.pages.charts import COLOURS, chart, charts
 from facecade.pages.page import Section
 from facecade.report.calibration import by_axis, calibration
-from facecade.report.evidence import Evidence
+from facecade.report.deferral import SHARES, deferral_curve
 from facecade.report.groups import Compared, gaps_in_words
 from facecade.report.metrics import confusion
-from facecade.report.results import difference, interval_of
-from facecade.report.uncertain import SHARES, handed_to_a_person
+from facecade.report.nested import NestedPredictions
+from facecade.report.results import interval_of
+from facecade.report.text import difference
 
 
-def scores(evidence: Evidence, evaluation: Mapping[str, Any] | None) -> Section:
+def scores(nested: NestedPredictions, evaluation: Mapping[str, Any] | None) -> Section:
     """Headline scores with their intervals, and every way of combining."""
-    nested = evidence.combiner["nested_choice"]
+    choice = nested.combiner["nested_choice"]
     parts = [
         page.tiles(
             [
                 (name, _short(value, name), f"{_short(value, name, 'low')} to {_short(value, name, 'high')}")
-                for name, value in nested.items()
+                for name, value in choice.items()
             ]
         ),
         page.text(
-            f"Nested: {evidence.combiner['photographs']:,} photographs of {evidence.combiner['people']:,} people, each answered by models, cuts, combiner, "
+            f"Nested: {nested.combiner['images']:,} images of {nested.combiner['people']:,} people, each answered by models, cuts, combiner, "
             "decision rule and a choice of rule that never saw the person. Intervals are 95 %, by bootstrap over people."
         ),
     ]
     if evaluation:
         rows = [
-            [name, interval_of(name, nested[name]), interval_of(name, evaluation["score"][name])]
-            for name in nested
+            [name, interval_of(name, choice[name]), interval_of(name, evaluation["score"][name])]
+            for name in choice
             if name in evaluation["score"]
         ]
-        about = f"eval ({evaluation['photographs']:,} photographs of {evaluation['people']:,} other people)"
+        about = f"eval ({evaluation['images']:,} images of {evaluation['people']:,} other people)"
         parts += [
             page.heading("On people that nothing was fitted or chosen on"),
             page.table(["score", "nested", about], rows),
         ]
-    ways = evidence.combiner["nested"]
+    methods = nested.combiner["nested"]
     rows = [
-        [name, *(interval_of(score, said[score]) for score in ("macro-F1", "accuracy"))] for name, said in ways.items()
+        [name, *(interval_of(score, said[score]) for score in ("macro-F1", "accuracy"))]
+        for name, said in methods.items()
     ]
-    gain = evidence.combiner["gain_over_simplest"]
+    gain = nested.combiner["gain_over_simplest"]
     parts += [
         page.heading("Rules and combiner"),
-        page.table(["way of combining", "macro-F1", "accuracy"], rows, kept=list(ways).index(evidence.combiner["way"])),
+        page.table(
+            ["way of combining", "macro-F1", "accuracy"], rows, kept=list(methods).index(nested.combiner["method"])
+        ),
         page.text(
-            f"The kept way leads “{evidence.combiner['simplest']}” by {difference(gain)} macro-F1, paired by person. "
+            f"The kept way leads “{nested.combiner['simplest']}” by {difference(gain)} macro-F1, paired by person. "
             "It was chosen among these rows by these scores; the numbers at the top are what is left where that choice, too, never saw the person."
         ),
     ]
     return Section("Scores", parts)
 
 
-def classes(evidence: Evidence) -> Section:
+def classes(nested: NestedPredictions) -> Section:
     """Precision, recall and F1 of every class."""
-    counts = confusion(evidence.label, evidence.answer)
+    counts = confusion(nested.label, nested.prediction)
     hit, there, said = np.diag(counts), counts.sum(1), counts.sum(0)
     rows = [
         [
@@ -77,14 +81,14 @@ def classes(evidence: Evidence) -> Section:
             _ratio(hit[label], there[label]),
             "-" if f1 is None else f"{f1:.3f}",
         ]
-        for label, f1 in enumerate(evidence.combiner["per_class_f1"])
+        for label, f1 in enumerate(nested.combiner["per_class_f1"])
     ]
-    return Section("Classes", [page.table(["class", "photographs", "precision", "recall", "F1"], rows)])
+    return Section("Classes", [page.table(["class", "images", "precision", "recall", "F1"], rows)])
 
 
-def confusions(evidence: Evidence) -> Section:
+def confusions(nested: NestedPredictions) -> Section:
     """What is taken for what."""
-    true, said = decode(evidence.label), decode(evidence.answer)
+    true, said = decode(nested.label), decode(nested.prediction)
     parts: list[Markup] = [
         page.text("Rows are what is true, columns what was answered; shares of each row in %, and counts.")
     ]
@@ -94,7 +98,7 @@ def confusions(evidence: Evidence) -> Section:
             page.heading(name.capitalize()),
             page.row([page.matrix(counts, names, each) for each in (True, False)]),
         ]
-    counts = confusion(evidence.label, evidence.answer)
+    counts = confusion(nested.label, nested.prediction)
     numbers = [str(label) for label in range(N_CLASSES)]
     parts += [
         page.heading("All 18 classes"),
@@ -105,7 +109,7 @@ def confusions(evidence: Evidence) -> Section:
     return Section("Confusions", parts)
 
 
-def ages(evidence: Evidence, years: np.ndarray | None) -> Section:
+def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
     """Predicted against true age, and the score as a function of the cuts.
 
     Args:
@@ -113,13 +117,13 @@ def ages(evidence: Evidence, years: np.ndarray | None) -> Section:
     """
     if years is None:
         return Section("Ages", [])
-    gender, band = np.array(GENDERS), band_of(evidence.age)
-    cuts = {name: tuple(evidence.combiner["cuts"][name]) for name in GENDERS}
+    gender, band = np.array(GENDERS), band_of(nested.age)
+    cuts = {name: tuple(nested.combiner["cuts"][name]) for name in GENDERS}
 
     def people(name: str) -> Any:
         def draw(axes: Axes) -> None:
-            rows = (evidence.table["gender"] == name).to_numpy()
-            table = evidence.table[rows].assign(said=years[rows, GENDERS.index(name)])
+            rows = (nested.table["gender"] == name).to_numpy()
+            table = nested.table[rows].assign(said=years[rows, GENDERS.index(name)])
             each = table.groupby("person")[["age", "said"]].mean()
             axes.plot([15, 85], [15, 85], color=COLOURS[6], linewidth=0.8)
             axes.scatter(
@@ -142,8 +146,8 @@ def ages(evidence: Evidence, years: np.ndarray | None) -> Section:
     def moved(which: int) -> Any:
         def draw(axes: Axes) -> None:
             for place, name in enumerate(gender):
-                rows = (evidence.table["gender"] == name).to_numpy() & ~np.isnan(evidence.age)
-                grid, f1 = by_cut(years[rows, place], band[rows], cuts[name])[which]
+                rows = (nested.table["gender"] == name).to_numpy() & ~np.isnan(nested.age)
+                grid, f1 = count_by_cut(years[rows, place], band[rows], cuts[name])[which]
                 axes.plot(grid, f1, color=COLOURS[place], label=name)
                 axes.axvline(cuts[name][which], color=COLOURS[place], linewidth=0.8, linestyle="--")
             axes.set(title=f"{('lower', 'upper')[which]} cut", xlabel="years", ylabel="macro-F1 of the bands")
@@ -151,7 +155,7 @@ def ages(evidence: Evidence, years: np.ndarray | None) -> Section:
 
         return draw
 
-    error = evidence.years - evidence.age
+    error = nested.years - nested.age
     rows = [
         [
             f"{low}-{high - 1}" if high < 120 else f"{low} and over",
@@ -160,34 +164,34 @@ def ages(evidence: Evidence, years: np.ndarray | None) -> Section:
             f"{inside.mean():+.1f}",
         ]
         for low, high in ((0, 20), (20, 30), (30, 40), (40, 50), (50, 60), (60, 70), (70, 120))
-        if len(inside := error[(evidence.age >= low) & (evidence.age < high)])
+        if len(inside := error[(nested.age >= low) & (nested.age < high)])
     ]
     return Section(
         "Ages",
         [
             page.figure(
                 charts([people(name) for name in GENDERS], 9, 4.2),
-                "A point is a person: the mean over the person's photographs of what the regressor of the recorded gender says, out of fold. "
+                "A point is a person: the mean over the person's images of what the regressor of the recorded gender says, out of fold. "
                 "Lines across are the cuts that were learned, dotted ones the bands' edges.",
             ),
             page.figure(
                 charts([moved(0), moved(1)], 9, 3.0),
-                "What moving one cut would do to the macro-F1 of the three bands, by the regressor of the recorded gender, photograph by photograph; dashed, where "
+                "What moving one cut would do to the macro-F1 of the three bands, by the regressor of the recorded gender, image by image; dashed, where "
                 "the cut lies. A cut is put where the score is high all around it.",
             ),
-            page.table(["recorded age", "photographs", "mean error, years", "bias, years"], rows),
+            page.table(["recorded age", "images", "mean error, years", "bias, years"], rows),
         ],
     )
 
 
-def calibrations(evidence: Evidence, stages: Mapping[str, np.ndarray]) -> Section:
+def calibrations(nested: NestedPredictions, stages: Mapping[str, np.ndarray]) -> Section:
     """Whether probabilities mean what they say, before the combiner and after.
 
     Args:
         stages: by axis what the stages say themselves, (N, C); those that have no probability are left out.
     """
-    true = dict(zip(AXES, decode(evidence.label), strict=True))
-    after = {axis: calibration(values, true[axis]) for axis, values in by_axis(evidence.probability).items()}
+    true = dict(zip(AXES, decode(nested.label), strict=True))
+    after = {axis: calibration(values, true[axis]) for axis, values in by_axis(nested.probability).items()}
     before = {axis: calibration(values, true[axis]) for axis, values in stages.items()}
 
     def draw(axis: str) -> Any:
@@ -207,7 +211,7 @@ def calibrations(evidence: Evidence, stages: Mapping[str, np.ndarray]) -> Sectio
         [
             page.figure(
                 charts([draw(axis) for axis in AXES], 9.5, 3.3),
-                "Of the photographs answered with a certain confidence, the share that is right; on the grey line the two agree. Stages: the mean of what they say, out of fold. "
+                "Of the images answered with a certain confidence, the share that is right; on the grey line the two agree. Stages: the mean of what they say, out of fold. "
                 "Combined: nested.",
             ),
             page.table(["expected calibration error", "stages", "combined"], rows),
@@ -219,8 +223,8 @@ def reasons(moved: Mapping[str, float], rows: int) -> Section:
     """What decides between an answer and the class that comes next.
 
     Args:
-        moved: nats by which each part of the combination moves that decision, on average either way.
-        rows: photographs that this was measured on.
+        moved: nats by which each part of the combiner moves that decision, on average either way.
+        rows: images that this was measured on.
     """
     largest = sorted(moved.items(), key=lambda part: part[1])
 
@@ -230,27 +234,25 @@ def reasons(moved: Mapping[str, float], rows: int) -> Section:
         axes.grid(False, axis="y")
 
     caption = (
-        f"How much each part moves the decision between the answer and the next class, on {rows:,} photographs: the calibrated vote that the combiner "
+        f"How much each part moves the decision between the answer and the next class, on {rows:,} images: the calibrated vote that the combiner "
         "starts from, and XGBoost's own feature contributions (TreeSHAP), both summed by the stage that is heard."
     )
     return Section("What tips the combiner", [page.figure(chart(draw, 7, 0.6 + 0.26 * len(largest)), caption)])
 
 
-def uncertain(evidence: Evidence) -> Section:
+def uncertain(nested: NestedPredictions) -> Section:
     """What a person could mend."""
-    f1, wrong = handed_to_a_person(evidence.label, evidence.answer, evidence.confidence)
+    f1, wrong = deferral_curve(nested.label, nested.prediction, nested.confidence)
 
     def draw(axes: Axes) -> None:
         axes.plot(100 * SHARES, f1)
-        axes.set(xlabel="% of photographs handed over, least confident first", ylabel="macro-F1")
+        axes.set(xlabel="% of images handed over, least confident first", ylabel="macro-F1")
 
     rows = [
         [f"{100 * SHARES[place]:.0f} %", f"{f1[place]:.3f}", f"{f1[place] - f1[0]:+.3f}", f"{100 * wrong[place]:.0f} %"]
         for place in (1, 2, 5, 10, 20, 30, 50)
     ]
-    drawing = page.figure(
-        chart(draw), "Macro-F1 of all photographs, if a person answers rightly for those handed over."
-    )
+    drawing = page.figure(chart(draw), "Macro-F1 of all images, if a person answers rightly for those handed over.")
     head = ["handed over", "macro-F1", "gained", "of these wrong before"]
     return Section("What is uncertain", [page.row([drawing, page.table(head, rows)])])
 
@@ -311,7 +313,7 @@ def groups(compared: Sequence[Compared]) -> Section:
     """How the scores differ between groups, and which gaps are more than chance."""
     parts = [
         page.text(
-            "Means over photographs with 95 % intervals over people; the same people are drawn for the groups that are compared."
+            "Means over images with 95 % intervals over people; the same people are drawn for the groups that are compared."
         )
     ]
     for each in compared:
@@ -320,7 +322,7 @@ def groups(compared: Sequence[Compared]) -> Section:
             [name, f"{each.count[name]:,}", *(interval_of(score, said[score].json(), 3) for score in names)]
             for name, said in each.scores.items()
         ]
-        parts += [page.heading(f"By {each.kind}"), page.table([each.kind, "photographs", *names], rows)]
+        parts += [page.heading(f"By {each.kind}"), page.table([each.kind, "images", *names], rows)]
         if words := gaps_in_words(each):
             parts.append(page.text(words))
     return Section("Groups", parts)

@@ -18,7 +18,7 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
     """Read every row and decode every file of a data set.
 
     Returns:
-        layout, counts of photographs and people, `classes` with a count for each that has labels,
+        layout, counts of images and people, `classes` with a count for each that has labels,
         `notes`, and `problems`: every bad row and file with its reason.
     """
     source = read_source(data)
@@ -26,7 +26,7 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
     problems = [str(problem) for problem in source.problems]
     paths = [source.root / path for path in table["path"]]
     sizes: dict[tuple[int, int], int] = {}
-    with Bar("check", len(paths), "photographs") as bar, ThreadPoolExecutor(workers) as pool:
+    with Bar("check", len(paths), "images") as bar, ThreadPoolExecutor(workers) as pool:
         for path, found in zip(table["path"], pool.map(_look, paths), strict=True):
             if isinstance(found, str):
                 if found != "no such file":  # the table has said so, with its row
@@ -42,13 +42,13 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
     return {
         "data": str(data),
         "layout": source.layout,
-        "photographs": len(table),
+        "images": len(table),
         "people": int(table.loc[table["person"] != "", "person"].nunique()),
         "classes": [
             {
                 "class": number,
                 "name": class_name(number),
-                "photographs": int((label == number).sum()),
+                "images": int((label == number).sum()),
                 "people": int(table["person"][label == number].nunique()),
             }
             for number in range(N_CLASSES)

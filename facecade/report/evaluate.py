@@ -12,18 +12,19 @@ import pandas as pd
 
 from facecade.base.artifact import read_json, write_json
 from facecade.base.errors import FacecadeError, problems
+from facecade.base.program import command
 from facecade.base.progress import note
+from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import N_CLASSES
-from facecade.faces.sheet import read_sheet
 from facecade.report.metrics import as_json, class_f1, confusion, score
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Photographs with a label and an answer (N,), who each shows, and where both are known true and estimated ages."""
+    """Images with a label and an answer (N,), who each shows, and where both are known true and estimated ages."""
 
     label: np.ndarray
-    answer: np.ndarray
+    prediction: np.ndarray
     person: np.ndarray
     age: np.ndarray | None
     years: np.ndarray | None
@@ -33,7 +34,7 @@ def match(predictions: Path, labels: Path) -> Scored:
     """Answers beside their labels, in the labels' order.
 
     Raises:
-        FacecadeError: rows do not match, labels are not labels, or photographs were trained on.
+        FacecadeError: rows do not match, labels are not labels, or images were trained on.
     """
     said, truth = _read_answers(predictions), read_labels(labels)
     beside = predictions.parent / "predictions.csv"
@@ -43,29 +44,29 @@ def match(predictions: Path, labels: Path) -> Scored:
             said = full
     missing = truth.index.difference(said.index)
     if len(missing):
-        raise FacecadeError(f"{predictions} lacks {len(missing)} of the labelled photographs, first {missing[0]}")
+        raise FacecadeError(f"{predictions} lacks {len(missing)} of the labelled images, first {missing[0]}")
     if len(said) > len(truth):
         note(f"{len(said) - len(truth)} answers have no label and are not scored")
     said = said.loc[truth.index]
     trained = said["flags"].astype(str).str.contains("trained-on").sum() if "flags" in said else 0
     if trained:
         raise FacecadeError(
-            f"{trained} of these photographs were trained on: a score of them says nothing of new people",
-            "the honest score of training photographs is the nested one: python cli.py ls",
+            f"{trained} of these images were trained on: a score of them says nothing of new people",
+            f"the honest score of training images is the nested one: {command('ls')}",
         )
-    label, answer = truth["ans"].to_numpy(np.int64), said["ans"].to_numpy(np.int64)
+    label, prediction = truth["ans"].to_numpy(np.int64), said["ans"].to_numpy(np.int64)
     if "person" in truth:
         person = truth["person"].to_numpy()
     else:
-        note("labels name no person: intervals are over photographs, and narrower than they should be")
+        note("labels name no person: intervals are over images, and narrower than they should be")
         person = truth.index.to_numpy()
     if "age" not in truth or "age" not in said:
-        return Scored(label, answer, person, None, None)
+        return Scored(label, prediction, person, None, None)
     age, years = truth["age"].to_numpy(float), said["age"].to_numpy(float)
     if np.isnan(years).any():
-        note("age MAE left out: some photographs could not be seen, or no stage knows years")
-        return Scored(label, answer, person, None, None)
-    return Scored(label, answer, person, age, years)
+        note("age MAE left out: some images could not be seen, or no stage knows years")
+        return Scored(label, prediction, person, None, None)
+    return Scored(label, prediction, person, age, years)
 
 
 def evaluate(both: Scored, output: Path) -> dict[str, Any]:
@@ -75,12 +76,12 @@ def evaluate(both: Scored, output: Path) -> dict[str, Any]:
         What `output/evaluation.json` holds.
     """
     result = {
-        "photographs": len(both.label),
+        "images": len(both.label),
         "people": len(np.unique(both.person)),
-        "score": as_json(score(both.label, both.answer, both.person, both.age, both.years)),
-        "per_class_f1": class_f1(both.label, both.answer),
+        "score": as_json(score(both.label, both.prediction, both.person, both.age, both.years)),
+        "per_class_f1": class_f1(both.label, both.prediction),
         "per_class_count": np.bincount(both.label, minlength=N_CLASSES),
-        "confusion": confusion(both.label, both.answer),
+        "confusion": confusion(both.label, both.prediction),
     }
     write_json(output / "evaluation.json", result)
     return read_json(output / "evaluation.json")
@@ -96,31 +97,31 @@ def read_labels(path: Path) -> pd.DataFrame:
     table = _read_table(path, {"age": "write years", "person": "name one"})
     if len(table) > 1 and (table["ans"] == 0).all():
         raise FacecadeError(
-            f"{path} says 0 for every photograph: a form to fill in, not labels", "give the file with the true classes"
+            f"{path} says 0 for every image: a form to fill in, not labels", "give the file with the true classes"
         )
     return table
 
 
 def _read_table(path: Path, complete: Mapping[str, str | None]) -> pd.DataFrame:
-    """A CSV with `ImageID,ans`, each photograph once and its answer a class; every bad row named.
+    """A CSV with `ImageID,ans`, each image once and its answer a class; every bad row named.
 
     Args:
         complete: further columns that matter, where they are there; with what is wrong with a blank one, if anything is.
     """
-    rows = read_sheet(path, ["ImageID", "ans"])
+    rows = read_csv_rows(path, ["ImageID", "ans"])
     if not rows:
         raise FacecadeError(f"{path} has no rows")
     lines: list[str] = []
     seen: set[str] = set()
     for row in rows:
-        name, answer = row.cells["ImageID"], row.cells["ans"]
+        name, prediction = row.cells["ImageID"], row.cells["ans"]
         wrong = list(row.wrong)
         if not name:
             wrong.append("no ImageID")
         elif name in seen:
             wrong.append(f"ImageID '{name}' stands twice")
-        if _number(answer) not in range(N_CLASSES):
-            wrong.append(f"ans is '{answer}', expected 0 to {N_CLASSES - 1}")
+        if _number(prediction) not in range(N_CLASSES):
+            wrong.append(f"ans is '{prediction}', expected 0 to {N_CLASSES - 1}")
         for column, what in complete.items():
             value = row.cells.get(column)
             if what and value == "":

@@ -1,4 +1,4 @@
-"""How the scores differ between groups of photographs."""
+"""How the scores differ between groups of images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from facecade.faces.labels import AXES, decode
-from facecade.report.evidence import Evidence
 from facecade.report.metrics import Interval, bootstrap_interval, per_person, resample
+from facecade.report.nested import NestedPredictions
 from facecade.report.results import interval_of
 
 
@@ -81,18 +81,20 @@ class Compared:
     gaps: Sequence[Gap]
 
 
-def compare_groups(evidence: Evidence, quality: Mapping[str, np.ndarray], found: np.ndarray | None) -> list[Compared]:
+def compare_groups(
+    nested: NestedPredictions, quality: Mapping[str, np.ndarray], found: np.ndarray | None
+) -> list[Compared]:
     """Scores by gender, band, mask state and image quality.
 
     Args:
         quality: `brightness` and `sharpness` of each crop (N,).
         found: whether a face was found (N,); None where none was looked for.
     """
-    true, said = decode(evidence.label), decode(evidence.answer)
+    true, said = decode(nested.label), decode(nested.prediction)
     values = {f"{axis} accuracy": (true[place] == said[place]).astype(float) for place, axis in enumerate(AXES)}
-    values = {"accuracy": (evidence.label == evidence.answer).astype(float), **values}
-    if not np.isnan(evidence.years).any() and not np.isnan(evidence.age).any():
-        values["age error"] = np.abs(evidence.years - evidence.age)
+    values = {"accuracy": (nested.label == nested.prediction).astype(float), **values}
+    if not np.isnan(nested.years).any() and not np.isnan(nested.age).any():
+        values["age error"] = np.abs(nested.years - nested.age)
     kinds: dict[str, dict[str, np.ndarray]] = {
         axis: {name: true[place] == number for number, name in enumerate(names)}
         for place, (axis, names) in enumerate(AXES.items())
@@ -109,7 +111,7 @@ def compare_groups(evidence: Evidence, quality: Mapping[str, np.ndarray], found:
         groups = {name: rows for name, rows in groups.items() if rows.any()}
         compared.append(
             Compared(
-                kind, {name: int(rows.sum()) for name, rows in groups.items()}, *means(values, groups, evidence.person)
+                kind, {name: int(rows.sum()) for name, rows in groups.items()}, *means(values, groups, nested.person)
             )
         )
     return compared

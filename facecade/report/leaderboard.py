@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from facecade.report.results import difference, interval, table
+from facecade.report.results import table
+from facecade.report.text import difference, interval
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -19,20 +20,20 @@ def markdown(result: Mapping[str, Any]) -> str:
             [
                 str(place),
                 row["recipe"],
-                f"{row['kind']}: {row['way']}",
+                f"{row['kind']}: {row['method']}",
                 interval(nested["macro-F1"], 3),
                 _gap(row["to_best"], place),
                 interval(nested["accuracy"], 3),
                 interval(nested["age MAE"], 2) if "age MAE" in nested else "-",
                 *([interval(held_out["macro-F1"], 3), _gap(row["eval_to_best"], place)] if held_out else []),
                 f"{row['training_seconds'] / 60:.1f} min",
-                f"{row['photographs_per_second']:.0f}",
+                f"{row['images_per_second']:.0f}",
                 f"{row['parameters'] / 1e6:.1f} M in {row['models']}",
             ]
         )
     head = ["", "recipe", "answer", "nested macro-F1", "to the best", "accuracy", "age MAE"]
     head += ["eval macro-F1", "to the best"] if result["entries"] and result["entries"][0]["eval"] else []
-    head += ["training", "photographs/s", "parameters"]
+    head += ["training", "images/s", "parameters"]
     lines = [table(head, rows)] if rows else []
     changes = {row["recipe"]: row["changes"] for row in result["entries"] if row["changes"]}
     if changes:
@@ -140,7 +141,7 @@ def flat_table(result: Mapping[str, Any]) -> pd.DataFrame:
     """One row an entry, one column a number: scores with the ends of their intervals."""
     rows = []
     for entry in result["entries"]:
-        row = {key: entry[key] for key in ("recipe", "kind", "way", "training_seconds", "photographs_per_second")}
+        row = {key: entry[key] for key in ("recipe", "kind", "method", "training_seconds", "images_per_second")}
         row |= {"parameters": entry["parameters"], "models": entry["models"], "changes": "; ".join(entry["changes"])}
         for where in ("nested", "eval"):
             for name, value in (entry[where] or {}).items():

@@ -27,9 +27,9 @@ class Interval:
         return {"value": round(self.value, 6), "low": round(self.low, 6), "high": round(self.high, 6)}
 
 
-def confusion(label: np.ndarray, answer: np.ndarray, classes: int = N_CLASSES) -> np.ndarray:
+def confusion(label: np.ndarray, prediction: np.ndarray, classes: int = N_CLASSES) -> np.ndarray:
     """Counts (classes, classes): rows are true classes, columns answers."""
-    pairs = np.bincount(label * classes + answer, minlength=classes * classes)
+    pairs = np.bincount(label * classes + prediction, minlength=classes * classes)
     return pairs.reshape(classes, classes)
 
 
@@ -67,23 +67,23 @@ def bootstrap_interval(value: float, draws: np.ndarray) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
-def _hits(label: np.ndarray, answer: np.ndarray) -> np.ndarray:
+def _hits(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """One-hot confusion cell of every row, (N, 324)."""
     cells = np.zeros((len(label), N_CLASSES * N_CLASSES), np.float32)
-    cells[np.arange(len(label)), label * N_CLASSES + answer] = 1
+    cells[np.arange(len(label)), label * N_CLASSES + prediction] = 1
     return cells
 
 
-def macro_f1_draws(label: np.ndarray, answer: np.ndarray, person: np.ndarray, seed: int = 0) -> np.ndarray:
+def macro_f1_draws(label: np.ndarray, prediction: np.ndarray, person: np.ndarray, seed: int = 0) -> np.ndarray:
     """Macro-F1 of every bootstrap resample of the people, (RESAMPLES,); one seed draws the same people."""
-    sums = per_person(person, _hits(label, answer))
+    sums = per_person(person, _hits(label, prediction))
     drawn = resample(len(sums), seed) @ sums
     return macro_f1(drawn.reshape(-1, N_CLASSES, N_CLASSES))
 
 
 def score(
     label: np.ndarray,
-    answer: np.ndarray,
+    prediction: np.ndarray,
     person: np.ndarray,
     age: np.ndarray | None = None,
     years: np.ndarray | None = None,
@@ -92,13 +92,13 @@ def score(
     """Every headline score of answers (N,) against labels (N,), classes 0..17.
 
     Args:
-        person: (N,) who is shown; resampling draws people, because photographs of one person err together.
+        person: (N,) who is shown; resampling draws people, because images of one person err together.
         age, years: true and estimated age (N,), for the mean absolute error in years; optional.
     """
     mask, gender, band = decode(label)
-    mask_said, gender_said, band_said = decode(answer)
+    mask_said, gender_said, band_said = decode(prediction)
     rows = {
-        "accuracy": label == answer,
+        "accuracy": label == prediction,
         "mask accuracy": mask == mask_said,
         "gender accuracy": gender == gender_said,
         "band accuracy": band == band_said,
@@ -108,8 +108,8 @@ def score(
     values = np.column_stack([*rows.values(), np.ones(len(label))]).astype(float)
     sums = per_person(person, values)
     drawn = resample(len(sums), seed) @ sums
-    draws = macro_f1_draws(label, answer, person, seed)
-    result = {"macro-F1": bootstrap_interval(float(macro_f1(confusion(label, answer))), draws)}
+    draws = macro_f1_draws(label, prediction, person, seed)
+    result = {"macro-F1": bootstrap_interval(float(macro_f1(confusion(label, prediction))), draws)}
     for column, name in enumerate(rows):
         result[name] = bootstrap_interval(values[:, column].mean(), drawn[:, column] / drawn[:, -1])
     return result
@@ -124,9 +124,9 @@ def paired_difference(
     return bootstrap_interval(float(value), draws)
 
 
-def class_f1(label: np.ndarray, answer: np.ndarray) -> list[float | None]:
+def class_f1(label: np.ndarray, prediction: np.ndarray) -> list[float | None]:
     """F1 of every class; None for a class that is not there."""
-    values = f1_per_class(confusion(label, answer))
+    values = f1_per_class(confusion(label, prediction))
     return [None if np.isnan(value) else round(float(value), 6) for value in values]
 
 

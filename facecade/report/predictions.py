@@ -1,4 +1,4 @@
-"""What `infer` says of every photograph: as a table, and as files that grow."""
+"""What `infer` says of every image: as a table, and as files that grow."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from facecade.faces.labels import BANDS, GENDERS, MASKS, decode
 
 
 def predictions_table(
-    ids: Sequence[str], answers: np.ndarray, probability: np.ndarray, years: np.ndarray, flags: Sequence[str]
+    ids: Sequence[str], predictions: np.ndarray, probability: np.ndarray, years: np.ndarray, flags: Sequence[str]
 ) -> pd.DataFrame:
-    """One row a photograph, in the order given.
+    """One row an image, in the order given.
 
     Args:
         answers: int (N,), classes. probability: float (N, 18).
         years: float (N, 3): the age estimate, and that of the male and of the female regressor; NaN where unseen.
     """
-    mask, gender, band = decode(answers)
+    mask, gender, band = decode(predictions)
     return pd.DataFrame(
         {
             "ImageID": ids,
-            "ans": answers,
+            "ans": predictions,
             "mask": np.array(MASKS)[mask],
             "gender": np.array(GENDERS)[gender],
             "band": np.array(BANDS)[band],
             "age": years[:, 0].round(2),
             "age_if_male": years[:, 1].round(2),
             "age_if_female": years[:, 2].round(2),
-            "confidence": probability[np.arange(len(answers)), answers].round(4),
+            "confidence": probability[np.arange(len(predictions)), predictions].round(4),
             "flags": flags,
             **{f"p{label}": probability[:, label].round(5) for label in range(probability.shape[1])},
         }
     )
 
 
-class AnswerFiles:
+class PredictionFiles:
     """predictions.csv and submission.csv, written as answers come, and there when all of them are.
 
     Until then rows go to a hidden file beside, whose sound length is noted after each piece, so that a process
@@ -79,7 +79,7 @@ class AnswerFiles:
         """Put the files in their place.
 
         Returns:
-            `photographs`, `flags` (how often each), the files, and `answer` where there was one photograph.
+            `images`, `flags` (how often each), the files, and `answer` where there was one image.
         """
         flags: Counter[str] = Counter()
 
@@ -94,11 +94,11 @@ class AnswerFiles:
                     flags.update(part.loc[part["flags"] != "", "flags"].str.split(":").str[0])
 
         write_atomic(self.output / "submission.csv", submission)
-        result: dict[str, Any] = {"photographs": self.done}
+        result: dict[str, Any] = {"images": self.done}
         if self.done == 1:
             blank = {name: [""] for name in ("age", "age_if_male", "age_if_female")}
             table = pd.read_csv(self._rows, dtype={"ImageID": str}, keep_default_na=False, na_values=blank)
-            result["answer"] = json.loads(table.iloc[0].to_json())  # NaN becomes null
+            result["prediction"] = json.loads(table.iloc[0].to_json())  # NaN becomes null
         self._rows.replace(self.output / "predictions.csv")
         self._state.unlink()
         files = {name: str(self.output / f"{name}.csv") for name in ("submission", "predictions")}

@@ -11,8 +11,9 @@ import pandas as pd
 
 from facecade.base.artifact import read_json
 from facecade.faces.labels import BANDS, MASKS, class_name, decode, encode
-from facecade.report.evidence import Evidence
 from facecade.report.metrics import confusion, f1_per_class, macro_f1, score
+from facecade.report.nested import NestedPredictions
+from facecade.report.text import difference, interval
 
 SCORES = ("macro-F1", "accuracy", "mask accuracy", "gender accuracy", "band accuracy", "age MAE")
 YEARS = ("age MAE", "age error")
@@ -22,16 +23,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def interval(value: Mapping[str, float], digits: int = 4) -> str:
-    """A score with its 95 % interval."""
-    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
-def difference(value: Mapping[str, float], digits: int = 4) -> str:
-    """A difference with its sign and its 95 % interval."""
-    return f"{value['value']:+.{digits}f} [{value['low']:+.{digits}f}, {value['high']:+.{digits}f}]"
 
 
 def interval_of(score: str, value: Mapping[str, float], digits: int = 4) -> str:
@@ -46,9 +37,9 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
         artifacts, output: folders of the run and of its `infer` and `evaluate`.
         steps: what was run: step, command, seconds, peak_mib, commit, machine.
     """
-    evidence, evaluation = Evidence.read(artifacts), read_json(output / "evaluation.json")
-    combiner = evidence.combiner
-    nested, scored = combiner["nested_choice"], evaluation["score"]
+    nested, evaluation = NestedPredictions.read(artifacts), read_json(output / "evaluation.json")
+    combiner = nested.combiner
+    choice, scored = combiner["nested_choice"], evaluation["score"]
     total = sum(step["seconds"] for step in steps)
     commits = ", ".join(sorted({step["commit"] for step in steps}))
     fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
@@ -56,15 +47,15 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     agree = [
         [
             name,
-            interval(nested[name], digits.get(name, 4)),
+            interval(choice[name], digits.get(name, 4)),
             interval(scored[name], digits.get(name, 4)) if name in scored else "-",
-            _overlap(nested[name], scored[name]) if name in scored else "-",
+            _overlap(choice[name], scored[name]) if name in scored else "-",
         ]
         for name in SCORES
     ]
-    ways = [
+    methods = [
         [
-            ("**" + name + "**") if name == combiner["way"] else name,
+            ("**" + name + "**") if name == combiner["method"] else name,
             interval(score["macro-F1"]),
             interval(score["accuracy"]),
         ]
@@ -79,7 +70,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     gain = combiner["gain_over_simplest"]
     return "\n".join(
         [
-            f"# Results of `{recipe}` on real photographs",
+            f"# Results of `{recipe}` on real images",
             "",
             f"Machine: {steps[0]['machine']}. Commit: {commits}. Written by `python benchmarks/results.py`;",
             "every number is read from the run's artifacts. Intervals are 95 %, by bootstrap over people.",
@@ -96,24 +87,24 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "## Scores",
             "",
             "*Nested* is what the run promised before it saw the eval set: stages, cuts, rule, weights and the choice",
-            f"among the ways below are all learned without the people scored. *Eval* is {evaluation['photographs']} photographs of",
+            f"among the ways below are all learned without the people scored. *Eval* is {evaluation['images']} images of",
             f"{evaluation['people']} people whom nothing was fitted or chosen on.",
             "",
             table(["score", "nested out-of-fold", "eval", "intervals overlap"], agree),
             "",
-            *swapped(evidence),
-            "## Combiner against rules, and what the embeddings are worth",
+            *swapped(nested),
+            "## CombinerRecipe against rules, and what the embeddings are worth",
             "",
             "Nested macro-F1 and accuracy on the same rows; the kept way in bold. *Raw* embeddings are in each fold's own",
             "basis, *aligned* ones rotated onto fold 0 (orthogonal Procrustes).",
             "",
-            table(["way of combining", "macro-F1", "accuracy"], ways),
+            table(["way of combining", "macro-F1", "accuracy"], methods),
             "",
             f"The kept way is ahead of the {combiner['simplest']} by {difference(gain)} macro-F1 (paired).",
             "",
             "## Stages, on the people each fold held out",
             "",
-            _stages(evidence.fits),
+            _stages(nested.fits),
             "",
             "Cuts in years, learned out of fold: "
             + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items())
@@ -121,53 +112,53 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "## F1 of each class",
             "",
-            table(["class", "meaning", "nested", "eval", "photographs in eval"], classes),
+            table(["class", "meaning", "nested", "eval", "images in eval"], classes),
             "",
             "## What limits the score",
             "",
-            limits(evidence),
+            limits(nested),
             "",
         ]
     )
 
 
-def swapped(evidence: Evidence) -> list[str]:
-    """Lines on people whose two photographs, of an ill-worn and of no mask, are each answered as the other.
+def swapped(nested: NestedPredictions) -> list[str]:
+    """Lines on people whose two images, of an ill-worn and of no mask, are each answered as the other.
 
     One such answer is a model's error; both of a person's, by models that never saw them, are files that were swapped.
     What that takes from the nested score says nothing of the models.
     """
-    person, true, said = evidence.person, decode(evidence.label)[0], decode(evidence.answer)[0]
+    person, true, said = nested.person, decode(nested.label)[0], decode(nested.prediction)[0]
     incorrect, normal = MASKS.index("incorrect"), MASKS.index("normal")
     there, back = (true == incorrect) & (said == normal), (true == normal) & (said == incorrect)
     people = sorted(set(person[there]) & set(person[back]))
     if not people:
         return []
     others = ~np.isin(person, people)
-    without = score(evidence.label[others], evidence.answer[others], person[others])["mask accuracy"]
+    without = score(nested.label[others], nested.prediction[others], person[others])["mask accuracy"]
     return [
-        f"Of {len(people)} people both the photograph labelled *incorrect* and the one labelled *normal* are answered as the other,",
+        f"Of {len(people)} people both the image labelled *incorrect* and the one labelled *normal* are answered as the other,",
         "by models that never saw them: their files are most likely swapped. Without these people nested mask accuracy is",
         f"{interval(without.json())}.",
         "",
     ]
 
 
-def limits(evidence: Evidence) -> str:
+def limits(nested: NestedPredictions) -> str:
     """Three sentences on what the score lacks, measured on the nested answers."""
-    label, answer = evidence.label, evidence.answer
-    true, said = decode(label), decode(answer)
-    now = float(macro_f1(confusion(label, answer)))
+    label, prediction = nested.label, nested.prediction
+    true, said = decode(label), decode(prediction)
+    now = float(macro_f1(confusion(label, prediction)))
     perfect = []
     for axis in range(3):
         mixed = [true[place] if place == axis else said[place] for place in range(3)]
         perfect.append(float(macro_f1(confusion(label, encode(*mixed)))))
     worst = ("mask", "gender", "age band")[int(np.argmax(perfect))]
-    by_band = [float(np.nanmean(f1_per_class(confusion(label, answer))[band::3])) for band in range(3)]
-    wrong = pd.Series(true[2] != said[2]).groupby(evidence.person)
+    by_band = [float(np.nanmean(f1_per_class(confusion(label, prediction))[band::3])) for band in range(3)]
+    wrong = pd.Series(true[2] != said[2]).groupby(nested.person)
     mostly = (wrong.mean() > 0.5).to_numpy()
     share = float(wrong.sum()[mostly].sum() / max(1, wrong.sum().sum()))
-    error = np.abs(evidence.years - evidence.age)
+    error = np.abs(nested.years - nested.age)
     masked = float(error[true[0] == 0].mean()), float(error[true[0] == 2].mean())
     return (
         f"The {worst} limits it most: nested macro-F1 is {now:.3f}, and would be {perfect[2]:.3f} were the age band always "
@@ -176,7 +167,7 @@ def limits(evidence: Evidence) -> str:
         + ", ".join(f"{value:.3f} at {band}" for band, value in zip(BANDS, by_band, strict=True))
         + f"; an edge between bands is sharp, and the regressors err by {error.mean():.1f} years. "
         f"{share:.0%} of the wrong bands fall on the {mostly.mean():.0%} of people whose band is wrong in most of their "
-        f"photographs, and the age error is {masked[0]:.1f} years under a worn mask and {masked[1]:.1f} without one."
+        f"images, and the age error is {masked[0]:.1f} years under a worn mask and {masked[1]:.1f} without one."
     )
 
 
@@ -194,15 +185,15 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
         for name in SCORES
     ]
     hard = combiner["nested"][combiner["simplest"]]["macro-F1"]
-    photographs, people = combiner["photographs"], combiner["people"]
+    images, people = combiner["images"], combiner["people"]
     return "\n".join(
         [
-            f"`{recipe}` on {photographs:,} photographs of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
-            f"evaluated on {evaluation['photographs']} photographs of {evaluation['people']} other people. 95 % intervals over people.",
+            f"`{recipe}` on {images:,} images of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
+            f"evaluated on {evaluation['images']} images of {evaluation['people']} other people. 95 % intervals over people.",
             "",
             table(["score", "promised (nested out-of-fold)", "kept (eval)"], rows),
             "",
-            f"Kept way of combining: {combiner['way']}; the {combiner['simplest']} scores {interval(hard, 3)} on the same nested rows.",
+            f"Kept way of combining: {combiner['method']}; the {combiner['simplest']} scores {interval(hard, 3)} on the same nested rows.",
             "Everything else, step by step: `benchmarks/RESULTS.md`.",
         ]
     )

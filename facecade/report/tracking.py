@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facecade.base.errors import FacecadeError
+from facecade.base.program import install
 from facecade.base.progress import note
 
 EXPERIMENT = "facecade"
@@ -31,7 +32,7 @@ class Tracker:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
         except ImportError:
-            raise FacecadeError("MLflow is not installed", "pip install -e '.[mlflow]'") from None
+            raise FacecadeError("MLflow is not installed", install("mlflow")) from None
         uri = where if "://" in where else f"sqlite:///{Path(where).resolve()}"
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)

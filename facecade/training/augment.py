@@ -64,6 +64,6 @@ def apply(pipeline: A.Compose, crop: np.ndarray, seed: int) -> np.ndarray:
         uint8 (*size, 3), RGB.
     """
     # Not Compose.set_random_seed: that hands every transform the same seed, and with it the same draws, so that a
-    # photograph gets either all of its augmentations or none.
+    # image gets either all of its augmentations or none.
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return np.asarray(pipeline(image=crop)["image"])

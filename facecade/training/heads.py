@@ -25,7 +25,7 @@ class AgeHead(ABC):
     """Outputs [B, width] → years, and how sure it is that an age is reached."""
 
     width: int
-    knows_odds = True
+    gives_log_odds = True
     """Whether `log_odds` can be asked."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class Regression(AgeHead):
     """One number."""
 
     width = 1
-    knows_odds = False
+    gives_log_odds = False
 
     def years(self, outputs: Tensor) -> Tensor:
         return outputs[..., 0].float() * SPREAD_YEARS + CENTRE_YEARS

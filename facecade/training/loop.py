@@ -20,17 +20,17 @@ from facecade.base.progress import Bar, note
 from facecade.base.seeding import derive
 from facecade.recipe import StageRecipe
 from facecade.training.checkpoint import load_state, save_state
+from facecade.training.dataset import Shown
 from facecade.training.mixing import mean_loss, mix
 from facecade.training.optimizers import Schedule, make_optimizer
 from facecade.training.sampling import epoch_rows
-from facecade.training.shown import Shown
 from facecade.training.tracking import keep_history
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingData:
     """What a model learns from. Arrays are over the rows of the sample table, N of them.
 
     rows: int64 (n,), the rows that teach; stop_rows: int64 (m,), those that early stopping watches. target: float32 (N,) or (N, T).
@@ -49,7 +49,7 @@ class Lessons:
 
 
 class _Epoch(Dataset[tuple[np.ndarray, int]]):
-    """One epoch's photographs, augmented by seeds of their own: workers cannot change them."""
+    """One epoch's images, augmented by seeds of their own: workers cannot change them."""
 
     def __init__(self, shown: Shown, rows: np.ndarray, seed: int) -> None:
         self.shown, self.rows, self.seed = shown, rows, seed
@@ -59,7 +59,7 @@ class _Epoch(Dataset[tuple[np.ndarray, int]]):
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
         row = int(self.rows[place])
-        return self.shown.lesson(row, derive(self.seed, place)), row
+        return self.shown.sample(row, derive(self.seed, place)), row
 
 
 def _collate(items: Sequence[tuple[np.ndarray, int]]) -> tuple[Tensor, np.ndarray]:
@@ -68,7 +68,7 @@ def _collate(items: Sequence[tuple[np.ndarray, int]]) -> tuple[Tensor, np.ndarra
 
 def fit(
     model: Model,
-    lessons: Lessons,
+    training_data: TrainingData,
     loss: Callable[[Tensor, Tensor], Tensor],
     recipe: StageRecipe,
     seed: int,
@@ -100,7 +100,7 @@ def fit(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, recipe)
     # Without a function of ours torch averages evenly, which is what SWA asks for.
-    averaging = warming_average(recipe.ema) if not recipe.swa else None
+    averaging = ema_with_warmup(recipe.ema) if not recipe.swa else None
     average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
     current: Model = average.module if recipe.ema or recipe.swa else model  # type: ignore[assignment]
     best = copy.deepcopy(model) if recipe.patience else current
@@ -109,18 +109,20 @@ def fit(
         modules["best"] = best
     lines: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
 
-    target = torch.from_numpy(lessons.target).to(device)
-    weight = torch.from_numpy(lessons.weight).to(device)
-    old = torch.from_numpy(lessons.old)
+    target = torch.from_numpy(training_data.target).to(device)
+    weight = torch.from_numpy(training_data.weight).to(device)
+    old = torch.from_numpy(training_data.old)
 
     def rows_of(epoch: int) -> np.ndarray:
-        return epoch_rows(lessons.rows, lessons.person, lessons.stratum, lessons.old, recipe, seed, epoch)
+        return epoch_rows(
+            training_data.rows, training_data.person, training_data.stratum, training_data.old, recipe, seed, epoch
+        )
 
     batches = max(1, len(rows_of(0)) // recipe.batch_size)
     schedule = Schedule(optimizer, recipe, batches)
     schedule.after_epoch([line["loss"] for line in lines])
     forward: Callable[..., tuple[Tensor, Tensor]] = torch.compile(model) if compiled else model
-    with Bar(title, batches * recipe.batch_size * recipe.epochs, "photographs") as bar:
+    with Bar(title, batches * recipe.batch_size * recipe.epochs, "images") as bar:
         begun = len(lines)
         bar.advance(batches * recipe.batch_size * begun)
         for epoch in range(begun, recipe.epochs):
@@ -128,7 +130,7 @@ def fit(
                 break
             began = time.monotonic()
             torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
-            data = _Epoch(lessons.shown, rows_of(epoch), derive(seed, "augment", epoch))
+            data = _Epoch(training_data.shown, rows_of(epoch), derive(seed, "augment", epoch))
             loader = DataLoader(
                 data,
                 recipe.batch_size,
@@ -141,15 +143,15 @@ def fit(
             random = np.random.default_rng(derive(seed, "mix", epoch))
             model.train()
             if recipe.frozen_epochs:
-                learn_head_alone(model, epoch < recipe.frozen_epochs)
+                train_head_only(model, epoch < recipe.frozen_epochs)
             losses = []
-            for step, (photographs, rows) in enumerate(loader, start=epoch * batches):
+            for step, (images, rows) in enumerate(loader, start=epoch * batches):
                 rate = schedule.before(step)
                 index = torch.from_numpy(rows).to(device, non_blocking=True)
-                shown = photographs.to(device, non_blocking=True)
+                shown = images.to(device, non_blocking=True)
                 mixture = mix(shown, old[torch.from_numpy(rows)] | (not recipe.mix_only_old), recipe, random)
                 with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                    _, outputs = forward(mixture.photographs if mixture else shown)
+                    _, outputs = forward(mixture.images if mixture else shown)
                 mean = mean_loss(loss, outputs.float(), target[index], weight[index], mixture)
                 mean.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
@@ -166,7 +168,7 @@ def fit(
             if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
                 average.update_parameters(model)
             if recipe.patience:
-                lines[-1]["stop_loss"] = _stop_loss(current, lessons, loss)
+                lines[-1]["stop_loss"] = _stop_loss(current, training_data, loss)
                 if all(lines[-1]["stop_loss"] < line["stop_loss"] for line in lines[:-1]):
                     best.load_state_dict(current.state_dict())
             lines[-1]["seconds"] = round(time.monotonic() - began, 3)
@@ -175,7 +177,7 @@ def fit(
     return best.eval()
 
 
-def learn_head_alone(model: torch.nn.Module, alone: bool) -> None:
+def train_head_only(model: torch.nn.Module, alone: bool) -> None:
     """Whether nothing but a Backbone's head learns: what comes before it is as in eval mode, and gets no gradients."""
     timm_model: Any = model.model
     head = set(timm_model.get_classifier().parameters())
@@ -190,11 +192,11 @@ def _clean_processes() -> Any:
     """Where workers come from: a process that has run nothing yet. A fork of this one would have locks that threads (torch's,
     CUDA's, an engine's) held at that moment, and none of the threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["facecade.training.shown"])
+    context.set_forkserver_preload(["facecade.training.dataset"])
     return context
 
 
-def warming_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+def ema_with_warmup(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """An exponential moving average whose decay rises to `decay`: the first steps are soon forgotten."""
 
     def update(averaged: Any, current: Any, count: Tensor | int) -> None:
@@ -210,9 +212,9 @@ def _stalled(lines: Sequence[Mapping[str, float]], patience: int) -> bool:
     return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
 
 
-def _stop_loss(model: torch.nn.Module, lessons: Lessons, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
+def _stop_loss(model: torch.nn.Module, training_data: TrainingData, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
     """Mean loss on the rows that early stopping watches."""
-    outputs = torch.from_numpy(lessons.shown.outputs(model.eval(), lessons.stop_rows))
-    target = torch.from_numpy(lessons.target[lessons.stop_rows])
-    weight = torch.from_numpy(lessons.weight[lessons.stop_rows])
+    outputs = torch.from_numpy(training_data.shown.outputs(model.eval(), training_data.stop_rows))
+    target = torch.from_numpy(training_data.target[training_data.stop_rows])
+    weight = torch.from_numpy(training_data.weight[training_data.stop_rows])
     return round(float((loss(outputs, target) * weight).sum() / weight.sum()), 5)

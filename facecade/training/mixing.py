@@ -1,8 +1,8 @@
-"""MixUp and CutMix: two photographs in one, and how much of each.
+"""MixUp and CutMix: two images in one, and how much of each.
 
-The loss of a mixed photograph is the loss for the first's labels and the loss for the second's, by their shares. For
+The loss of a mixed image is the loss for the first's labels and the loss for the second's, by their shares. For
 cross-entropy and label distributions that is the same as mixing the labels; for regressors it asks for both ages
-instead of one in between, which neither photograph shows; and it needs nothing to be known of a joint stage's parts.
+instead of one in between, which neither image shows; and it needs nothing to be known of a joint stage's parts.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from facecade.recipe import StageRecipe
 
 @dataclass(frozen=True)
 class Mixture:
-    """Mixed photographs float32 or uint8 [B, H, W, 3]; who the second of each is, int64 [B]; and the share of the
+    """Mixed images float32 or uint8 [B, H, W, 3]; who the second of each is, int64 [B]; and the share of the
     first, float32 [B]."""
 
-    photographs: Tensor
+    images: Tensor
     partner: Tensor
     share: Tensor
 
 
-def mix(photographs: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.random.Generator) -> Mixture | None:
+def mix(images: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.random.Generator) -> Mixture | None:
     """Mix a batch by the recipe; None where this batch is left alone.
 
     Args:
-        photographs: uint8 [B, H, W, 3].
-        allowed: bool [B], on the processor, which photographs may be the first of a mixture. Where only some may, the second is one of
-            the others. Photographs that are not mixed are their own second.
+        images: uint8 [B, H, W, 3].
+        allowed: bool [B], on the processor, which images may be the first of a mixture. Where only some may, the second is one of
+            the others. Images that are not mixed are their own second.
     """
     if not (recipe.mixup or recipe.cutmix) or random.random() >= recipe.mix_chance:
         return None
     cut = recipe.cutmix and (not recipe.mixup or random.random() < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
-    count, height, width = photographs.shape[:3]
-    partner = _partners(allowed, random).to(photographs.device, non_blocking=True)
-    allowed = allowed.to(photographs.device, non_blocking=True)
+    count, height, width = images.shape[:3]
+    partner = _partners(allowed, random).to(images.device, non_blocking=True)
+    allowed = allowed.to(images.device, non_blocking=True)
     share = float(random.beta(alpha, alpha))
     if cut:  # arXiv:1905.04899
-        mixed = photographs.clone()
+        mixed = images.clone()
         rows, columns = _box(height, width, share, random)
-        mixed[:, rows, columns] = photographs[partner][:, rows, columns]
+        mixed[:, rows, columns] = images[partner][:, rows, columns]
         share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
     else:  # arXiv:1710.09412
-        mixed = share * photographs.float() + (1 - share) * photographs[partner].float()
+        mixed = share * images.float() + (1 - share) * images[partner].float()
     chosen = allowed[:, None, None, None]
-    shares = torch.where(allowed, torch.full((count,), share, device=photographs.device), 1.0)
-    return Mixture(torch.where(chosen, mixed, photographs.to(mixed.dtype)), partner, shares)
+    shares = torch.where(allowed, torch.full((count,), share, device=images.device), 1.0)
+    return Mixture(torch.where(chosen, mixed, images.to(mixed.dtype)), partner, shares)
 
 
 def mean_loss(
     loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, target: Tensor, weight: Tensor, mixture: Mixture | None
 ) -> Tensor:
-    """The weighted mean of a batch's losses; a mixed photograph counts as its two, each by its share.
+    """The weighted mean of a batch's losses; a mixed image counts as its two, each by its share.
 
     Args:
         loss: (outputs [B, C], target [B] or [B, T]) → [B].
-        target, weight: those of the photographs before they were mixed; weight float32 [B].
+        target, weight: those of the images before they were mixed; weight float32 [B].
     """
     each = loss(outputs, target) * weight
     if mixture:
@@ -84,7 +84,7 @@ def _partners(allowed: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def _box(height: int, width: int, share: float, random: np.random.Generator) -> tuple[slice, slice]:
-    """A box of 1 - share of the area around a random point, cut off at the photograph's edge."""
+    """A box of 1 - share of the area around a random point, cut off at the image's edge."""
     tall, wide = height * np.sqrt(1 - share), width * np.sqrt(1 - share)
     y, x = random.integers(height), random.integers(width)
     top, bottom = np.clip([round(y - tall / 2), round(y + tall / 2)], 0, height)

@@ -14,7 +14,7 @@ from facecade.recipe import StageRecipe
 from facecade.training.pixels import chunk
 
 CHUNK = {"cpu": 8, "cuda": 128}
-"""Photographs a model sees at once, each in all its views, by device. Always exactly so many (the last chunk is padded), because
+"""Images a model sees at once, each in all its views, by device. Always exactly so many (the last chunk is padded), because
 kernels for another batch shape may round differently. What a processor reads and writes for more does not stay in its cache: 32
 at once take half as long again each."""
 
@@ -29,14 +29,14 @@ def predict(
     recipe: StageRecipe,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed photographs.
+    """Embed images.
 
     Args:
         backbone: a `Backbone` in eval mode, on any device.
         crops: uint8 (M, h, w, 3), RGB, an array or a memory map.
         rows: int64 (N,), which crops.
         recipe: its `size`, and the `views` that are averaged, or counted where `vote` is hard.
-        advance: called with the number of photographs done.
+        advance: called with the number of images done.
 
     Returns:
         embedding (N, D) and head outputs (N, C), float32.
@@ -46,9 +46,9 @@ def predict(
     embeddings, outputs = [], []
     for start in range(0, len(rows), count):
         chosen = rows[start : start + count]
-        photographs = torch.from_numpy(chunk(crops[chosen], recipe.size, count)).to(device)
-        with answering(device):
-            embedding, output = backbone(in_views(photographs, recipe.views))
+        images = torch.from_numpy(chunk(crops[chosen], recipe.size, count)).to(device)
+        with predicting(device):
+            embedding, output = backbone(in_views(images, recipe.views))
         embeddings.append(averaged(embedding, recipe.views)[: len(chosen)].cpu().numpy())
         outputs.append(voted(output, recipe.views, recipe.vote)[: len(chosen)].cpu().numpy())
         advance(len(chosen))
@@ -56,15 +56,15 @@ def predict(
 
 
 @contextlib.contextmanager
-def answering(device: torch.device) -> Iterator[None]:
+def predicting(device: torch.device) -> Iterator[None]:
     """No gradients; in bfloat16 where that is an accelerator's own."""
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         yield
 
 
-def in_views(photographs: Tensor, views: Sequence[str]) -> Tensor:
-    """Photographs [B, H, W, 3] in V views, one view after the other: [V·B, H, W, 3]."""
-    return torch.cat([view(photographs, name) for name in views])
+def in_views(images: Tensor, views: Sequence[str]) -> Tensor:
+    """Images [B, H, W, 3] in V views, one view after the other: [V·B, H, W, 3]."""
+    return torch.cat([view(images, name) for name in views])
 
 
 def averaged(values: Tensor, views: Sequence[str]) -> Tensor:
@@ -73,21 +73,21 @@ def averaged(values: Tensor, views: Sequence[str]) -> Tensor:
 
 
 def voted(outputs: Tensor, views: Sequence[str], vote: str) -> Tensor:
-    """Head outputs [V·B, C] of V views → those of the photographs [B, C], float32."""
+    """Head outputs [V·B, C] of V views → those of the images [B, C], float32."""
     return averaged(outputs, views) if vote == "soft" else _votes(outputs.float().unflatten(0, (len(views), -1)))
 
 
-def view(photographs: Tensor, name: str) -> Tensor:
+def view(images: Tensor, name: str) -> Tensor:
     """One view of uint8 [B, H, W, 3]: as they are, mirrored, or nine tenths of each side, enlarged again."""
     if name == "plain":
-        return photographs
+        return images
     if name == "flip":
-        return photographs.flip(2)
-    height, width = photographs.shape[1:3]
+        return images.flip(2)
+    height, width = images.shape[1:3]
     tall, wide = round(height * VIEW), round(width * VIEW)
     top = {"top": 0, "bottom": height - tall}.get(name, (height - tall) // 2)
     left = {"left": 0, "right": width - wide}.get(name, (width - wide) // 2)
-    cut = photographs[:, top : top + tall, left : left + wide].permute(0, 3, 1, 2).float()
+    cut = images[:, top : top + tall, left : left + wide].permute(0, 3, 1, 2).float()
     return F.interpolate(cut, (height, width), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
 
 

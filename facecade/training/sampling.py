@@ -24,7 +24,7 @@ def epoch_rows(
         person: (N,) of the whole table, who each row shows.
         stratum: int64 (N,), the class each row is balanced by.
         old: bool (N,), rows of people of 60 and over.
-        recipe: `per_person` photographs of a person, drawn without replacement (0 = all); of old people,
+        recipe: `per_person` images of a person, drawn without replacement (0 = all); of old people,
             `copies_of_old` times more; then drawn anew with replacement, by weights count^-`balance` of their
             class (0 = as they are).
 

@@ -1,1 +1,1 @@
-"""A page to drop photographs on, and the same answers for programs."""
+"""A page to drop images on, and the same answers for programs."""

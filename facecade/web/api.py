@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import note
-from facecade.web.answers import Answers
 from facecade.web.limits import Limits, RefusedError, require_count, too_large
+from facecade.web.predictor import Predictor
 from facecade.web.schema import (
     ErrorModel,
     ExplanationModel,
@@ -41,17 +41,19 @@ OWN_HOST_ALONE = (
 
 
 def _about(limits: Limits) -> str:
-    return f"""Send photographs, get for every face in them mask, gender and age band with probabilities, the age by both
-regressors, what each stage says and what tipped the answer. At most {limits.files} photographs a request, each of at most
+    return f"""Send images, get for every face in them mask, gender and age band with probabilities, the age by both
+regressors, what each stage says and what contributed to the prediction. At most {limits.files} images a request, each of at most
 {limits.megabytes:g} MB and {limits.pixels:,} pixels.
 
-`curl -F photographs=@one.jpg -F photographs=@two.jpg ADDRESS/predict`"""
+`curl -F images=@one.jpg -F images=@two.jpg ADDRESS/predict`"""
 
 
-def make_api(answers: Answers, version: str) -> FastAPI:
+def make_api(predictor: Predictor, version: str) -> FastAPI:
     """The application, without its page. Swagger's page would be fetched from elsewhere: there is /openapi.json alone."""
-    app = FastAPI(title="Facecade", version=version, description=_about(answers.limits), docs_url=None, redoc_url=None)
-    app.add_middleware(Bounded, limits=answers.limits)
+    app = FastAPI(
+        title="Facecade", version=version, description=_about(predictor.limits), docs_url=None, redoc_url=None
+    )
+    app.add_middleware(Bounded, limits=predictor.limits)
     app.add_exception_handler(Exception, _crashed)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _other)
@@ -59,22 +61,22 @@ def make_api(answers: Answers, version: str) -> FastAPI:
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": ProblemModel, "description": meaning}
         for status, meaning in {
-            400: "No photograph was given.",
+            400: "No image was given.",
             413: "Too many, too large, or too many pixels.",
-            415: "No photograph.",
-            422: "A photograph that cannot be read, or a form that holds no files.",
+            415: "No image.",
+            422: "An image that cannot be read, or a form that holds no files.",
             500: "Something went wrong here.",
         }.items()
     }
 
     @app.post("/predict", response_model_exclude_unset=True, responses=problems)
     def predict(
-        photographs: Annotated[list[UploadFile], File(description="One photograph or several.")] = [],  # noqa: B006 that none is given is said in words
+        images: Annotated[list[UploadFile], File(description="One image or several.")] = [],  # noqa: B006 that none is given is said in words
     ) -> PredictionsModel:
-        """Answer for every face of each photograph, in the order given. 200 where at least one could be answered for; where none
+        """Answer for every face of each image, in the order given. 200 where at least one could be answered for; where none
         could, the status of the first."""
-        require_count(len(photographs), answers.limits)
-        results = [_result(answers, photograph) for photograph in photographs]
+        require_count(len(images), predictor.limits)
+        results = [_result(predictor, image) for image in images]
         refused = [result.error for result in results if result.error]
         if len(refused) == len(results):
             raise _AllRefusedError(refused[0], results)
@@ -83,13 +85,13 @@ def make_api(answers: Answers, version: str) -> FastAPI:
     @app.get("/health")
     async def health() -> HealthModel:
         """Whether the process is up; answered while networks are at work, too."""
-        limits = answers.limits
+        limits = predictor.limits
         return HealthModel(
             status="ok",
             megabytes=limits.megabytes,
             pixels=limits.pixels,
             files=limits.files,
-            attention=answers.maps is not None,
+            attention=predictor.maps is not None,
         )
 
     return app
@@ -101,15 +103,15 @@ class _AllRefusedError(RefusedError):
         self.results = results
 
 
-def _result(answers: Answers, upload: UploadFile) -> ResultModel:
-    name = upload.filename or "photograph"
+def _result(predictor: Predictor, upload: UploadFile) -> ResultModel:
+    name = upload.filename or "image"
     try:
-        if (upload.size or 0) > answers.limits.bytes:
-            raise too_large(upload.size or 0, answers.limits)
+        if (upload.size or 0) > predictor.limits.bytes:
+            raise too_large(upload.size or 0, predictor.limits)
         with tempfile.NamedTemporaryFile(prefix="facecade-") as file:
             shutil.copyfileobj(upload.file, file)
             file.flush()
-            explanation = answers(Path(file.name), name).explanation
+            explanation = predictor(Path(file.name), name).explanation
     except RefusedError as error:
         return ResultModel(name=name, error=_said(error))
     return ResultModel(name=name, explanation=ExplanationModel.model_validate(explanation.json()))
@@ -132,13 +134,13 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 async def _other(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: another path, another method, a broken form."""
     assert isinstance(error, HTTPException)
-    hint = "POST /predict takes photographs; /openapi.json describes it"
+    hint = "POST /predict takes images; /openapi.json describes it"
     return _problem(ErrorModel(status=error.status_code, message=str(error.detail).lower(), hint=hint))
 
 
 async def _no_files(request: Request, error: Exception) -> JSONResponse:
-    hint = "send multipart/form-data: curl -F photographs=@photograph.jpg ADDRESS/predict"
-    return _problem(ErrorModel(status=422, message="photographs must be files", hint=hint))
+    hint = "send multipart/form-data: curl -F images=@image.jpg ADDRESS/predict"
+    return _problem(ErrorModel(status=422, message="images must be files", hint=hint))
 
 
 async def _crashed(request: Request, error: Exception) -> JSONResponse:
@@ -160,7 +162,7 @@ class Bounded:
         self.refusal = RefusedError(
             413,
             f"the request is too large: over {self.most / 2**20:.0f} MB",
-            f"at most {limits.files} photographs of {limits.megabytes:g} MB",
+            f"at most {limits.files} images of {limits.megabytes:g} MB",
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What a server takes: how large, how many, and no file that is no photograph."""
+"""What a server takes: how large, how many, and no file that is no image."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """What cameras and browsers write. Pillow reads more, some of it (PostScript) by running other programs, which nobody
 should be able to ask of a server."""
 
-TAKEN = "give a photograph as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
+TAKEN = "give an image as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """megabytes: of a file. pixels: of a photograph. files: of a request."""
+    """megabytes: of a file. pixels: of an image. files: of a request."""
 
     megabytes: float = 20.0
     pixels: int = 50_000_000
@@ -46,15 +46,15 @@ class RefusedError(FacecadeError):
 
 
 def require_count(count: int, limits: Limits) -> None:
-    """Raises RefusedError for no photograph, and for more than a request may have."""
+    """Raises RefusedError for no image, and for more than a request may have."""
     if count == 0:
-        raise RefusedError(400, "no photograph was given", "send one or more files as photographs")
+        raise RefusedError(400, "no image was given", "send one or more files as images")
     if count > limits.files:
-        raise RefusedError(413, f"{count} photographs are too many at once", f"give at most {limits.files}")
+        raise RefusedError(413, f"{count} images are too many at once", f"give at most {limits.files}")
 
 
-def read_photograph(path: Path, limits: Limits) -> np.ndarray:
-    """Read a photograph that is within the limits (faces/decode.py).
+def read_image(path: Path, limits: Limits) -> np.ndarray:
+    """Read an image that is within the limits (faces/decode.py).
 
     Its size in pixels is read from its head before anything is unpacked: a small file may unpack to more than there is memory.
 
@@ -62,7 +62,7 @@ def read_photograph(path: Path, limits: Limits) -> np.ndarray:
         uint8 (height, width, 3), RGB.
 
     Raises:
-        RefusedError: 413 too large, 415 no photograph, 422 one that cannot be read.
+        RefusedError: 413 too large, 415 no image, 422 one that cannot be read.
     """
     size = path.stat().st_size
     if size > limits.bytes:
@@ -72,7 +72,7 @@ def read_photograph(path: Path, limits: Limits) -> np.ndarray:
             width, height = image.size
     except Image.DecompressionBombError:
         raise _too_many_pixels(f"over {MAX_PIXELS:,}", limits) from None
-    except Exception as error:  # readers fail in ways of their own; what a reader of photographs says of it is clearer
+    except Exception as error:  # readers fail in ways of their own; what a reader of images says of it is clearer
         raise _unreadable(path, error) from None
     if width * height > limits.pixels:
         raise _too_many_pixels(f"{width}×{height}", limits)
@@ -90,12 +90,12 @@ def too_large(size: int, limits: Limits) -> RefusedError:
 
 
 def _too_many_pixels(said: str, limits: Limits) -> RefusedError:
-    return RefusedError(413, f"the photograph has too many pixels: {said}", f"at most {limits.pixels:,}; scale it down")
+    return RefusedError(413, f"the image has too many pixels: {said}", f"at most {limits.pixels:,}; scale it down")
 
 
 def _unreadable(path: Path, error: Exception) -> RefusedError:
     if path.stat().st_size == 0:
         return RefusedError(422, "the file is empty", TAKEN)
     if isinstance(error, DecodeError) and error.reason != "not an image":
-        return RefusedError(422, f"the photograph cannot be read: {error.reason}", "save it again, or give another")
-    return RefusedError(415, "the file is no photograph", TAKEN)
+        return RefusedError(422, f"the image cannot be read: {error.reason}", "save it again, or give another")
+    return RefusedError(415, "the file is no image", TAKEN)

@@ -1,4 +1,4 @@
-"""The page: drop, paste or shoot photographs, and see what is answered and why."""
+"""The page: drop, paste or shoot images, and see what is answered and why."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import gradio as gr
 from fastapi import FastAPI
 
 from facecade.base.artifact import write_csv
-from facecade.web.answers import Answers
 from facecade.web.api import crash
-from facecade.web.batch import Line, Unread, batch_table, predictions
+from facecade.web.batch_html import Line, Unread, batch_table, predictions
 from facecade.web.limits import RefusedError, require_count
-from facecade.web.sheet import attention_sheet, message, sheet
+from facecade.web.predictor import Predictor
+from facecade.web.result_html import attention_sheet, message, sheet
 
 AT_ONCE = 8
 """People who may wait for an answer of one kind at a time; the others stand in a queue."""
 
 KEPT = 600
-"""Seconds for which an uploaded photograph is kept."""
+"""Seconds for which an uploaded image is kept."""
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 
 SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"]
 
-EMPTY = message("Give a photograph: what is answered for it, and why, appears here.")
-EMPTY_BATCH = message("Give photographs: a table of what is answered, and a CSV to download, appear here.")
+EMPTY = message("Give an image: what is answered for it, and why, appears here.")
+EMPTY_BATCH = message("Give images: a table of what is answered, and a CSV to download, appear here.")
 LOOKING = message("Asking every network where it looked…")
 
 
-def add_page(app: FastAPI, answers: Answers, folder: Path) -> FastAPI:
+def add_page(app: FastAPI, predictor: Predictor, folder: Path) -> FastAPI:
     """The application with the page at its root.
 
     Args:
         folder: for files that people download.
     """
-    blocks = _blocks(_Handlers(answers, folder), answers)
+    blocks = _blocks(_Handlers(predictor, folder), predictor)
     return gr.mount_gradio_app(
         app,
         blocks.queue(max_size=4 * AT_ONCE, default_concurrency_limit=AT_ONCE),
@@ -46,7 +46,7 @@ def add_page(app: FastAPI, answers: Answers, folder: Path) -> FastAPI:
         footer_links=[],
         run_history=False,
         ssr_mode=False,
-        max_file_size=answers.limits.bytes,
+        max_file_size=predictor.limits.bytes,
         theme=gr.themes.Soft(font=FONTS, font_mono=("ui-monospace", "monospace")),
         css_paths=Path(__file__).parent / "page.css",
     )
@@ -55,44 +55,45 @@ def add_page(app: FastAPI, answers: Answers, folder: Path) -> FastAPI:
 class _Handlers:
     """What the page does with what it is given. Files come as Gradio has them: a mapping with `path` and `orig_name`."""
 
-    def __init__(self, answers: Answers, folder: Path) -> None:
-        self.answers, self.folder = answers, folder
+    def __init__(self, predictor: Predictor, folder: Path) -> None:
+        self.predictor, self.folder = predictor, folder
 
-    def one(self, photograph: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    def one(self, image: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         """The answer as soon as it is there, then where the networks looked, which takes longer."""
-        if photograph is None:
+        if image is None:
             yield EMPTY, ""
             return
         try:
-            answered = self.answers(*_file(photograph))
-            wait = LOOKING if self.answers.maps else message(self.answers.unmapped)
-            said = sheet(answered)
+            predicted = self.predictor(*_file(image))
+            wait = LOOKING if self.predictor.maps else message(self.predictor.unmapped)
+            said = sheet(predicted)
             yield said, wait
-            if self.answers.maps:
-                yield said, attention_sheet(self.answers.looked_at(answered), len(answered.explanation.faces))
+            if self.predictor.maps:
+                yield (
+                    said,
+                    attention_sheet(self.predictor.attention_overlays(predicted), len(predicted.explanation.faces)),
+                )
         except Exception as error:
             yield _wrong(error), ""
 
-    def many(
-        self, photographs: Sequence[Mapping[str, Any]] | None, progress: gr.Progress
-    ) -> tuple[str, dict[str, Any]]:
+    def many(self, images: Sequence[Mapping[str, Any]] | None, progress: gr.Progress) -> tuple[str, dict[str, Any]]:
         """The table, and its CSV."""
         hidden = gr.update(visible=False)
-        if not photographs:
+        if not images:
             return EMPTY_BATCH, hidden
         try:
-            require_count(len(photographs), self.answers.limits)
-            lines = [self._line(each) for each in progress.tqdm(photographs, unit="photographs")]
+            require_count(len(images), self.predictor.limits)
+            lines = [self._line(each) for each in progress.tqdm(images, unit="images")]
             file = Path(tempfile.mkdtemp(dir=self.folder)) / "predictions.csv"
             write_csv(file, predictions(lines))
         except Exception as error:
             return _wrong(error), hidden
         return batch_table(lines), gr.update(value=str(file), visible=True)
 
-    def _line(self, photograph: Mapping[str, Any]) -> Line | Unread:
-        path, name = _file(photograph)
+    def _line(self, image: Mapping[str, Any]) -> Line | Unread:
+        path, name = _file(image)
         try:
-            return Line.of(self.answers(path, name))
+            return Line.of(self.predictor(path, name))
         except RefusedError as error:
             return Unread(name, error)
 
@@ -107,36 +108,36 @@ def _wrong(error: Exception) -> str:
     return message(str(said), said.hint, bad=True)
 
 
-def _blocks(handlers: _Handlers, answers: Answers) -> gr.Blocks:
-    limits = answers.limits
+def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
+    limits = predictor.limits
     terms = f"Up to {limits.megabytes:g} MB and {limits.pixels / 1e6:g} megapixels each. Forgotten within minutes."
     with gr.Blocks(title="Facecade", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True) as blocks:
         gr.HTML(
             '<header class="fc-head"><h1>Facecade</h1><p>Mask, gender and age band of every face, and why.</p></header>'
         )
         with gr.Tabs():
-            with gr.Tab("One photograph"), gr.Row(equal_height=False):
+            with gr.Tab("One image"), gr.Row(equal_height=False):
                 with gr.Column(scale=2, min_width=300):
-                    photograph = gr.Image(
-                        label="Photograph",
+                    image = gr.Image(
+                        label="Image",
                         sources=["upload", "clipboard", "webcam"],
                         type="filepath",
                         height=360,
                         buttons=[],
-                        elem_id="photograph",
+                        elem_id="image",
                     )
                     gr.HTML(f'<p class="fc-faint">{terms}</p>')
                 with gr.Column(scale=3, min_width=300):
-                    answer = gr.HTML(EMPTY, elem_id="answer")
+                    prediction = gr.HTML(EMPTY, elem_id="answer")
                     attention = gr.HTML("", elem_id="attention")
             with gr.Tab("Several"), gr.Row(equal_height=False):
                 with gr.Column(scale=2, min_width=300):
                     files = gr.File(
-                        label=f"Photographs: at most {limits.files}",
+                        label=f"Images: at most {limits.files}",
                         file_count="multiple",
                         file_types=SUFFIXES,
                         height=260,
-                        elem_id="photographs",
+                        elem_id="images",
                     )
                     gr.HTML(f'<p class="fc-faint">{terms}</p>')
                 with gr.Column(scale=3, min_width=300):
@@ -147,10 +148,10 @@ def _blocks(handlers: _Handlers, answers: Answers) -> gr.Blocks:
             return handlers.many(given, progress)
 
         # Files are handed on as they came: Gradio would open them itself, and fail in its own words.
-        photograph.change(
+        image.change(
             handlers.one,
-            photograph,
-            [answer, attention],
+            image,
+            [prediction, attention],
             preprocess=False,
             show_progress="minimal",
             api_visibility="private",

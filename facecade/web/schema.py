@@ -12,7 +12,7 @@ class Model(BaseModel):
 
 
 class BoxModel(Model):
-    """A face in pixels of its photograph, turned as EXIF says."""
+    """A face in pixels of its image, turned as EXIF says."""
 
     left: float
     top: float
@@ -20,7 +20,7 @@ class BoxModel(Model):
     bottom: float
     probability: float = Field(description="How sure the detector is that it is a face.")
     landmarks: list[tuple[float, float]] = Field(
-        [], description="x and y of both eyes, the nose and the mouth's corners, the photograph's left first."
+        [], description="x and y of both eyes, the nose and the mouth's corners, the image's left first."
     )
 
 
@@ -34,12 +34,12 @@ class RegressorModel(Model):
     band: str | None = Field(description="What the cuts make of the years.")
 
 
-class SayingModel(Model):
-    """What the networks of a stage say to one question."""
+class StagePredictionModel(Model):
+    """What the networks of a stage say to one target."""
 
     stage: str
-    question: str = Field(examples=["mask", "gender", "age"])
-    answer: str = Field(description="In words; of an age its band.")
+    target: str = Field(examples=["mask", "gender", "age"])
+    prediction: str = Field(description="In words; of an age its band.")
     probability: float | None = Field(description="Of that answer; null where a stage tells years alone.")
     probability_by_network: list[float]
     years: float | None
@@ -48,21 +48,21 @@ class SayingModel(Model):
     networks: int
 
 
-class TippedModel(Model):
+class ContributionsModel(Model):
     """Why one answer and not the one that comes next."""
 
-    answer: int
+    prediction: int
     runner_up: int
     runner_up_name: str
-    lead: float = Field(description="How far the answer is ahead, in nats.")
-    parts: dict[str, float] = Field(description="How much of the lead each part of the combiner gives.")
+    margin: float = Field(description="How far the answer is ahead, in nats.")
+    parts: dict[str, float] = Field(description="How much of the margin each part of the combiner adds.")
 
 
 class FaceModel(Model):
     """What is answered for one face, and why."""
 
-    box: BoxModel | None = Field(description="null where no face was found, and the photograph's centre was cut out.")
-    answer: int = Field(ge=0, lt=N_CLASSES, description="6·mask + 3·gender + band.")
+    box: BoxModel | None = Field(description="null where no face was found, and the image's centre was cut out.")
+    prediction: int = Field(ge=0, lt=N_CLASSES, description="6·mask + 3·gender + band.")
     name: str = Field(examples=["wear female 30-59"])
     probability: list[float] = Field(description="Of the 18 classes.", min_length=N_CLASSES, max_length=N_CLASSES)
     mask: dict[str, float] = Field(description=f"Probability of {', '.join(MASKS)}.")
@@ -72,18 +72,20 @@ class FaceModel(Model):
     age_if_male: float | None
     age_if_female: float | None
     regressors: list[RegressorModel]
-    sayings: list[SayingModel]
-    least_sure: SayingModel = Field(description="Of the sayings, the one with the lowest probability.")
-    most_split: SayingModel | None = Field(description="That on which networks disagree most; null where all agree.")
-    tipped: TippedModel | None = Field(description="null where the way of combining adds nothing up.")
+    stage_predictions: list[StagePredictionModel]
+    least_confident: StagePredictionModel = Field(description="Of the sayings, the one with the lowest probability.")
+    most_disagreement: StagePredictionModel | None = Field(
+        description="That on which networks disagree most; null where all agree."
+    )
+    contributions: ContributionsModel | None = Field(description="null where the way of combining adds nothing up.")
 
 
 class ExplanationModel(Model):
-    """A photograph's faces, the one that `infer` answers for first."""
+    """An image's faces, the one that `infer` answers for first."""
 
     size: tuple[int, int] = Field(description="Height and width in pixels.")
     flag: str = Field(description="`no-face`, `trained-on`, `pseudo-labelled`, several, or nothing.")
-    way: str = Field(description="How the stages are combined.")
+    method: str = Field(description="How the stages are combined.")
     faces: list[FaceModel]
 
 
@@ -96,7 +98,7 @@ class ErrorModel(Model):
 
 
 class ResultModel(Model):
-    """One photograph: its explanation, or why there is none."""
+    """One image: its explanation, or why there is none."""
 
     name: str
     explanation: ExplanationModel | None = None
@@ -104,13 +106,13 @@ class ResultModel(Model):
 
 
 class PredictionsModel(Model):
-    """Of every photograph in the order given; one that is refused does not spoil the others."""
+    """Of every image in the order given; one that is refused does not spoil the others."""
 
     results: list[ResultModel]
 
 
 class ProblemModel(Model):
-    """Why nothing was answered. results: where every photograph was refused, each with its reason."""
+    """Why nothing was answered. results: where every image was refused, each with its reason."""
 
     error: ErrorModel
     results: list[ResultModel] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine
+from facecade.base.program import install
 from facecade.base.progress import note
 from facecade.web.limits import Limits
 
@@ -41,22 +42,22 @@ def serve(
         KeyboardInterrupt: it was told to stop.
     """
     if find_spec("gradio") is None:
-        raise FacecadeError("the page needs Gradio", "pip install -e '.[web]'")
+        raise FacecadeError("the page needs Gradio", install("web"))
     with _listen(host, port) as listening, tempfile.TemporaryDirectory(prefix="facecade-") as scratch:
         address = _address(host, listening.getsockname()[1])
         if not _loopback(host):
-            note(f"anybody who reaches {host} can send photographs here, and nothing asks who they are")
-        from facecade.web.answers import Answers
+            note(f"anybody who reaches {host} can send images here, and nothing asks who they are")
+        from facecade.web.predictor import Predictor
 
-        answers = Answers.open(folder, machine, limits)
-        # Gradio reads these when it is imported: it shall tell nobody that it runs, and leave no photograph behind.
+        predictor = Predictor.open(folder, machine, limits)
+        # Gradio reads these when it is imported: it shall tell nobody that it runs, and leave no image behind.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": scratch}
         import uvicorn
 
         from facecade.web.api import make_api
         from facecade.web.page import add_page
 
-        app = add_page(make_api(answers, version), answers, Path(scratch))
+        app = add_page(make_api(predictor, version), predictor, Path(scratch))
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -20,20 +20,20 @@ def tiny(outputs: int = 3) -> Backbone:
     return Backbone("test_efficientnet", outputs, SIZE).eval()
 
 
-def photographs() -> torch.Tensor:
+def some_images() -> torch.Tensor:
     return torch.randint(0, 255, (2, *SIZE, 3), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit"])
 def test_embedding_and_logits_of_any_family(name: str) -> None:
     backbone = Backbone(name, 5, SIZE).eval()
-    embedding, logits = backbone(photographs())
+    embedding, logits = backbone(some_images())
     assert embedding.ndim == 2 and logits.shape == (2, 5)
     assert torch.allclose(logits, backbone.model.get_classifier()(embedding))
 
 
 def test_it_answers_as_timm_does() -> None:
-    backbone, images = tiny(), photographs()
+    backbone, images = tiny(), some_images()
     config = backbone.model.pretrained_cfg
     pixels = images.permute(0, 3, 1, 2).float() / 255
     normal = (pixels - torch.tensor(config["mean"]).view(1, 3, 1, 1)) / torch.tensor(config["std"]).view(1, 3, 1, 1)
@@ -60,7 +60,7 @@ def test_outputs_are_taken_over_from_another_head(tmp_path: Path) -> None:
     own.load_state_dict(fresh.state_dict())
     save_file(source.model.state_dict(), tmp_path / "w.safetensors")
     load_weights(own, "test_efficientnet", str(tmp_path / "w.safetensors"), [4, -1, 2])
-    images = photographs()
+    images = some_images()
     answers, first = own(images)[1], source(images)[1]
     assert torch.allclose(answers[:, [0, 2]], first[:, [4, 2]], atol=1e-6)
     assert torch.equal(own.model.get_classifier().weight[1], fresh.model.get_classifier().weight[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import REAL, real_photographs
+from conftest import REAL, real_images
 from facenet_pytorch.models.inception_resnet_v1 import InceptionResnetV1
 from origins import KNOWN, SHARED, whole_dlib, whole_ir, whole_tfjs
 
@@ -27,7 +27,7 @@ from facecade.recipe import StageRecipe
 from facecade.stages import make_stage
 from facecade.stages.fit import Fit, new_backbone
 from facecade.training.checkpoint import save_weights
-from facecade.training.freeze import Thawed
+from facecade.training.freeze import PartlyFrozen
 
 NETWORKS = [
     ("dlib_resnet29", (150, 150), 128, "layer2"),
@@ -65,7 +65,7 @@ def test_embedding_and_logits(name: str, size: tuple[int, int], width: int, midd
 
 
 @NAMES
-def test_photographs_are_normalised_as_the_network_was_trained(name: str) -> None:
+def test_images_are_normalised_as_the_network_was_trained(name: str) -> None:
     """What the origins subtract and divide by, of pixels 0..255."""
     mean, std = {
         "dlib_resnet29": ((122.782, 117.001, 104.298), (256,) * 3),
@@ -121,15 +121,15 @@ def test_frozen_and_learning_part_together_are_the_network(
     name: str, size: tuple[int, int], width: int, middle: str, everything: bool
 ) -> None:
     backbone = begun(name, size)
-    thawed = Thawed(backbone, "all" if everything else middle, size).eval()
-    photographs = torch.from_numpy(drawn(size))
+    partly_frozen = PartlyFrozen(backbone, "all" if everything else middle, size).eval()
+    images = torch.from_numpy(drawn(size))
     with torch.inference_mode():
-        remembered = thawed.remember(photographs)
-        kept = remembered.clone()
-        for wanted, said in zip(backbone(photographs), thawed(remembered), strict=True):
+        recorded_choice = partly_frozen.cache_features(images)
+        kept = recorded_choice.clone()
+        for wanted, said in zip(backbone(images), partly_frozen(recorded_choice), strict=True):
             assert torch.allclose(wanted, said, atol=1e-4)
-    assert torch.equal(remembered, kept), "what is remembered stays, for the next epoch"
-    learning = {id(parameter) for parameter in thawed.parameters()}
+    assert torch.equal(recorded_choice, kept), "what is recorded_choice stays, for the next epoch"
+    learning = {id(parameter) for parameter in partly_frozen.parameters()}
     names = {key for key, parameter in backbone.model.named_parameters() if id(parameter) in learning}
     head = {f"{backbone.model.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
     if everything:
@@ -153,7 +153,7 @@ def test_it_has_a_map_for_attention(tmp_path: Path, name: str, size: tuple[int, 
     ("name", "size", "width", "side"),
     [("sface", (112, 112), 1024, (96, 80)), ("face_reid_0095", (128, 128), 512, (64, 96))],
 )
-def test_without_its_neck_it_takes_photographs_of_any_size(
+def test_without_its_neck_it_takes_images_of_any_size(
     name: str, size: tuple[int, int], width: int, side: tuple[int, int]
 ) -> None:
     backbone = begun(name, side, arguments={"neck": False})
@@ -170,8 +170,8 @@ class Within(torch.nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, photographs: torch.Tensor) -> Any:
-        return self.backbone(photographs)
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.backbone(images)
 
 
 def test_engines_say_the_same(tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def started(name: str, path: Path) -> Backbone:
     return backbone
 
 
-def embeddings(backbone: Backbone, photographs: np.ndarray) -> np.ndarray:
+def embeddings(backbone: Backbone, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return backbone(torch.from_numpy(photographs))[0].numpy()
+        return backbone(torch.from_numpy(images))[0].numpy()
 
 
 def test_dlibs_bias_and_scale_become_the_batch_norm() -> None:
@@ -225,9 +225,9 @@ def test_dlib_says_the_same() -> None:
     path = KNOWN["dlib_resnet29"].installed
     if path is None:
         pytest.skip("face-recognition-models is not installed")
-    origin, photographs = dlib.face_recognition_model_v1(str(path)), drawn((150, 150))
-    wanted = [np.array(origin.compute_face_descriptor(np.ascontiguousarray(each))) for each in photographs]
-    np.testing.assert_allclose(embeddings(started("dlib_resnet29", path), photographs), wanted, atol=1e-5)
+    origin, images = dlib.face_recognition_model_v1(str(path)), drawn((150, 150))
+    wanted = [np.array(origin.compute_face_descriptor(np.ascontiguousarray(each))) for each in images]
+    np.testing.assert_allclose(embeddings(started("dlib_resnet29", path), images), wanted, atol=1e-5)
 
 
 def test_sfaces_own_graph_says_the_same() -> None:
@@ -242,8 +242,8 @@ def test_sfaces_own_graph_says_the_same() -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, ["CPUExecutionProvider"])
-    photographs, backbone = drawn((112, 112)), started("sface", path)
-    for each, said in zip(photographs, embeddings(backbone, photographs), strict=True):
+    images, backbone = drawn((112, 112)), started("sface", path)
+    for each, said in zip(images, embeddings(backbone, images), strict=True):
         (wanted,) = session.run(None, {"data": each.transpose(2, 0, 1)[None].astype(np.float32)})
         np.testing.assert_allclose(said, wanted[0], atol=1e-3)
 
@@ -264,8 +264,8 @@ def test_intels_own_graph_says_the_same(tmp_path: Path, shared: bool) -> None:
         pytest.skip("Intel's file is not on this machine")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     origin = openvino.Core().compile_model(str(path), "CPU", settings)
-    photographs, backbone = drawn((128, 128)), started("face_reid_0095", path)
-    for each, said in zip(photographs, embeddings(backbone, photographs), strict=True):
+    images, backbone = drawn((128, 128)), started("face_reid_0095", path)
+    for each, said in zip(images, embeddings(backbone, images), strict=True):
         pixels = each[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32)
         wanted = next(iter(origin(pixels).values())).ravel()
         np.testing.assert_allclose(said, wanted, atol=1e-3)
@@ -275,10 +275,10 @@ def test_facenet_pytorch_says_the_same() -> None:
     torch.manual_seed(0)
     origin, backbone = InceptionResnetV1(classify=True, num_classes=5).eval(), begun("inception_resnet_v1", (96, 96), 5)
     backbone.model.load_state_dict(origin.state_dict())
-    photographs = drawn((128, 96))
-    pixels = (torch.from_numpy(photographs).permute(0, 3, 1, 2).float() - 127.5) / 128
+    images = drawn((128, 96))
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 128
     with torch.inference_mode():
-        embedding, logits = backbone(torch.from_numpy(photographs))
+        embedding, logits = backbone(torch.from_numpy(images))
         assert torch.allclose(logits, origin(pixels), atol=1e-4)
         origin.classify = False
         assert torch.allclose(torch.nn.functional.normalize(embedding), origin(pixels), atol=1e-4)
@@ -307,13 +307,13 @@ def test_faceres_gives_all_tensors_but_its_classifiers() -> None:
 
 
 @needs_faceres
-@real_photographs
+@real_images
 def test_faceres_tells_women_from_men() -> None:
-    """With its own two heads on our features, of photographs of people whom it never saw."""
+    """With its own two heads on our features, of images of people whom it never saw."""
     arrays = tfjs.read_tensors(SHARED / "faceres-deep.json")
     people = sorted((REAL / "train/images").iterdir())[20:60]
-    photographs = [decode(next(iter(person.glob("normal*")))) for person in people]
-    crops = np.stack([np.asarray(_face(each)) for each in photographs])
+    images = [decode(next(iter(person.glob("normal*")))) for person in people]
+    crops = np.stack([np.asarray(_face(each)) for each in images])
     pooled = embeddings(started("faceres", SHARED / "faceres-deep.json"), crops)
     features = np.maximum(pooled @ arrays["feats/kernel"] + arrays["feats/bias"], 0)
     male = (features @ arrays["gender_pred/kernel"] + arrays["gender_pred/bias"]).ravel() > 0
@@ -326,13 +326,13 @@ def test_faceres_tells_women_from_men() -> None:
     assert np.abs(years - ages).mean() < 15 and np.corrcoef(years, ages)[0, 1] > 0.5
 
 
-def _face(photograph: np.ndarray) -> Any:
+def _face(image: np.ndarray) -> Any:
     from PIL import Image
 
-    height, width = photograph.shape[:2]
+    height, width = image.shape[:2]
     side = int(0.7 * min(height, width))
     left, top = (width - side) // 2, (height - side) // 2
-    return Image.fromarray(photograph).crop((left, top, left + side, top + side)).resize((224, 224))
+    return Image.fromarray(image).crop((left, top, left + side, top + side)).resize((224, 224))
 
 
 @pytest.mark.parametrize("name", ["dlib_resnet29", "sface"])
@@ -340,8 +340,6 @@ def test_a_packages_weights_are_taken_by_name(name: str) -> None:
     path = KNOWN[name].installed
     if path is None:
         pytest.skip(f"{KNOWN[name].package} is not installed")
-    backbone, photographs = begun(name, KNOWN[name].size), drawn(KNOWN[name].size)
+    backbone, images = begun(name, KNOWN[name].size), drawn(KNOWN[name].size)
     load_weights(backbone, name, "package")
-    np.testing.assert_allclose(
-        embeddings(backbone, photographs), embeddings(started(name, path), photographs), atol=1e-5
-    )
+    np.testing.assert_allclose(embeddings(backbone, images), embeddings(started(name, path), images), atol=1e-5)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from facecade.combiner.audit import Finding, audit
-from facecade.combiner.features import Voices
+from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import GENDERS, MASKS
 
 FILES = {
@@ -22,9 +22,9 @@ JOINT = ("mask.wear", "mask.incorrect", "mask.normal", "gender.male", "gender.fe
 
 def simulated(
     people: int, each: int, cap: float | None = None, seed: int = 0
-) -> tuple[pd.DataFrame, Voices, set[tuple[str, str]]]:
+) -> tuple[pd.DataFrame, StageOutputs, set[tuple[str, str]]]:
     """A sample table, what two joint stages say of it, and what is wrong in it: `each` genders, ages, swapped pairs and
-    single masks. The stages err together, and over a person's photographs together."""
+    single masks. The stages err together, and over a person's images together."""
     generator = np.random.default_rng(seed)
     gender, age = generator.integers(0, 2, people), generator.uniform(18, 75, people)
     count, person = len(FILES), np.repeat(np.arange(people), len(FILES))
@@ -69,7 +69,7 @@ def simulated(
             "fold": (generator.permutation(people) % 4)[person],
         }
     )
-    return table, Voices(logits, dict.fromkeys(logits, JOINT), {}), planted
+    return table, StageOutputs(logits, dict.fromkeys(logits, JOINT), {}), planted
 
 
 def keys(found: list[Finding]) -> list[tuple[str, str]]:
@@ -78,40 +78,40 @@ def keys(found: list[Finding]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("cap", [None, 60.0])
 def test_what_is_planted_comes_first(cap: float | None) -> None:
-    table, voices, planted = simulated(400, 8, cap)
+    table, stage_outputs, planted = simulated(400, 8, cap)
     if cap:  # whom both ages put at the cap is not wrong any more
         planted = {key for key in planted if key[0] != "age"} | {
             key for key in planted if key[0] == "age" and (table.loc[table["person"] == key[1], "age"] < cap).all()
         }
-    found = audit(table, voices, cap)
+    found = audit(table, stage_outputs, cap)
     first = set(keys(found)[: int(1.5 * len(planted))])
     assert len(planted & first) >= 0.9 * len(planted)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 
 
 def test_of_right_labels_few_are_doubted() -> None:
-    table, voices, _ = simulated(400, 0, seed=1)
-    found = audit(table, voices, None)
+    table, stage_outputs, _ = simulated(400, 0, seed=1)
+    found = audit(table, stage_outputs, None)
     assert sum(one.score > 0.5 for one in found) <= 3
     assert sum(one.score for one in found) < 12
 
 
 def test_labels_of_a_fold_do_not_judge_each_other() -> None:
-    table, voices, _ = simulated(160, 4, seed=2)
+    table, stage_outputs, _ = simulated(160, 4, seed=2)
     fold = table.groupby("person")["fold"].first()
-    before = {one.id: one for one in audit(table, voices, None) if one.kind == "gender"}
+    before = {one.id: one for one in audit(table, stage_outputs, None) if one.kind == "gender"}
     wrong = next(iter(before))
     neighbour = next(name for name in fold.index[fold == fold[wrong]] if name != wrong)
     flipped = table["gender"].map({"male": "female", "female": "male"})
     table["gender"] = table["gender"].mask(table["person"] == neighbour, flipped)
-    after = {one.id: one for one in audit(table, voices, None) if one.kind == "gender"}
+    after = {one.id: one for one in audit(table, stage_outputs, None) if one.kind == "gender"}
     assert after[wrong] == before[wrong]
     assert after[neighbour].score > 0.01
 
 
 def test_a_person_is_one_row_and_a_swap_is_one_row() -> None:
-    table, voices, _ = simulated(200, 5, seed=3)
-    found = audit(table, voices, None)
+    table, stage_outputs, _ = simulated(200, 5, seed=3)
+    found = audit(table, stage_outputs, None)
     assert max(Counter((one.kind, one.id) for one in found).values()) == 1
     swapped = {row for one in found if one.kind == "swap" for row in one.rows}
     assert not swapped & {row for one in found if one.kind == "mask" for row in one.rows}
@@ -121,8 +121,8 @@ def test_a_person_is_one_row_and_a_swap_is_one_row() -> None:
 
 
 def test_reasons_say_who_says_what() -> None:
-    table, voices, planted = simulated(300, 5, seed=4)
-    found = {(one.kind, one.id): one for one in audit(table, voices, None)}
+    table, stage_outputs, planted = simulated(300, 5, seed=4)
+    found = {(one.kind, one.id): one for one in audit(table, stage_outputs, None)}
     gender = next(found[key] for key in found if key in planted and key[0] == "gender")
     assert gender.reason.startswith("joint and joint-2 both say ") and gender.reason.endswith(
         f"recorded {gender.recorded}"
@@ -135,11 +135,13 @@ def test_reasons_say_who_says_what() -> None:
 
 
 def test_without_years_ages_are_judged_by_band() -> None:
-    table, voices, planted = simulated(400, 6, seed=5)
-    years = voices.logits["joint"][:, 5]
+    table, stage_outputs, planted = simulated(400, 6, seed=5)
+    years = stage_outputs.logits["joint"][:, 5]
     bands = -np.abs(years[:, None] - [22.0, 44.0, 66.0]) / 4
     columns = (*JOINT[:5], "age.<30", "age.30-59", "age.>=60")
-    banded = Voices({"joint": np.column_stack([voices.logits["joint"][:, :5], bands])}, {"joint": columns}, {})
+    banded = StageOutputs(
+        {"joint": np.column_stack([stage_outputs.logits["joint"][:, :5], bands])}, {"joint": columns}, {}
+    )
     found = [one for one in audit(table, banded, None) if one.kind == "age"]
     wanted = {key for key in planted if key[0] == "age"}
     assert len(wanted & set(keys(found)[:9])) >= 5

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from facecade.combiner.features import Voices, features, lacking
-from facecade.combiner.rules import AsTrained, SoftVote
+from facecade.combiner.estimators import AsTrained, SoftVote
+from facecade.combiner.features import features
+from facecade.combiner.stage_outputs import StageOutputs, missing_targets
 from facecade.faces.labels import N_CLASSES, class_name, encode
 
 JOINT = (
@@ -22,30 +23,30 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def voices(columns: dict[str, tuple[str, ...]], rng: np.random.Generator, rows: int = 60) -> Voices:
+def stage_outputs(columns: dict[str, tuple[str, ...]], rng: np.random.Generator, rows: int = 60) -> StageOutputs:
     logits = {stage: rng.normal(size=(rows, len(names))).astype(np.float32) for stage, names in columns.items()}
-    return Voices(logits, columns, {})
+    return StageOutputs(logits, columns, {})
 
 
 def test_models_of_one_kind_are_averaged_where_a_rule_asks_for_one_answer(rng: np.random.Generator) -> None:
-    both = voices({"joint": JOINT, "joint-2": JOINT}, rng)
+    both = stage_outputs({"joint": JOINT, "joint-2": JOINT}, rng)
     mean = np.mean([both.logits["joint"], both.logits["joint-2"]], axis=0)
-    np.testing.assert_allclose(both.mask(), softmax(mean[:, :3], axis=1), rtol=1e-5)
-    np.testing.assert_allclose(both.gender(), softmax(mean[:, 3:5], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(both.mask_probability(), softmax(mean[:, :3], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(both.gender_probability(), softmax(mean[:, 3:5], axis=1), rtol=1e-5)
     np.testing.assert_allclose(both.years(), np.column_stack([mean[:, 5], mean[:, 5]]), rtol=1e-5)
-    np.testing.assert_allclose(both.ages(), np.column_stack([mean[:, 5], mean[:, 5]]), rtol=1e-5)
-    assert both.about("gender").shape == (60, 4), "a vote that is fitted hears each of them"
+    np.testing.assert_allclose(both.age_by_gender(), np.column_stack([mean[:, 5], mean[:, 5]]), rtol=1e-5)
+    assert both.for_target("gender").shape == (60, 4), "a vote that is fitted hears each of them"
     _, names = features(both, None)
     assert {"joint.age.years", "joint-2.age.years"} <= set(names)
 
 
 def test_two_flat_models_vote(rng: np.random.Generator) -> None:
     names = tuple(class_name(label) for label in range(N_CLASSES))
-    both = voices({"flat": names, "flat-2": names}, rng)
+    both = stage_outputs({"flat": names, "flat-2": names}, rng)
     mean = np.mean([both.logits["flat"], both.logits["flat-2"]], axis=0)
     assert AsTrained.knows(both)
     np.testing.assert_allclose(AsTrained().probability(both), softmax(mean, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(both.mask(), softmax(mean, axis=1).reshape(-1, 3, 6).sum(2), rtol=1e-5)
+    np.testing.assert_allclose(both.mask_probability(), softmax(mean, axis=1).reshape(-1, 3, 6).sum(2), rtol=1e-5)
     vote = SoftVote.fit(both, np.arange(60) % N_CLASSES).probability(both)
     np.testing.assert_allclose(vote.sum(1), 1)
 
@@ -54,7 +55,9 @@ YEARS = ("years", "log_odds_30", "log_odds_60")
 
 
 def test_one_regression_of_bands_serves_both_genders_each_with_a_constant(rng: np.random.Generator) -> None:
-    said = voices({"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": YEARS, "age-female": YEARS}, rng, 600)
+    said = stage_outputs(
+        {"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": YEARS, "age-female": YEARS}, rng, 600
+    )
     said.logits["age-female"][:] = said.logits["age-male"]  # the same is said of men and of women
     gender = rng.integers(0, 2, 600)
     old = rng.random(600) < np.where(gender == 1, 0.8, 0.2)  # but it is women who are old
@@ -66,17 +69,17 @@ def test_one_regression_of_bands_serves_both_genders_each_with_a_constant(rng: n
 
 
 def test_a_stage_of_one_gender_alone_tells_nothing_of_the_other(rng: np.random.Generator) -> None:
-    said = voices({"joint": JOINT, "age-male": YEARS}, rng, 400)
+    said = stage_outputs({"joint": JOINT, "age-male": YEARS}, rng, 400)
     band = np.digitize(said.logits["age-male"][:, 0], [-0.5, 0.5])
     gender = np.arange(400) % 2
     vote = SoftVote.fit(said, encode(0, gender, np.where(gender == 0, band, np.arange(400) % 3)))
     bands = vote.probability(said).reshape(400, 3, 2, 3).sum(1)
     assert (bands[:, 0].argmax(1) == band).mean() > 0.9, "men's stage tells their bands"
-    other = Voices({**said.logits, "age-male": rng.permutation(said.logits["age-male"])}, said.columns, {})
+    other = StageOutputs({**said.logits, "age-male": rng.permutation(said.logits["age-male"])}, said.columns, {})
     women = [each.reshape(400, 3, 2, 3).sum(1)[:, 1] for each in (vote.probability(said), vote.probability(other))]
     np.testing.assert_allclose(*women)
 
 
 def test_numbered_stages_answer_what_their_kind_answers() -> None:
-    assert lacking(["joint-2"]) == [] and lacking(["flat-3"]) == []
-    assert lacking(["mask", "gender-2", "age-male"]) == ["age"]
+    assert missing_targets(["joint-2"]) == [] and missing_targets(["flat-3"]) == []
+    assert missing_targets(["mask", "gender-2", "age-male"]) == ["age"]

@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 
 from facecade.combiner.decision import decide, fit_weights
-from facecade.combiner.features import Voices, features, lacking
-from facecade.combiner.fit import WAYS, best_way, compare, finish, load, save, ways_for
+from facecade.combiner.estimators import AsTrained, HardCascade, Logistic, SoftVote
+from facecade.combiner.features import features
+from facecade.combiner.methods import METHODS, load, methods_for, save
 from facecade.combiner.nested import cross_decide
-from facecade.combiner.rules import AsTrained, HardCascade, Logistic, SoftVote
+from facecade.combiner.selection import compare, fit_final
+from facecade.combiner.stage_outputs import StageOutputs, missing_targets
 from facecade.faces.labels import GENDERS, MASKS, decode, encode
-from facecade.recipe import Combiner
+from facecade.recipe import CombinerRecipe
 from facecade.report.metrics import confusion, macro_f1
 
-SETTINGS = Combiner(rounds=8, components=3)
+SETTINGS = CombinerRecipe(rounds=8, components=3)
 N = 1440
 
 
-def made(signal: float, seed: int = 0) -> tuple[Voices, np.ndarray, np.ndarray]:
-    """Voices of 240 people × 6 photographs that know the label as far as `signal` says; labels; folds."""
+def made(signal: float, seed: int = 0) -> tuple[StageOutputs, np.ndarray, np.ndarray]:
+    """StageOutputs of 240 people × 6 images that know the label as far as `signal` says; labels; folds."""
     generator = np.random.default_rng(seed)
     person = np.arange(N) // 6
     gender, age = person % 2, generator.choice([23.0, 45.0, 68.0], 240)[person] + generator.normal(0, 3, 240)[person]
@@ -40,11 +42,11 @@ def made(signal: float, seed: int = 0) -> tuple[Voices, np.ndarray, np.ndarray]:
     }
     columns = {"mask": ("a", "b", "c"), "gender": ("m", "f"), "age-male": ("years",), "age-female": ("years",)}
     embedding = {"mask": generator.normal(0, 1, (N, 3)).astype(np.float32)}
-    return Voices(logits, columns, embedding), label, person // 2 % 4
+    return StageOutputs(logits, columns, embedding), label, person // 2 % 4
 
 
-def other_voices(kind: str, voices: Voices, label: np.ndarray) -> Voices:
-    """Voices of other recipes: one `flat` network, `joint` on bands, joint on `years`, or mask beside a `pair`."""
+def other_stage_outputs(kind: str, stage_outputs: StageOutputs, label: np.ndarray) -> StageOutputs:
+    """StageOutputs of other recipes: one `flat` network, `joint` on bands, joint on `years`, or mask beside a `pair`."""
     mask, gender, band = decode(label)
     noise = np.random.default_rng(5)
 
@@ -56,7 +58,7 @@ def other_voices(kind: str, voices: Voices, label: np.ndarray) -> Voices:
     logits = {
         "flat": {"flat": sure(label, 18)},
         "joint": {"joint": np.column_stack([*parts, sure(band, 3)])},
-        "years": {"joint": np.column_stack([*parts, voices.logits["age-male"]])},
+        "years": {"joint": np.column_stack([*parts, stage_outputs.logits["age-male"]])},
         "pair": {"mask": sure(mask, 3), "gender-age": sure(gender * 3 + band, 6)},
     }[kind]
     columns = {
@@ -65,36 +67,41 @@ def other_voices(kind: str, voices: Voices, label: np.ndarray) -> Voices:
         "years": {"joint": (*joint, "age.years")},
         "pair": {"mask": ("a", "b", "c"), "gender-age": tuple(f"p{i}" for i in range(6))},
     }[kind]
-    return Voices(logits, columns, {})
+    return StageOutputs(logits, columns, {})
 
 
 @pytest.mark.parametrize("kind", ["flat", "joint", "years", "pair"])
 def test_any_stages_that_answer_everything_can_be_combined(kind: str, tmp_path: Path) -> None:
     four, label, fold = made(signal=1.0)
-    voices = other_voices(kind, four, label)
-    assert lacking(voices.logits) == []
-    results, _ = compare(voices, voices, label, fold, SETTINGS, 0)
+    stage_outputs = other_stage_outputs(kind, four, label)
+    assert missing_targets(stage_outputs.logits) == []
+    results = compare(stage_outputs, stage_outputs, label, fold, SETTINGS, 0).results
     assert ("hard cascade" in results) == (kind == "years") != ("as trained" in results)
-    scores = {name: float(macro_f1(confusion(label, result.answer))) for name, result in results.items()}
+    scores = {name: float(macro_f1(confusion(label, result.prediction))) for name, result in results.items()}
     assert min(scores.values()) > 0.6, scores
     name = "XGBoost, logits + decision rule"
-    kept = finish(name, results[name], voices, label, SETTINGS, 0)
+    kept = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
     save(tmp_path, kept, {})
-    assert np.array_equal(load(tmp_path)[0](voices)[1], kept(voices)[1])
-    assert np.isnan(voices.age()).all() == (kind != "years")
+    assert np.array_equal(load(tmp_path)[0](stage_outputs)[1], kept(stage_outputs)[1])
+    assert np.isnan(stage_outputs.age()).all() == (kind != "years")
 
 
 def test_what_nobody_answers_is_named() -> None:
-    assert lacking(["mask", "gender", "age-male"]) == ["age"] and lacking(["gender-age"]) == ["mask"]
-    assert lacking(["flat"]) == lacking(["joint"]) == lacking(["mask", "gender", "age-male", "age-female"]) == []
+    assert missing_targets(["mask", "gender", "age-male"]) == ["age"] and missing_targets(["gender-age"]) == ["mask"]
+    assert (
+        missing_targets(["flat"])
+        == missing_targets(["joint"])
+        == missing_targets(["mask", "gender", "age-male", "age-female"])
+        == []
+    )
 
 
 def test_as_trained_is_the_argmax_of_what_was_trained() -> None:
     four, label, _ = made(signal=1.0)
-    flat = other_voices("flat", four, label)
+    flat = other_stage_outputs("flat", four, label)
     answer = AsTrained.fit(flat, label).probability(flat).argmax(1)
     assert (answer == flat.logits["flat"].argmax(1)).all()
-    pair = other_voices("pair", four, label)
+    pair = other_stage_outputs("pair", four, label)
     mask, gender, band = decode(AsTrained.fit(pair, label).probability(pair).argmax(1))
     assert (mask == pair.logits["mask"].argmax(1)).all()
     assert (gender * 3 + band == pair.logits["gender-age"].argmax(1)).all()
@@ -110,80 +117,86 @@ def test_of_two_age_stages_the_likelier_gender_is_heard() -> None:
     }
     odds = ("years", "log_odds_30", "log_odds_60")
     columns = {"mask": MASKS, "gender": GENDERS, "age-male": odds, "age-female": odds}
-    voices = Voices(logits, columns, {})
-    assert AsTrained().probability(voices).argmax(1).tolist() == [0]
+    stage_outputs = StageOutputs(logits, columns, {})
+    assert AsTrained().probability(stage_outputs).argmax(1).tolist() == [0]
 
 
 def test_labels_that_mean_nothing_score_chance() -> None:
-    voices, label, fold = made(signal=1.0)
+    stage_outputs, label, fold = made(signal=1.0)
     person = np.arange(N) // 6
     generator = np.random.default_rng(1)
     mask, gender, band = decode(label)
-    swap = generator.permutation(240)[person]  # people exchange their labels, photographs their masks
+    swap = generator.permutation(240)[person]  # people exchange their labels, images their masks
     first = np.arange(240) * 6
     shuffled = encode(generator.permutation(mask), gender[first][swap], band[first][swap])
-    results, chosen = compare(voices, voices, shuffled, fold, SETTINGS, 0)
-    assert set(results) == set(ways_for(voices)) == {name for name in WAYS if not name.startswith("as trained")}
+    selection = compare(stage_outputs, stage_outputs, shuffled, fold, SETTINGS, 0)
+    results, chosen = selection.results, selection.chosen
+    assert (
+        set(results)
+        == set(methods_for(stage_outputs))
+        == {name for name in METHODS if not name.startswith("as trained")}
+    )
     chance = 1 / 3 * 1 / 2 * 1 / 3
-    for answer in [*(result.answer for result in results.values()), chosen]:
+    for answer in [*(result.prediction for result in results.values()), chosen]:
         assert (answer >= 0).all()
         assert macro_f1(confusion(shuffled, answer)) < chance + 0.03
 
 
 def test_signal_is_found_and_every_way_scores_it() -> None:
-    voices, label, fold = made(signal=1.0)
-    results, chosen = compare(voices, voices, label, fold, SETTINGS, 0)
-    scores = {name: float(macro_f1(confusion(label, result.answer))) for name, result in results.items()}
+    stage_outputs, label, fold = made(signal=1.0)
+    selection = compare(stage_outputs, stage_outputs, label, fold, SETTINGS, 0)
+    results, chosen = selection.results, selection.chosen
+    scores = {name: float(macro_f1(confusion(label, result.prediction))) for name, result in results.items()}
     assert min(scores.values()) > 0.6
-    assert best_way(results, label) == max((n for n in scores if "raw" not in n), key=lambda name: scores[name])
+    assert selection.best == max((n for n in scores if "raw" not in n), key=lambda name: scores[name])
     assert macro_f1(confusion(label, chosen)) <= max(scores.values()) + 1e-9
 
 
 def test_one_row_does_not_move_its_own_answer() -> None:
     """Change a person's labels: nested answers for that person's fold must stay as they were."""
-    voices, label, fold = made(signal=0.9)
+    stage_outputs, label, fold = made(signal=0.9)
     changed = label.copy()
     changed[fold == 2] = (changed[fold == 2] + 5) % 18
-    before, _ = compare(voices, voices, label, fold, SETTINGS, 0)
-    after, _ = compare(voices, voices, changed, fold, SETTINGS, 0)
+    before = compare(stage_outputs, stage_outputs, label, fold, SETTINGS, 0).results
+    after = compare(stage_outputs, stage_outputs, changed, fold, SETTINGS, 0).results
     for name in before:
-        assert (before[name].answer[fold == 2] == after[name].answer[fold == 2]).all()
+        assert (before[name].prediction[fold == 2] == after[name].prediction[fold == 2]).all()
         assert np.array_equal(before[name].probability[fold == 2], after[name].probability[fold == 2])
-    assert any((before[name].answer[fold == 1] != after[name].answer[fold == 1]).any() for name in before)
+    assert any((before[name].prediction[fold == 1] != after[name].prediction[fold == 1]).any() for name in before)
 
 
-@pytest.mark.parametrize("name", [name for name in WAYS if "raw" not in name])
+@pytest.mark.parametrize("name", [name for name in METHODS if "raw" not in name])
 def test_every_way_survives_the_disk(name: str, tmp_path: Path) -> None:
-    voices, label, fold = made(signal=0.9)
-    if name not in ways_for(voices):
-        voices = other_voices("flat", voices, label)
-    results, _ = compare(voices, voices, label, fold, Combiner(rounds=2, components=3), 0)
-    kept = finish(name, results[name], voices, label, SETTINGS, 0)
+    stage_outputs, label, fold = made(signal=0.9)
+    if name not in methods_for(stage_outputs):
+        stage_outputs = other_stage_outputs("flat", stage_outputs, label)
+    results = compare(stage_outputs, stage_outputs, label, fold, CombinerRecipe(rounds=2, components=3), 0).results
+    kept = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
     save(tmp_path, kept, {})
-    probability, answer = kept(voices)
+    probability, answer = kept(stage_outputs)
     read, _ = load(tmp_path)
-    again, answer_again = read(voices)
+    again, answer_again = read(stage_outputs)
     assert np.array_equal(answer, answer_again) and np.allclose(probability, again, atol=1e-6)
     assert probability.sum(1) == pytest.approx(np.ones(N), abs=1e-4)
     assert not list(tmp_path.glob("*.pkl"))
 
 
 def test_hard_cascade_is_argmaxes_and_cuts() -> None:
-    voices, label, _ = made(signal=1.0)
-    rule = HardCascade.fit(voices, label)
-    mask, gender, band = decode(rule.probability(voices).argmax(1))
-    assert (mask == voices.logits["mask"].argmax(1)).all()
-    assert (gender == voices.logits["gender"].argmax(1)).all()
-    years = voices.years()[np.arange(N), gender]
+    stage_outputs, label, _ = made(signal=1.0)
+    rule = HardCascade.fit(stage_outputs, label)
+    mask, gender, band = decode(rule.probability(stage_outputs).argmax(1))
+    assert (mask == stage_outputs.logits["mask"].argmax(1)).all()
+    assert (gender == stage_outputs.logits["gender"].argmax(1)).all()
+    years = stage_outputs.years()[np.arange(N), gender]
     assert (band == [np.digitize(y, rule.cuts[g]) for y, g in zip(years, gender, strict=True)]).all()
 
 
 def test_soft_vote_multiplies_its_parts() -> None:
-    voices, label, _ = made(signal=1.0)
-    rule = SoftVote.fit(voices, label)
-    parts = rule.probability(voices).reshape(N, 3, 2, 3)
-    assert parts.sum((2, 3)) == pytest.approx(rule.mask.probability(voices.logits["mask"]), abs=1e-9)
-    assert parts.sum((1, 3)) == pytest.approx(rule.gender.probability(voices.logits["gender"]), abs=1e-9)
+    stage_outputs, label, _ = made(signal=1.0)
+    rule = SoftVote.fit(stage_outputs, label)
+    parts = rule.probability(stage_outputs).reshape(N, 3, 2, 3)
+    assert parts.sum((2, 3)) == pytest.approx(rule.mask.probability(stage_outputs.logits["mask"]), abs=1e-9)
+    assert parts.sum((1, 3)) == pytest.approx(rule.gender.probability(stage_outputs.logits["gender"]), abs=1e-9)
 
 
 def test_logistic_of_one_class_says_that_class() -> None:
@@ -199,12 +212,12 @@ def test_logistic_gives_absent_classes_nothing() -> None:
 
 
 def test_features_are_named_and_know_both_regressors() -> None:
-    voices, _, _ = made(signal=1.0)
+    stage_outputs, _, _ = made(signal=1.0)
     cuts = np.array([[30.0, 58.0], [31.0, 55.0]])
-    values, names = features(voices, cuts)
+    values, names = features(stage_outputs, cuts)
     column = {name: values[:, place] for place, name in enumerate(names)}
     assert len(names) == len(set(names)) == values.shape[1] and "gender.f-m" in names
-    years, gender = voices.years(), voices.gender()
+    years, gender = stage_outputs.years(), stage_outputs.gender_probability()
     assert column["age-female.above_lower"] == pytest.approx(years[:, 1] - 31, abs=1e-4)
     assert column["age.weighted"] == pytest.approx((years * gender).sum(1), abs=1e-3)
     assert "mask.embedding2" in names

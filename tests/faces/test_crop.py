@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import REAL, real_photographs
+from conftest import REAL, real_images
 from PIL import Image
 
 from facecade.faces.crop import TEMPLATES, Box, Point, box_of, crop
@@ -39,7 +39,7 @@ def test_a_wide_box_is_taken_in_whole() -> None:
     assert (pixels[29, :, 0] > 150).sum() == pytest.approx(40 / 1.2, abs=2)
 
 
-def test_beyond_the_photograph_is_black() -> None:
+def test_beyond_the_image_is_black() -> None:
     pixels = crop(np.full((100, 100, 3), 200, np.uint8), Box(-40, -60, 40, 60, 1.0), FACE)
     assert (pixels[:20, :12] == 0).all() and (pixels[-10:, -8:] == 200).all()
 
@@ -70,20 +70,20 @@ def test_mtcnn_finds_no_face_in_noise_or_in_a_tiny_picture() -> None:
     assert detect(np.zeros((10, 10, 3), np.uint8)) is None
 
 
-@real_photographs
-def test_mtcnn_finds_the_faces_of_real_photographs() -> None:
+@real_images
+def test_mtcnn_finds_the_faces_of_real_images() -> None:
     face = Face(thresholds=(0.5, 0.6, 0.6))
     detect = make_detector(face)
     people = sorted((REAL / "train/images").iterdir())[:8]
-    photographs = [decode(path) for person in people for path in sorted(person.iterdir())]
-    boxes = [detect(photograph) for photograph in photographs]
+    images = [decode(path) for person in people for path in sorted(person.iterdir())]
+    boxes = [detect(image) for image in images]
     found = [box for box in boxes if box]
     assert len(found) >= 0.8 * len(boxes)
     for box in found:
         assert 50 < box.bottom - box.top < 260 and 0.5 < box.probability <= 1
-    # a photograph four times as large has its face in the same place
-    large = np.asarray(Image.fromarray(photographs[0]).resize((192 * 6, 256 * 6), Image.Resampling.BICUBIC))
-    small_box, large_box = detect(photographs[0]), detect(large)
+    # an image four times as large has its face in the same place
+    large = np.asarray(Image.fromarray(images[0]).resize((192 * 6, 256 * 6), Image.Resampling.BICUBIC))
+    small_box, large_box = detect(images[0]), detect(large)
     assert small_box and large_box and large_box.left / 6 == pytest.approx(small_box.left, abs=8)
 
 
@@ -101,7 +101,7 @@ UPRIGHT = np.array(TEMPLATES["arcface"])
 
 
 def dotted(side: int, scale: float, degrees: float, middle: Point) -> tuple[np.ndarray, tuple[Point, ...]]:
-    """A square photograph with five coloured dots, placed as a face's landmarks turned and scaled, and where they are."""
+    """A square image with five coloured dots, placed as a face's landmarks turned and scaled, and where they are."""
     turn = np.deg2rad(degrees)
     matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     points = (UPRIGHT - 0.5) @ matrix.T + middle
@@ -142,44 +142,44 @@ def wanted(face: Face) -> np.ndarray:
 def test_an_aligned_crop_has_the_landmarks_where_the_template_says(
     template: str, side: int, scale: float, degrees: float, middle: Point
 ) -> None:
-    photograph, landmarks = dotted(side, scale, degrees, middle)
+    image, landmarks = dotted(side, scale, degrees, middle)
     face = Face.model_validate({"size": (144, 112), "margin": 0.3, "align": True, "template": template})
-    pixels = crop(photograph, Box(1, 2, 3, 4, 1.0, landmarks), face)
+    pixels = crop(image, Box(1, 2, 3, 4, 1.0, landmarks), face)
     assert pixels.shape == (144, 112, 3) and pixels.dtype == np.uint8
     for colour, place in zip(COLOURS, wanted(face), strict=True):
         assert seen(pixels, colour) == pytest.approx(place, abs=0.5)
 
 
 def test_the_eyes_template_goes_by_the_eyes_alone() -> None:
-    photograph, landmarks = dotted(300, 112, 10, (150, 150))
+    image, landmarks = dotted(300, 112, 10, (150, 150))
     moved = (*landmarks[:2], (10.0, 20.0), (30.0, 280.0), (200.0, 5.0))
     eyes, all_five = (Face(align=True, template=template) for template in ("eyes", "arcface"))
-    first, second = (crop(photograph, Box(0, 0, 9, 9, 1.0, points), eyes) for points in (landmarks, moved))
+    first, second = (crop(image, Box(0, 0, 9, 9, 1.0, points), eyes) for points in (landmarks, moved))
     assert (first == second).all()
-    assert (crop(photograph, Box(0, 0, 9, 9, 1.0, moved), all_five) != second).any()
+    assert (crop(image, Box(0, 0, 9, 9, 1.0, moved), all_five) != second).any()
 
 
 def test_margin_makes_an_aligned_face_smaller() -> None:
-    photograph, landmarks = dotted(400, 112, 0, (200, 200))
+    image, landmarks = dotted(400, 112, 0, (200, 200))
     apart = []
     for margin in (0.0, 1.0):
-        pixels = crop(photograph, Box(0, 0, 9, 9, 1.0, landmarks), Face(size=(112, 112), margin=margin, align=True))
+        pixels = crop(image, Box(0, 0, 9, 9, 1.0, landmarks), Face(size=(112, 112), margin=margin, align=True))
         apart.append(seen(pixels, COLOURS[1])[0] - seen(pixels, COLOURS[0])[0])
     assert apart[0] == pytest.approx(2 * apart[1], abs=0.5)
     assert apart[0] == pytest.approx(73.5318 - 38.2946, abs=0.5), "without a margin as InsightFace cuts it"
 
 
 def test_a_rounding_error_in_a_landmark_does_not_move_the_crop() -> None:
-    photograph = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     places = ((120.1, 130.2), (170.3, 128.6), (146.7, 150.1), (128.4, 180.2), (165.1, 178.9))
     face, errors = Face(align=True), np.random.default_rng(1).uniform(-1e-3, 1e-3, (20, 5, 2))
-    first = crop(photograph, Box(0, 0, 9, 9, 1.0, places), face)
+    first = crop(image, Box(0, 0, 9, 9, 1.0, places), face)
     for error in errors:
         other = tuple((float(x), float(y)) for x, y in np.array(places) + error)
-        assert (crop(photograph, Box(0, 0, 9, 9, 1.0, other), face) == first).all()
+        assert (crop(image, Box(0, 0, 9, 9, 1.0, other), face) == first).all()
 
 
-def test_a_large_photograph_is_averaged_and_not_picked_from() -> None:
+def test_a_large_image_is_averaged_and_not_picked_from() -> None:
     """A chessboard of single pixels is grey from afar; four pixels alone would be black or white here and there."""
     board = (np.indices((2400, 2400)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
     _, landmarks = dotted(2400, 1200, 15, (1200, 1200))
@@ -187,21 +187,21 @@ def test_a_large_photograph_is_averaged_and_not_picked_from() -> None:
     assert pixels[20:-20, 20:-20].astype(int).min() > 110 and pixels.max() < 145
 
 
-def test_beyond_the_photograph_an_aligned_crop_is_black() -> None:
+def test_beyond_the_image_an_aligned_crop_is_black() -> None:
     _, landmarks = dotted(300, 112, 0, (0, 0))
     pixels = crop(np.full((300, 300, 3), 200, np.uint8), Box(0, 0, 9, 9, 1.0, landmarks), Face(align=True))
     assert (pixels[:40, :30] == 0).all() and (pixels[-20:, -20:] == 200).all()
 
 
 def test_without_landmarks_or_a_face_alignment_changes_nothing() -> None:
-    photograph = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
     plain, aligned = Face(size=(60, 40)), Face(size=(60, 40), align=True)
     for box in (None, Box(50, 60, 90, 120, 1.0)):
-        assert (crop(photograph, box, plain) == crop(photograph, box, aligned)).all()
+        assert (crop(image, box, plain) == crop(image, box, aligned)).all()
     landmarks = dotted(150, 60, 0, (70, 80))[1]
     with_landmarks = Box(50, 60, 90, 120, 1.0, landmarks)
-    assert (crop(photograph, with_landmarks, plain) == crop(photograph, Box(50, 60, 90, 120, 1.0), plain)).all()
-    assert (crop(photograph, with_landmarks, plain) != crop(photograph, with_landmarks, aligned)).any()
+    assert (crop(image, with_landmarks, plain) == crop(image, Box(50, 60, 90, 120, 1.0), plain)).all()
+    assert (crop(image, with_landmarks, plain) != crop(image, with_landmarks, aligned)).any()
 
 
 @pytest.mark.parametrize("point", [(0.0, 0.0), (70.0, 80.0), (-1e6, 1e6)])
@@ -218,15 +218,15 @@ def test_a_box_is_made_of_its_values_again() -> None:
         box_of([1, 2, 3, 4, 0.9, 5])
 
 
-@real_photographs
+@real_images
 def test_eyes_of_real_faces_are_level_and_in_one_place() -> None:
     """Found again in the aligned crop, they are where the template has them."""
     face = Face(size=(160, 160), margin=0.6, align=True, min_face=30)
     detect = make_detector(face)
     people, off = sorted((REAL / "train/images").iterdir())[30:36], []
     for person in people:
-        photograph = decode(next(iter(person.glob("normal*"))))
-        turned = np.asarray(Image.fromarray(photograph).rotate(20, expand=True))
+        image = decode(next(iter(person.glob("normal*"))))
+        turned = np.asarray(Image.fromarray(image).rotate(20, expand=True))
         box = detect(turned)
         again = detect(crop(turned, box, face)) if box else None
         if again:

@@ -93,12 +93,12 @@ def reason(path: Path) -> str:
     return caught.value.reason
 
 
-def test_what_is_no_photograph_says_why(tmp_path: Path) -> None:
+def test_what_is_no_image_says_why(tmp_path: Path) -> None:
     assert reason(tmp_path / "nowhere.jpg") == "no such file"
     assert "folder" in reason(tmp_path)
     (tmp_path / "empty.jpg").touch()
     assert reason(tmp_path / "empty.jpg") == "empty file"
-    (tmp_path / "text.jpg").write_text("I am no photograph")
+    (tmp_path / "text.jpg").write_text("I am no image")
     assert reason(tmp_path / "text.jpg") == "not an image"
 
 

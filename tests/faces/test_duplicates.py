@@ -1,4 +1,4 @@
-"""Copies of a photograph are found, whatever was done to their files, and strangers are not."""
+"""ExactDuplicates of an image are found, whatever was done to their files, and strangers are not."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facecade.faces.duplicates import BITS, NEAR, Copies, compare, copies, look_hashes
+from facecade.faces.duplicates import BITS, NEAR, ExactDuplicates, compare, copies, perceptual_hashes
 
 
 def scenes(count: int, seed: int = 0) -> list[Image.Image]:
-    """Pictures with the soft shapes of photographs, each unlike the others, 192 × 256 (width × height)."""
+    """Pictures with the soft shapes of images, each unlike the others, 192 × 256 (width × height)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 12, 9, 3), np.uint8)
     return [Image.fromarray(each).resize((192, 256), Image.Resampling.BICUBIC) for each in coarse]
 
@@ -40,7 +40,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 def test_a_copy_is_near_and_strangers_are_far(change: str) -> None:
     originals = scenes(20)
     pictures = [*originals, *(CHANGES[change](image) for image in originals)]
-    hashes = np.stack([look_hashes(np.asarray(image)) for image in pictures])
+    hashes = np.stack([perceptual_hashes(np.asarray(image)) for image in pictures])
     found = compare(hashes, np.arange(40), workers=2)
     near = {(pair.first, pair.second) for pair in found.closest if pair.bits <= NEAR}
     assert near == {(place, place + 20) for place in range(20)}
@@ -49,7 +49,7 @@ def test_a_copy_is_near_and_strangers_are_far(change: str) -> None:
 
 def test_distances_are_imagehash_s() -> None:
     first, second = scenes(2, seed=5)
-    found = compare(np.stack([look_hashes(np.asarray(image)) for image in (first, second)]), np.array([0, 1]))
+    found = compare(np.stack([perceptual_hashes(np.asarray(image)) for image in (first, second)]), np.array([0, 1]))
     mirror = first.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     wanted = min(imagehash.phash(each, 16) - imagehash.phash(second, 16) for each in (first, mirror))
     assert found.across[wanted] == 1 == found.across.sum()
@@ -101,4 +101,4 @@ def test_files_of_the_same_bytes_are_grouped() -> None:
     assert [group.tolist() for group in found.within] == [[0, 2]]
     unknown = copies(content, np.full(7, -1))
     assert [group.tolist() for group in unknown.across] == [[0, 2], [3, 4, 6]] and not unknown.within
-    assert copies(np.array([], str), np.array([], int)) == Copies([], [])
+    assert copies(np.array([], str), np.array([], int)) == ExactDuplicates([], [])

@@ -7,28 +7,28 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import REAL, real_photographs
+from conftest import REAL, real_images
 from PIL import Image
 
 from facecade.faces.decode import decode
 from facecade.faces.detect import make_detector
-from facecade.faces.mtcnn import LANDMARKS, MTCNN, average, unlike
+from facecade.faces.mtcnn import LANDMARKS, MTCNN, average, non_max_suppression
 from facecade.faces.mtcnn_networks import torch_nets
 from facecade.faces.synthetic import draw_face
 from facecade.recipe import Face
 
 
-def boxes_of_both(photographs: list[np.ndarray], thresholds: tuple[float, float, float]) -> int:
-    """Compare all boxes of all photographs; how many there were."""
+def boxes_of_both(images: list[np.ndarray], thresholds: tuple[float, float, float]) -> int:
+    """Compare all boxes of all images; how many there were."""
     theirs = facenet_pytorch.MTCNN(min_face_size=40, thresholds=list(thresholds), keep_all=True, device="cpu").eval()
     ours, count = MTCNN(torch_nets(), 40, thresholds), 0
-    for photograph in photographs:
-        boxes, probability, landmarks = theirs.detect(photograph, landmarks=True)
+    for image in images:
+        boxes, probability, landmarks = theirs.detect(image, landmarks=True)
         wanted = np.empty((0, 15))
         if boxes is not None:
             parts = boxes, probability, np.asarray(landmarks, float).reshape(len(boxes), 10)
             wanted = np.column_stack([np.asarray(part, float) for part in parts])
-        found = ours(photograph)
+        found = ours(image)
         assert found.shape == wanted.shape
         order, other = np.lexsort(found.T), np.lexsort(wanted.T)
         np.testing.assert_allclose(found[order], wanted[other], atol=1e-2)
@@ -41,11 +41,11 @@ def test_all_boxes_are_those_of_facenet_pytorch() -> None:
     assert boxes_of_both(drawn, (0.3, 0.1, 0.1)) >= 4  # faces that are drawn are barely faces to it
 
 
-@real_photographs
-def test_all_boxes_of_real_photographs_too() -> None:
+@real_images
+def test_all_boxes_of_real_images_too() -> None:
     people = sorted((REAL / "train/images").iterdir())[10:13]
-    photographs = [decode(path) for person in people for path in sorted(person.iterdir())]
-    assert boxes_of_both(photographs, (0.5, 0.6, 0.6)) >= 15
+    images = [decode(path) for person in people for path in sorted(person.iterdir())]
+    assert boxes_of_both(images, (0.5, 0.6, 0.6)) >= 15
 
 
 @pytest.mark.parametrize("size", [(24, 24), (7, 50), (61, 53)])
@@ -57,10 +57,10 @@ def test_average_is_torchs_area_interpolation(size: tuple[int, int]) -> None:
 
 def test_of_boxes_that_overlap_too_much_the_surest_stays() -> None:
     boxes = np.array([[0, 0, 10, 10, 0.8], [0, 0, 10, 8, 0.9], [20, 20, 30, 30, 0.7], [22, 22, 24, 24, 0.6]])
-    assert unlike(boxes, 0.7).tolist() == [1, 2, 3]  # 80 of 100 shared by the first two
-    assert unlike(boxes, 0.81).tolist() == [1, 0, 2, 3]
-    assert unlike(boxes, 0.7, of_smaller=True).tolist() == [1, 2]  # the last lies within the third
-    assert unlike(np.empty((0, 5)), 0.7).tolist() == []
+    assert non_max_suppression(boxes, 0.7).tolist() == [1, 2, 3]  # 80 of 100 shared by the first two
+    assert non_max_suppression(boxes, 0.81).tolist() == [1, 0, 2, 3]
+    assert non_max_suppression(boxes, 0.7, of_smaller=True).tolist() == [1, 2]  # the last lies within the third
+    assert non_max_suppression(np.empty((0, 5)), 0.7).tolist() == []
 
 
 def test_no_face_is_no_box() -> None:
@@ -69,13 +69,13 @@ def test_no_face_is_no_box() -> None:
         assert mtcnn(np.zeros(shape, np.uint8)).shape == (0, 15)
 
 
-@real_photographs
-def test_landmarks_lie_within_their_face_in_the_photographs_pixels() -> None:
-    """Both eyes, the one on the left first, above the nose above the mouth; of a photograph made smaller first as well."""
-    photograph = decode(next(iter(sorted((REAL / "train/images").iterdir())[10].glob("normal*"))))
-    large = np.asarray(Image.fromarray(photograph).resize([6 * side for side in photograph.shape[1::-1]]))
-    for image in (photograph, large):
-        box = make_detector(Face())(image)
+@real_images
+def test_landmarks_lie_within_their_face_in_the_images_pixels() -> None:
+    """Both eyes, the one on the left first, above the nose above the mouth; of an image made smaller first as well."""
+    image = decode(next(iter(sorted((REAL / "train/images").iterdir())[10].glob("normal*"))))
+    large = np.asarray(Image.fromarray(image).resize([6 * side for side in image.shape[1::-1]]))
+    for each in (image, large):
+        box = make_detector(Face())(each)
         assert box is not None and len(box.landmarks) == LANDMARKS
         left, right, nose, *mouth = box.landmarks
         assert left[0] < nose[0] < right[0] and max(left[1], right[1]) < nose[1] < min(y for _, y in mouth)

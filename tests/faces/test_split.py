@@ -10,18 +10,18 @@ from facecade.base.errors import FacecadeError
 from facecade.faces.split import assign_folds, folds_hash
 
 
-def table_of(people: int, photographs: int, seed: int) -> pd.DataFrame:
+def table_of(people: int, images: int, seed: int) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     gender = np.array(["male", "female"])[np.arange(people) % 2]
     age = np.array([20, 45, 70])[np.arange(people) // 2 % 3]
     rows = pd.DataFrame({"person": [f"p{i}" for i in range(people)], "gender": gender, "age": age.astype(float)})
-    return rows.loc[rows.index.repeat(photographs)].sample(frac=1, random_state=int(generator.integers(1 << 31)))
+    return rows.loc[rows.index.repeat(images)].sample(frac=1, random_state=int(generator.integers(1 << 31)))
 
 
 @given(st.integers(30, 120), st.integers(1, 7), st.integers(2, 5), st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
-def test_no_person_is_in_two_folds_and_strata_are_even(people: int, photographs: int, folds: int, seed: int) -> None:
-    table = table_of(people, photographs, seed)
+def test_no_person_is_in_two_folds_and_strata_are_even(people: int, images: int, folds: int, seed: int) -> None:
+    table = table_of(people, images, seed)
     table["fold"] = assign_folds(table, folds, seed)
     assert (table.groupby("person")["fold"].nunique() == 1).all()
     each = table.drop_duplicates("person").groupby(["gender", "age", "fold"]).size().unstack(fill_value=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facecade.faces import look as module
+from facecade.faces import reader as module
 from facecade.faces.crop import Box, crop
 from facecade.faces.decode import DecodeError, decode
 from facecade.faces.store import Entry, FaceStore
@@ -79,7 +79,7 @@ def test_landmarks_survive_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     boxes = [Box(10.1, 20.2, 80.3, 110.4, 0.99, points), Box(10.1, 20.2, 80.3, 110.4, 0.9), None]
     face = FACE.model_copy(update={"align": True})
     waiting = iter(boxes)
-    monkeypatch.setattr(module, "make_detector", lambda face, nets: lambda photograph: next(waiting))
+    monkeypatch.setattr(module, "make_detector", lambda face, nets: lambda image: next(waiting))
     paths = drawings(tmp_path, 3)
     first = FaceStore(tmp_path / "cache", face)
     entries = first.fill(paths, workers=1)

@@ -12,7 +12,7 @@ from facecade.base.errors import FacecadeError
 from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_sound
 
 
-def photograph(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), "grey").save(path, format="PNG" if path.suffix.lower() == ".png" else "JPEG")
 
@@ -20,7 +20,7 @@ def photograph(path: Path) -> None:
 def person(root: Path, folder: str, suffix: str = ".jpg", leave_out: str = "") -> None:
     for state in FILE_MASKS:
         if state != leave_out:
-            photograph(root / "images" / folder / f"{state}{suffix}")
+            image(root / "images" / folder / f"{state}{suffix}")
 
 
 def competition(root: Path, rows: list[str]) -> Path:
@@ -55,8 +55,8 @@ def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
     person(root, "1_m")
     person(root, "3_f")
     person(root, "5_m", leave_out="mask4")
-    photograph(root / "images/5_m/mask9.jpg")
-    photograph(root / "images/5_m/normal.png")
+    image(root / "images/5_m/mask9.jpg")
+    image(root / "images/5_m/normal.png")
     with pytest.raises(FacecadeError) as caught:
         require_sound(read_source(root))
     said = str(caught.value)
@@ -86,8 +86,8 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 
 
 def test_info_keeps_every_row_in_order(tmp_path: Path) -> None:
-    photograph(tmp_path / "images/b.jpg")
-    photograph(tmp_path / "images/a.jpg")
+    image(tmp_path / "images/b.jpg")
+    image(tmp_path / "images/a.jpg")
     (tmp_path / "info.csv").write_text("ImageID,ans\nb.jpg,0\ngone.jpg,0\na.jpg,0\nb.jpg,0\n")
     source = read_source(tmp_path)
     assert source.table["id"].tolist() == ["b.jpg", "gone.jpg", "a.jpg", "b.jpg"]
@@ -98,22 +98,22 @@ def test_info_keeps_every_row_in_order(tmp_path: Path) -> None:
 
 
 def test_a_manifest(tmp_path: Path) -> None:
-    photograph(tmp_path / "x/1.jpg")
+    image(tmp_path / "x/1.jpg")
     sheet = tmp_path / "mine.csv"
     sheet.write_text("path,person,mask,gender,age\nx/1.jpg,ann,normal,female,33\nx/2.jpg,,half,female,33\n")
     source = read_source(sheet)
     assert classes(source.table).tolist() == [16]
     assert {str(problem) for problem in source.problems} == {
-        "mine.csv row 3: no person: photographs of one person must share a name here",
+        "mine.csv row 3: no person: images of one person must share a name here",
         "mine.csv row 3: mask is 'half', expected wear, incorrect, normal",
         "mine.csv row 3: no file 'x/2.jpg'",
     }
 
 
-def test_photographs_alone(tmp_path: Path) -> None:
-    photograph(tmp_path / "b/2.png")
-    photograph(tmp_path / "1.JPG")
-    (tmp_path / "notes.txt").write_text("not a photograph")
+def test_images_alone(tmp_path: Path) -> None:
+    image(tmp_path / "b/2.png")
+    image(tmp_path / "1.JPG")
+    (tmp_path / "notes.txt").write_text("not an image")
     source = read_source(tmp_path)
     assert source.table["id"].tolist() == ["1.JPG", "b/2.png"] and not source.labelled
     assert (classes(source.table) == -1).all()
@@ -136,8 +136,8 @@ def test_censored_ages_are_seen_and_real_ones_left_alone() -> None:
 
 
 def test_ragged_and_blank_lines_are_counted_and_named(tmp_path: Path) -> None:
-    photograph(tmp_path / "images/a.jpg")
-    photograph(tmp_path / "images/b.jpg")
+    image(tmp_path / "images/a.jpg")
+    image(tmp_path / "images/b.jpg")
     (tmp_path / "info.csv").write_text("ImageID,ans\na.jpg,0,\n\nb.jpg,0\ngone.jpg\n")
     source = read_source(tmp_path)
     assert source.table["id"].tolist() == ["a.jpg", "b.jpg", "gone.jpg"], "every row is answered all the same"
@@ -149,7 +149,7 @@ def test_ragged_and_blank_lines_are_counted_and_named(tmp_path: Path) -> None:
 
 
 def test_a_manifest_without_labels_keeps_every_row(tmp_path: Path) -> None:
-    photograph(tmp_path / "1.jpg")
+    image(tmp_path / "1.jpg")
     sheet = tmp_path / "mine.csv"
     sheet.write_text("path,person,mask,gender,age\ngone.jpg,,,,\n1.jpg,ann,,,\n")
     source = read_source(sheet)

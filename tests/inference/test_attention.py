@@ -13,7 +13,7 @@ import torch
 
 from facecade.backbones.backbone import Backbone
 from facecade.base.errors import FacecadeError
-from facecade.inference.attention import attention, overlay, questions
+from facecade.inference.attention import attention, overlay, targets
 from facecade.recipe import StageRecipe
 from facecade.stages import make_stage
 from facecade.stages.fit import Fit, load_fold, new_backbone
@@ -76,14 +76,14 @@ def test_of_pooled_features_it_is_the_class_activation_map(tmp_path: Path) -> No
 
 def test_a_joint_network_is_asked_one_question_and_an_age_is_its_years(tmp_path: Path) -> None:
     fit = fit_of(tmp_path, "joint", "huber")
-    assert questions(fit.stage) == ("mask", "gender", "age")
+    assert targets(fit.stage) == ("mask", "gender", "age")
     _, features, head = features_and_head(fit)
     wanted = torch.einsum("c,nchw->nhw", head[-1], features).numpy()
     for each, of in zip(attention(fit, CROPS, "age"), wanted, strict=True):
         np.testing.assert_allclose(each, spread_over_crop(of, fit), atol=1e-4)
-    maps = [attention(fit, CROPS, question) for question in questions(fit.stage)]
+    maps = [attention(fit, CROPS, target) for target in targets(fit.stage)]
     assert all(np.abs(one - other).max() > 0.2 for one, other in zip(maps, [maps[-1], *maps[:-1]], strict=True))
-    with pytest.raises(FacecadeError, match="question to joint"):
+    with pytest.raises(FacecadeError, match="target to joint"):
         attention(fit, CROPS)
 
 
@@ -101,7 +101,7 @@ def test_every_other_stage_answers_one_question(
     tmp_path: Path, stage: str, loss: str, auxiliary: float, asked: str
 ) -> None:
     fit = fit_of(tmp_path, stage, loss, auxiliary=auxiliary)
-    assert questions(fit.stage) == (asked,)
+    assert targets(fit.stage) == (asked,)
     np.testing.assert_array_equal(attention(fit, CROPS), attention(fit, CROPS, asked))
 
 
@@ -121,7 +121,7 @@ def test_a_map_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     assert attention(fit, CROPS[:0]).shape == (0, 200, 150)
 
 
-def test_a_network_without_a_map_of_the_photograph_says_so(tmp_path: Path) -> None:
+def test_a_network_without_a_map_of_the_image_says_so(tmp_path: Path) -> None:
     with pytest.raises(FacecadeError, match="32×32"):
         attention(fit_of(tmp_path, size=(32, 32)), CROPS)
 

@@ -14,15 +14,17 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from facecade import pipeline
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine
 from facecade.faces.labels import N_CLASSES
-from facecade.inference import choose, engines, export
+from facecade.inference import choose, engines
+from facecade.inference import export as writing
 from facecade.inference import exported as exports
 from facecade.inference.ensemble import Ensemble
+from facecade.inference.exported import Exported
+from facecade.inference.loading import cascade_of_run, export
 from facecade.report.metrics import confusion, macro_f1
-from facecade.run import open_run
+from facecade.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBABILITY = [f"p{label}" for label in range(N_CLASSES)]
@@ -59,14 +61,13 @@ def test_engines_agree_with_torch(
 
 
 def test_an_export_explains_all_but_where_its_networks_look(exported: Path, fitted: Path, drawn: Path) -> None:
-    photograph = next((drawn / "eval/images").iterdir())
+    image = next((drawn / "eval/images").iterdir())
     (face,), (ours,) = (
-        json.loads(succeed("explain", photograph, "--artifacts", folder, "--json"))["faces"]
-        for folder in (exported, fitted)
+        json.loads(succeed("explain", image, "--artifacts", folder, "--json"))["faces"] for folder in (exported, fitted)
     )
     np.testing.assert_allclose(face["probability"], ours["probability"], atol=1e-4)
-    assert face["tipped"]["parts"] == pytest.approx(ours["tipped"]["parts"], abs=1e-3)
-    result = call("explain", photograph, "--artifacts", exported, "--attention", exported / "pictures")
+    assert face["contributions"]["parts"] == pytest.approx(ours["contributions"]["parts"], abs=1e-3)
+    result = call("explain", image, "--artifacts", exported, "--attention", exported / "pictures")
     assert result.exit_code == 1 and "--artifacts RUN" in result.stderr and not (exported / "pictures").exists()
 
 
@@ -122,33 +123,33 @@ def test_auto_measures_once_and_remembers(
         return list(rates.values())[len(asked) - 1]
 
     monkeypatch.setattr(choose, "_rate", rate)
-    assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["torch", "cpu"]
-    assert not asked, "for one photograph nothing is measured"
+    assert cascade_of_run(run, machine, images=1).made_of["engine"] == ["torch", "cpu"]
+    assert not asked, "for one image nothing is measured"
     kept_in_run(exported, artifacts)
-    assert pipeline.cascade(run, machine).made_of["engine"] == ["openvino", "fp32"]
+    assert cascade_of_run(run, machine).made_of["engine"] == ["openvino", "fp32"]
     assert len(asked) == 3 and all(len(each.members) == len(run.recipe.stages) for each in asked)
-    assert pipeline.cascade(run, machine, photographs=1).made_of["engine"] == ["openvino", "fp32"]
+    assert cascade_of_run(run, machine, images=1).made_of["engine"] == ["openvino", "fp32"]
     assert len(asked) == 3
-    assert json.loads((artifacts / "engine-fp32.json").read_text())["photographs_per_second"] == rates
+    assert json.loads((artifacts / "engine-fp32.json").read_text())["images_per_second"] == rates
 
 
 @pytest.mark.parametrize(
-    ("again", "best", "rate"),
+    ("share", "best", "rate"),
     [(0.125, ("openvino", "bf16"), 1 / (1 / 45 + 0.125 / 30)), (0.5, ("openvino", "fp32"), 25.7)],
 )
 def test_bf16_is_chosen_where_it_gains_more_than_asking_again_costs(
-    again: float, best: tuple[str, str], rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: float, best: tuple[str, str], rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = iter([10.0, 30.0, 45.0])
     monkeypatch.setattr(choose, "_rate", lambda *_: next(rates))
-    ways = [choose.Way("torch", "fp32", no_ensemble), choose.Way("openvino", "fp32", no_ensemble)]
-    ways.append(choose.Way("openvino", "bf16", no_ensemble, again))
+    ways = [choose.EngineOption("torch", "fp32", no_ensemble), choose.EngineOption("openvino", "fp32", no_ensemble)]
+    ways.append(choose.EngineOption("openvino", "bf16", no_ensemble, share))
     record = tmp_path / "engine.json"
-    assert choose.choose(record, "networks", ways, (64, 48)) == best == choose.remembered(record, "networks")
-    said = json.loads(record.read_text())["photographs_per_second"]
+    assert choose.choose(record, "networks", ways, (64, 48)) == best == choose.recorded_choice(record, "networks")
+    said = json.loads(record.read_text())["images_per_second"]
     assert said["openvino bf16"] == round(rate, 1) and said["openvino fp32"] == 30
     monkeypatch.setattr(choose, "has_bf16", lambda: not engines.has_bf16())
-    assert choose.remembered(record, "networks") is None, "another processor is measured anew"
+    assert choose.recorded_choice(record, "networks") is None, "another processor is measured anew"
 
 
 def no_ensemble() -> Ensemble:
@@ -159,13 +160,17 @@ def test_bf16_first_is_measured_chosen_and_asked_again(
     fitted: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way, on any processor: one that has no bf16 rounds nothing, and asks again all the same."""
-    for module in (choose, export, exports):
+    for module in (choose, writing, exports):
         monkeypatch.setattr(module, "has_bf16", lambda: True)
     artifacts = shutil.copytree(fitted, tmp_path / "run")
-    manifest = pipeline.export(open_run(artifacts)).folder / "manifest.json"
+    manifest = export(open_run(artifacts)).folder / "manifest.json"
     said = json.loads(manifest.read_text())
-    assert said["near"] >= 0 and (said["near"] > 0) == engines.has_bf16() and 0 <= said["again"] < 1
-    manifest.write_text(json.dumps({**said, "near": 0.5, "again": 0.25}))
+    assert (
+        said["fallback_margin"] >= 0
+        and (said["fallback_margin"] > 0) == engines.has_bf16()
+        and 0 <= said["fallback_share"] < 1
+    )
+    manifest.write_text(json.dumps({**said, "fallback_margin": 0.5, "fallback_share": 0.25}))
     asked: list[Ensemble] = []
 
     def rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
@@ -175,11 +180,13 @@ def test_bf16_first_is_measured_chosen_and_asked_again(
     monkeypatch.setattr(choose, "_rate", rate)
     words = ["--artifacts", artifacts, "--engine", "auto", "--output", tmp_path, "--json"]
     assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino bf16"
-    rates = json.loads((artifacts / "engine-auto.json").read_text())["photographs_per_second"]
+    rates = json.loads((artifacts / "engine-auto.json").read_text())["images_per_second"]
     assert rates == {"torch fp32": 10, "openvino fp32": 30, "openvino bf16": 40, "onnx fp32": 20}
     answers = pd.read_csv(tmp_path / "predictions.csv")
     assert (answers["ans"] == by_torch["ans"]).mean() >= 0.999
-    manifest.write_text(json.dumps({**said, "near": None, "again": 0.0}))  # as where it is written anew without crops
+    manifest.write_text(
+        json.dumps({**said, "fallback_margin": None, "fallback_share": 0.0})
+    )  # as where it is written anew without crops
     assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino fp32"
 
 
@@ -188,15 +195,15 @@ def test_a_run_that_changed_is_exported_anew(
 ) -> None:
     artifacts = shutil.copytree(fitted, tmp_path / "run")
     written = (kept_in_run(exported, artifacts) / "manifest.json").stat().st_mtime_ns
-    first = pipeline.export(open_run(artifacts))
-    assert (pipeline.export(open_run(artifacts)).folder / "manifest.json").stat().st_mtime_ns == written
+    first = export(open_run(artifacts))
+    assert (export(open_run(artifacts)).folder / "manifest.json").stat().st_mtime_ns == written
     monkeypatch.chdir(tmp_path)
-    assert (pipeline.export(open_run(Path("run"))).folder / "manifest.json").stat().st_mtime_ns == written
+    assert (export(open_run(Path("run"))).folder / "manifest.json").stat().st_mtime_ns == written
     monkeypatch.undo()
     succeed("fit-meta", "--artifacts", artifacts)
     meta = artifacts / "combiner/meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "prior": [1 / N_CLASSES] * N_CLASSES}))
-    anew = pipeline.export(open_run(artifacts))
+    anew = export(open_run(artifacts))
     assert anew.made_of["combiner"] != first.made_of["combiner"]
     assert json.loads((anew.combiner / "meta.json").read_text())["prior"][0] == 1 / N_CLASSES
 
@@ -204,24 +211,24 @@ def test_a_run_that_changed_is_exported_anew(
 def test_each_network_is_what_its_own_fold_learned(exported: Path, fitted: Path) -> None:
     """Folds' weights take each other's place in one written graph; none may stay behind."""
     run = open_run(fitted)
-    written = pipeline.Exported.open(exported).ensemble("onnx", 1)
-    torch = pipeline.cascade(run, Machine(engine="torch")).ensemble
+    written = Exported.open(exported).ensemble("onnx", 1)
+    torch = cascade_of_run(run, Machine(engine="torch")).ensemble
     crops = np.random.default_rng(3).integers(0, 256, (3, *run.recipe.face.size, 3), np.uint8)
-    (ours,), (theirs,) = list(written.hear([crops])), list(torch.hear([crops]))
+    (ours,), (theirs,) = list(written.predict_chunks([crops])), list(torch.predict_chunks([crops]))
     assert ours.keys() == theirs.keys() == set(range(run.recipe.folds))
-    for fold, voices in ours.items():
-        for stage, logits in voices.logits.items():
+    for fold, stage_outputs in ours.items():
+        for stage, logits in stage_outputs.logits.items():
             np.testing.assert_allclose(logits, theirs[fold].logits[stage], atol=1e-3)
-            np.testing.assert_allclose(voices.embedding[stage], theirs[fold].embedding[stage], atol=1e-3)
+            np.testing.assert_allclose(stage_outputs.embedding[stage], theirs[fold].embedding[stage], atol=1e-3)
     assert np.abs(ours[0].logits["mask"] - ours[1].logits["mask"]).max() > 0.01
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 1], [3], [0, 2]])
 def test_chunks_are_answered_in_order_whatever_their_size(exported: Path, sizes: list[int]) -> None:
-    ensemble = pipeline.Exported.open(exported).ensemble("onnx", 2)
+    ensemble = Exported.open(exported).ensemble("onnx", 2)
     crops = np.random.default_rng(0).integers(0, 256, (sum(sizes), 144, 112, 3), np.uint8)
-    alone = [next(ensemble.hear([crop[None]]))[0].logits["mask"] for crop in crops]
-    heard = list(ensemble.hear(iter(np.split(crops, np.cumsum(sizes)[:-1]))))
+    alone = [next(ensemble.predict_chunks([crop[None]]))[0].logits["mask"] for crop in crops]
+    heard = list(ensemble.predict_chunks(iter(np.split(crops, np.cumsum(sizes)[:-1]))))
     assert [len(each[0]) for each in heard] == sizes
     np.testing.assert_allclose(
         np.concatenate([each[0].logits["mask"] for each in heard]), np.concatenate(alone), atol=1e-5
@@ -235,7 +242,7 @@ def test_bf16_answers_as_torch_does(exported: Path, by_torch: pd.DataFrame, draw
     assert (said["ans"] == by_torch["ans"]).mean() >= 0.999
     off = (said[PROBABILITY] - by_torch[PROBABILITY]).abs().to_numpy().max()
     assert 1e-4 < off < 0.1
-    written = pipeline.Exported.open(exported)
+    written = Exported.open(exported)
     assert written.precision("openvino", "auto") == "bf16"
     assert written.precision("onnx", "auto") == "fp32" and written.precision("openvino", "fp32") == "fp32"
 
@@ -249,7 +256,7 @@ import numpy as np
 from facecade.inference.exported import Exported
 held = [Exported.open(Path({str(exported)!r})).ensemble("openvino", 2)]
 def let_go():
-    held[0].hear_all(np.zeros((8, 64, 48, 3), np.uint8))
+    held[0].predict_all(np.zeros((8, 64, 48, 3), np.uint8))
     held.clear()
 thread = Thread(target=let_go)
 thread.start()
@@ -264,9 +271,9 @@ os.kill(os.getpid(), signal.SIGUSR1)
 def test_without_a_measurement_there_is_no_bf16(exported: Path, drawn: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "export")
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["near"] is not None) == engines.has_bf16() and 0 <= manifest["again"] < 1
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "near": None}))
-    assert pipeline.Exported.open(folder).precision("openvino", "auto") == "fp32"
+    assert (manifest["fallback_margin"] is not None) == engines.has_bf16() and 0 <= manifest["fallback_share"] < 1
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "fallback_margin": None}))
+    assert Exported.open(folder).precision("openvino", "auto") == "fp32"
     result = call("infer", drawn / "eval", "--artifacts", folder, "--precision", "bf16", "--output", tmp_path)
     assert result.exit_code == 1 and "--precision fp32" in result.stderr
 
@@ -289,7 +296,7 @@ def test_an_export_replaces_only_what_is_an_exports(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_compare", stopped)
+        patch.setattr(writing, "_compare", stopped)
         assert call("export", cut, "--artifacts", fitted).exit_code != 0
     assert not (cut / "manifest.json").exists()
     succeed("export", cut, "--artifacts", fitted)
@@ -308,7 +315,7 @@ def test_what_is_not_there_is_said(
     assert result.exit_code == 1 and "--engine openvino --precision bf16" in result.stderr
     monkeypatch.setitem(engines.ENGINES, "openvino", "no_such_package")
     with pytest.raises(FacecadeError, match="is not installed"):
-        pipeline.cascade(open_run(fitted), replace(Machine(), engine="openvino"))
+        cascade_of_run(open_run(fitted), replace(Machine(), engine="openvino"))
     assert not (fitted / "export").exists(), "nothing is written for an engine that is not there"
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"format": 99}))

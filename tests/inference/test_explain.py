@@ -1,4 +1,4 @@
-"""A photograph explained is answered as `infer` answers it, and what is said of it adds up."""
+"""An image explained is answered as `infer` answers it, and what is said of it adds up."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REAL, call, real_photographs, succeed
+from conftest import REAL, call, real_images, succeed
 from PIL import Image
 from scipy.special import expit, logit
 
-from facecade import pipeline
 from facecade.base.files import content_hash
 from facecade.base.machine import Machine
-from facecade.combiner import fit as combination
-from facecade.combiner.features import Voices
-from facecade.combiner.rules import HardCascade, SoftVote
+from facecade.combiner import methods
+from facecade.combiner.estimators import HardCascade, SoftVote
+from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.crop import Box
 from facecade.faces.decode import decode
 from facecade.faces.labels import N_CLASSES, encode
 from facecade.inference.cascade import Cascade
 from facecade.inference.ensemble import Ensemble, Member
 from facecade.inference.explain import ExplainedFace, Explainer
+from facecade.inference.loading import cascade_of_run
 from facecade.recipe import Face
-from facecade.run import open_run
+from facecade.runs.run import open_run
 
 JOINT = ("mask.wear", "mask.incorrect", "mask.normal", "gender.male", "gender.female")
 JOINT_AGE = (*JOINT, "age.years", "age.log_odds_30", "age.log_odds_60")
@@ -43,26 +43,26 @@ RNG = np.random.default_rng(0)
 @pytest.fixture(scope="module")
 def cascade(fitted: Path) -> Cascade:
     """The tiny run's, by torch."""
-    return pipeline.cascade(open_run(fitted), Machine(engine="torch"))
+    return cascade_of_run(open_run(fitted), Machine(engine="torch"))
 
 
 def a_cascade(folder: Path, said: list[dict[str, list[float]]], way: str = "soft vote") -> Cascade:
     """A cascade whose networks say the same of whatever they see: of each fold what each stage says."""
     rows, label = 360, np.arange(360) % N_CLASSES
-    voices = Voices(
+    stage_outputs = StageOutputs(
         {stage: RNG.normal(size=(rows, len(names))).astype(np.float32) for stage, names in COLUMNS.items()}, COLUMNS, {}
     )
-    rule = SoftVote.fit(voices, label) if way == "soft vote" else HardCascade(np.array(list(CUTS.values())))
-    combination.save(folder, combination.Combination(way, rule, np.zeros(6)), {"cuts": CUTS})
+    rule = SoftVote.fit(stage_outputs, label) if way == "soft vote" else HardCascade(np.array(list(CUTS.values())))
+    methods.save(folder, methods.FittedCombiner(way, rule, np.zeros(6)), {"cuts": CUTS})
 
-    def answering(of: dict[str, list[float]]) -> Member:
+    def predicting(of: dict[str, list[float]]) -> Member:
         def call(crops: np.ndarray) -> list[np.ndarray]:
             pairs = [(np.zeros((len(crops), 2)), np.tile(of[stage], (len(crops), 1))) for stage in COLUMNS]
             return [values.astype(np.float32) for pair in pairs for values in pair]
 
         return Member(tuple(COLUMNS), [0], (8, 8), call)
 
-    members = [replace(answering(of), folds=[fold]) for fold, of in enumerate(said)]
+    members = [replace(predicting(of), folds=[fold]) for fold, of in enumerate(said)]
     face = Face(detector="centre", size=(8, 8))
     return Cascade(face, None, Ensemble(members, COLUMNS, 2, 1), folder, {}, {})
 
@@ -85,7 +85,7 @@ def only_face(cascade: Cascade) -> ExplainedFace:
 def test_every_stage_is_heard_with_each_of_its_networks(tmp_path: Path) -> None:
     networks = [one_network(0.9, 0.7, 54.0, 0.9, 0.1), one_network(0.8, 0.4, 57.0, 0.9, 0.6)]
     face = only_face(a_cascade(tmp_path, networks))
-    assert [(said.stage, said.question, said.answer, said.agree) for said in face.sayings] == [
+    assert [(said.stage, said.target, said.prediction, said.agree) for said in face.stage_predictions] == [
         ("joint", "mask", "wear", 2),
         ("joint", "gender", "male", 1),
         ("joint", "age", "30-59", 1),
@@ -93,7 +93,7 @@ def test_every_stage_is_heard_with_each_of_its_networks(tmp_path: Path) -> None:
         ("age-male", "age", ">=60", 1),
         ("age-female", "age", ">=60", 2),
     ]
-    said = {(each.stage, each.question): each for each in face.sayings}
+    said = {(each.stage, each.target): each for each in face.stage_predictions}
     gender = said["joint", "gender"]
     assert gender.probability == pytest.approx(expit((logit(0.7) + logit(0.4)) / 2), abs=1e-4)
     assert gender.probability_by_network == pytest.approx((0.7, 0.4), abs=1e-4) and gender.years is None
@@ -102,9 +102,9 @@ def test_every_stage_is_heard_with_each_of_its_networks(tmp_path: Path) -> None:
     assert (age.years, age.years_by_network) == (55.5, (54.0, 57.0))
     only_years = said["age-male", "age"]
     assert only_years.probability is None and only_years.years_by_network == (54.0, 57.0)
-    assert face.least_sure is age or face.least_sure is gender
-    assert face.least_sure.probability == min(age.probability or 1, gender.probability)
-    assert face.most_split is gender, "the first of those that are as split"
+    assert face.least_confident is age or face.least_confident is gender
+    assert face.least_confident.probability == min(age.probability or 1, gender.probability)
+    assert face.most_disagreement is gender, "the first of those that are as split"
 
 
 def test_the_regressors_are_read_with_their_own_cuts(tmp_path: Path) -> None:
@@ -114,13 +114,15 @@ def test_the_regressors_are_read_with_their_own_cuts(tmp_path: Path) -> None:
     male, female = face.regressors
     assert (male.gender, male.years, male.years_by_network) == ("male", 55.5, (54.0, 57.0))
     assert (male.cuts, male.band) == ((28.0, 55.0), ">=60") and (female.cuts, female.years) == ((33.0, 58.0), 65.5)
-    voices = (55.5 + 55.5) / 2, (65.5 + 55.5) / 2
-    assert (face.age_if_male, face.age_if_female) == pytest.approx(voices), "all that know years, as infer has it"
+    stage_outputs = (55.5 + 55.5) / 2, (65.5 + 55.5) / 2
+    assert (face.age_if_male, face.age_if_female) == pytest.approx(stage_outputs), (
+        "all that know years, as infer has it"
+    )
 
 
 def test_one_network_disagrees_with_nobody(tmp_path: Path) -> None:
     face = only_face(a_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1)]))
-    assert face.most_split is None and all(said.networks == said.agree == 1 for said in face.sayings)
+    assert face.most_disagreement is None and all(said.networks == said.agree == 1 for said in face.stage_predictions)
 
 
 def test_the_answer_is_that_of_the_mean_and_its_parts_are_its_lead(tmp_path: Path) -> None:
@@ -128,46 +130,46 @@ def test_the_answer_is_that_of_the_mean_and_its_parts_are_its_lead(tmp_path: Pat
     cascade = a_cascade(tmp_path, networks)
     face = only_face(cascade)
     mean = {stage: np.float32([[*np.mean([of[stage] for of in networks], axis=0)]]) for stage in COLUMNS}
-    probability, answer = combination.load(tmp_path)[0](Voices(mean, COLUMNS, {}))
+    probability, answer = methods.load(tmp_path)[0](StageOutputs(mean, COLUMNS, {}))
     np.testing.assert_allclose(face.probability, probability[0], atol=1e-6)
-    assert face.answer == answer[0] and face.tipped and face.tipped.answer == face.answer
+    assert face.prediction == answer[0] and face.contributions and face.contributions.prediction == face.prediction
     first, second = np.sort(probability[0])[:-3:-1]
-    assert face.tipped.lead == pytest.approx(np.log(first / second), abs=1e-4)
-    assert sum(face.tipped.parts.values()) == pytest.approx(face.tipped.lead)
+    assert face.contributions.margin == pytest.approx(np.log(first / second), abs=1e-4)
+    assert sum(face.contributions.parts.values()) == pytest.approx(face.contributions.margin)
     for marginal in (face.mask, face.gender, face.band):
         assert sum(marginal.values()) == pytest.approx(1)
 
 
 def test_a_rule_that_jumps_at_its_cuts_is_not_said_to_be_tipped(tmp_path: Path) -> None:
     face = only_face(a_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1)], way="hard cascade"))
-    assert face.tipped is None and face.answer == encode(0, 0, 1)
-    assert face.json()["tipped"] is None
+    assert face.contributions is None and face.prediction == encode(0, 0, 1)
+    assert face.json()["contributions"] is None
 
 
-def read(photograph: Path) -> tuple[np.ndarray, str]:
-    return decode(photograph), content_hash(photograph)
+def read(image: Path) -> tuple[np.ndarray, str]:
+    return decode(image), content_hash(image)
 
 
 def test_it_answers_exactly_as_infer_does(cascade: Cascade, fitted: Path, drawn: Path, tmp_path: Path) -> None:
-    photographs = sorted((drawn / "eval/images").iterdir())[:3]
+    images = sorted((drawn / "eval/images").iterdir())[:3]
     explain = Explainer(cascade)
-    for photograph in photographs:
+    for image in images:
         words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
-        answer = json.loads(succeed("infer", photograph, *words, "--json"))["answer"]
-        said = explain(*read(photograph))
+        answer = json.loads(succeed("infer", image, *words, "--json"))["prediction"]
+        said = explain(*read(image))
         (face,) = said.faces
-        assert face.answer == answer["ans"] and said.flag == answer["flags"]
+        assert face.prediction == answer["ans"] and said.flag == answer["flags"]
         for name in ("age", "age_if_male", "age_if_female"):
             assert round(getattr(face, name), 2) == answer[name]
         assert [round(value, 5) for value in face.probability] == [answer[f"p{label}"] for label in range(N_CLASSES)]
-        of_pixels = explain(decode(photograph)).faces[0]
+        of_pixels = explain(decode(image)).faces[0]
         assert of_pixels == face and (of_pixels.crop == face.crop).all()
 
 
 def test_what_was_learned_from_is_flagged(cascade: Cascade, drawn: Path) -> None:
-    photograph = next((drawn / "train/images").rglob("*.jpg"))
-    assert Explainer(cascade)(*read(photograph)).flag == "trained-on"
-    assert Explainer(cascade)(decode(photograph)).flag == ""
+    image = next((drawn / "train/images").rglob("*.jpg"))
+    assert Explainer(cascade)(*read(image)).flag == "trained-on"
+    assert Explainer(cascade)(decode(image)).flag == ""
 
 
 def test_it_becomes_json(cascade: Cascade, drawn: Path) -> None:
@@ -175,13 +177,13 @@ def test_it_becomes_json(cascade: Cascade, drawn: Path) -> None:
     result = json.loads(json.dumps(said.json()))
     (face,) = result["faces"]
     assert "crop" not in face and len(face["probability"]) == N_CLASSES and face["box"] is None
-    assert face["tipped"]["runner_up_name"] != face["name"] and {"joint", "mask"} < {
-        s["stage"] for s in face["sayings"]
+    assert face["contributions"]["runner_up_name"] != face["name"] and {"joint", "mask"} < {
+        s["stage"] for s in face["stage_predictions"]
     }
 
 
 def finding(cascade: Cascade) -> Cascade:
-    """The same cascade, for photographs that are not framed."""
+    """The same cascade, for images that are not framed."""
     face = cascade.face.model_copy(update={"detector": "mtcnn", "min_face": 60, "thresholds": (0.5, 0.6, 0.6)})
     return replace(cascade, face=face)
 
@@ -192,7 +194,7 @@ def test_where_there_is_no_face_the_centre_is_explained_and_flagged(cascade: Cas
     assert said.flag == "no-face" and face.box is None and face.crop.shape == (*cascade.face.size, 3)
 
 
-@real_photographs
+@real_images
 def test_two_faces_are_both_explained_the_one_of_infer_first(cascade: Cascade, tmp_path: Path) -> None:
     explain = Explainer(finding(cascade))
     images = sorted((REAL / "eval/images").iterdir())
@@ -208,7 +210,7 @@ def test_two_faces_are_both_explained_the_one_of_infer_first(cascade: Cascade, t
     assert said.flag == "" and said.size == (large.height, small.width + large.width)
     assert first.box and second.box and second.box.right < small.width < first.box.left
     (taken,) = pd.read_csv(answered(explain.cascade, tmp_path)).to_dict("records")
-    assert first.answer == taken["ans"]
+    assert first.prediction == taken["ans"]
     assert [round(value, 5) for value in first.probability] == [taken[f"p{label}"] for label in range(N_CLASSES)]
     (as_alone,) = explain(decode(alone[0])).faces
     np.testing.assert_allclose(box_of(second.box), box_of(as_alone.box), atol=3)
@@ -220,7 +222,7 @@ def box_of(box: Box | None) -> list[float]:
 
 
 def answered(cascade: Cascade, folder: Path) -> Path:
-    """predictions.csv of the photograph in a folder, by `infer`."""
+    """predictions.csv of the image in a folder, by `infer`."""
     from facecade.faces.table import read_source
 
     cascade.infer(read_source(folder / "both.png"), folder / "output", 1)
@@ -229,15 +231,15 @@ def answered(cascade: Cascade, folder: Path) -> Path:
 
 def test_the_command_tells_it_and_leaves_the_run_as_it_is(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in fitted.rglob("*")}
-    photograph = sorted((drawn / "eval/images").iterdir())[0]
-    text = succeed("explain", photograph, "--artifacts", fitted, "--attention", tmp_path / "a")
-    result = json.loads(succeed("explain", photograph, "--artifacts", fitted, "--json"))
+    image = sorted((drawn / "eval/images").iterdir())[0]
+    text = succeed("explain", image, "--artifacts", fitted, "--attention", tmp_path / "a")
+    result = json.loads(succeed("explain", image, "--artifacts", fitted, "--json"))
     (face,) = result["faces"]
-    assert face["name"] in text and "What tipped it" in text and "\x1b" not in text
+    assert face["name"] in text and "What contributed" in text and "\x1b" not in text
     assert all(stage in text for stage in open_run(fitted).recipe.stages)
     assert "pictures" not in result and f"8 pictures in {tmp_path / 'a'}" in text
     assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*")} == before
-    joint = [f"face1-joint-{question}.png" for question in ("mask", "gender", "age")]
+    joint = [f"face1-joint-{target}.png" for target in ("mask", "gender", "age")]
     others = [f"face1-{stage}.png" for stage in ("mask", "gender", "age-male", "age-female")]
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"face1.png", *joint, *others}
     sizes = {Image.open(path).size for path in (tmp_path / "a").iterdir()}
@@ -245,28 +247,28 @@ def test_the_command_tells_it_and_leaves_the_run_as_it_is(fitted: Path, drawn: P
 
 
 def test_what_cannot_be_explained_is_refused_in_words(fitted: Path, drawn: Path, tmp_path: Path) -> None:
-    photograph = next((drawn / "eval/images").iterdir())
-    (tmp_path / "text.jpg").write_text("no photograph")
+    image = next((drawn / "eval/images").iterdir())
+    (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.png").touch()
-    (tmp_path / "cut.jpg").write_bytes(photograph.read_bytes()[:900])
+    (tmp_path / "cut.jpg").write_bytes(image.read_bytes()[:900])
     wrong = {"text.jpg": "not an image", "empty.png": "empty file", "cut.jpg": "truncated", "none.jpg": "no such file"}
     for name, reason in {**wrong, "": "a folder, not a file"}.items():
         result = call("explain", tmp_path / name, "--artifacts", fitted)
         assert (result.exit_code, result.stdout) == (1, "") and reason in result.stderr
         assert "Traceback" not in result.stderr
-    result = call("explain", photograph, "--artifacts", tmp_path)
+    result = call("explain", image, "--artifacts", tmp_path)
     assert result.exit_code == 1 and "holds no run" in result.stderr and "fit-stage" in result.stderr
 
 
-def test_photographs_of_other_kinds_are_explained(cascade: Cascade, drawn: Path, tmp_path: Path) -> None:
-    photograph = Image.open(next((drawn / "eval/images").iterdir()))
-    clear = photograph.convert("RGBA")
+def test_images_of_other_kinds_are_explained(cascade: Cascade, drawn: Path, tmp_path: Path) -> None:
+    plain = Image.open(next((drawn / "eval/images").iterdir()))
+    clear = plain.convert("RGBA")
     clear.putalpha(255)
-    wide = np.asarray(photograph.convert("L"), np.uint16) * 257
-    kinds = {"cmyk.jpg": photograph.convert("CMYK"), "clear.png": clear, "grey.png": Image.fromarray(wide)}
+    wide = np.asarray(plain.convert("L"), np.uint16) * 257
+    kinds = {"cmyk.jpg": plain.convert("CMYK"), "clear.png": clear, "grey.png": Image.fromarray(wide)}
     explain = Explainer(cascade)
     for name, image in kinds.items():
         image.save(tmp_path / name)
         (face,) = explain(decode(tmp_path / name)).faces
         assert face.crop.dtype == np.uint8 and sum(face.probability) == pytest.approx(1, abs=1e-5)
-    assert explain(decode(tmp_path / "clear.png")).faces == explain(np.asarray(photograph)).faces
+    assert explain(decode(tmp_path / "clear.png")).faces == explain(np.asarray(plain)).faces

@@ -13,14 +13,14 @@ import torch
 from conftest import TINY, call, succeed
 from safetensors.torch import load_file, save_file
 
-from facecade import pipeline
 from facecade.base.machine import Machine
-from facecade.combiner.features import Voices
+from facecade.combiner.stage_outputs import StageOutputs
 from facecade.inference import torch_engine
 from facecade.inference.exported import Exported
 from facecade.inference.families import families
+from facecade.inference.loading import cascade_of_run
 from facecade.recipe import StageRecipe
-from facecade.run import open_run
+from facecade.runs.run import open_run
 
 FROZEN = ["gender", "age-male", "age-female"]
 
@@ -84,24 +84,24 @@ def test_a_frozen_stage_has_the_backbone_it_started_from(shared: Path) -> None:
             assert differ == {"model.classifier.weight", "model.classifier.bias"}
 
 
-def heard(run: Path, crops: np.ndarray) -> dict[int, Voices]:
-    cascade = pipeline.cascade(open_run(run), Machine(engine="torch"))
-    (voices,) = cascade.ensemble.hear([crops])
-    return voices
+def heard(run: Path, crops: np.ndarray) -> dict[int, StageOutputs]:
+    cascade = cascade_of_run(open_run(run), Machine(engine="torch"))
+    (stage_outputs,) = cascade.ensemble.predict_chunks([crops])
+    return stage_outputs
 
 
 def test_one_pass_says_what_each_stage_says_alone(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), np.uint8)
-    ensemble = pipeline.cascade(open_run(shared), Machine(engine="torch")).ensemble
+    ensemble = cascade_of_run(open_run(shared), Machine(engine="torch")).ensemble
     assert [member.stages for member in ensemble.members] == [("joint", *FROZEN)] * 3 + [("mask",)] * 3
     together = heard(shared, crops)
     monkeypatch.setattr(torch_engine, "families", lambda stages: [(name,) for name in stages])
     alone = heard(shared, crops)
     assert list(together[0].logits) == list(alone[0].logits) == ["joint", "mask", *FROZEN], "in the recipe's order"
-    for fold, voices in alone.items():
-        for name, logits in voices.logits.items():
+    for fold, stage_outputs in alone.items():
+        for name, logits in stage_outputs.logits.items():
             np.testing.assert_allclose(together[fold].logits[name], logits, atol=1e-5)
-            np.testing.assert_allclose(together[fold].embedding[name], voices.embedding[name], atol=1e-5)
+            np.testing.assert_allclose(together[fold].embedding[name], stage_outputs.embedding[name], atol=1e-5)
 
 
 def test_an_export_shares_too_and_answers_alike(shared: Path, drawn: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_an_export_shares_too_and_answers_alike(shared: Path, drawn: Path, tmp_p
 def test_freezing_and_augmenting_are_refused_together(fitted: Path) -> None:
     words = ["--artifacts", fitted, "--set", "freeze=all", "--dry-run", *TINY[2:4]]
     result = call("fit-stage", "gender", *words)
-    assert result.exit_code == 1 and "stages.gender.freeze computes what photographs become once" in result.stderr
+    assert result.exit_code == 1 and "stages.gender.freeze computes what images become once" in result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +139,16 @@ def test_a_backbone_that_others_trained_is_one_network_for_all_folds(
     borrowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), np.uint8)
-    ensemble = pipeline.cascade(open_run(borrowed), Machine(engine="torch")).ensemble
+    ensemble = cascade_of_run(open_run(borrowed), Machine(engine="torch")).ensemble
     assert [member.folds for member in ensemble.members if member.stages == tuple(FROZEN)] == [(0, 1, 2)]
     together = heard(borrowed, crops)
     monkeypatch.setattr(StageRecipe, "same_in_all_folds", False)
     alone = heard(borrowed, crops)
     assert together.keys() == alone.keys() == {0, 1, 2}
-    for fold, voices in alone.items():
-        for name, logits in voices.logits.items():
+    for fold, stage_outputs in alone.items():
+        for name, logits in stage_outputs.logits.items():
             np.testing.assert_allclose(together[fold].logits[name], logits, atol=1e-5)
-            np.testing.assert_allclose(together[fold].embedding[name], voices.embedding[name], atol=1e-4)
+            np.testing.assert_allclose(together[fold].embedding[name], stage_outputs.embedding[name], atol=1e-4)
     assert not np.allclose(alone[0].logits["gender"], alone[1].logits["gender"]), "the heads differ"
 
 
@@ -163,6 +163,6 @@ def test_its_export_answers_for_all_folds_too(borrowed: Path, drawn: Path, tmp_p
     for engine, run in (("torch", borrowed), ("onnx", tmp_path / "e")):
         succeed("infer", drawn / "eval", "--artifacts", run, "--engine", engine, "--output", tmp_path / engine)
     assert (tmp_path / "torch/submission.csv").read_text() == (tmp_path / "onnx/submission.csv").read_text()
-    assert Exported.open(tmp_path / "e").ensemble("onnx", 1, folds=1).hear_all(
+    assert Exported.open(tmp_path / "e").ensemble("onnx", 1, folds=1).predict_all(
         np.zeros((1, 64, 48, 3), np.uint8)
     ).keys() == {0}

@@ -34,7 +34,7 @@ def scene(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def planted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn people, with copies of photographs across them, ages that stop at 60, and a broken file."""
+    """The drawn people, with copies of images across them, ages that stop at 60, and a broken file."""
     data = Path(shutil.copytree(drawn / "train", tmp_path_factory.mktemp("planted") / "train"))
     folders = [person_folder(data, number) for number in range(12)]
     shutil.copy(folders[0] / "mask1.jpg", folders[1] / "mask1.jpg")  # the same bytes, as somebody else's
@@ -51,7 +51,7 @@ def planted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6
     scene(9).save(folders[9] / "normal.jpg", exif=exif)
-    (folders[10] / "normal.jpg").write_bytes(b"no photograph")
+    (folders[10] / "normal.jpg").write_bytes(b"no image")
     lines = (data / "train.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
     rows = [[*row[:3], str(min(60, int(row[3]))), row[4]] for row in rows]
@@ -71,8 +71,8 @@ def said(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
 
 def test_everything_is_counted(said: tuple[dict[str, Any], str], planted: Path) -> None:
     result, page = said
-    assert (result["photographs"], result["readable"], result["people"]) == (168, 167, 24)
-    assert sum(each["photographs"] for each in result["classes"]) == 167
+    assert (result["images"], result["readable"], result["people"]) == (168, 167, 24)
+    assert sum(each["images"] for each in result["classes"]) == 167
     assert len(result["classes"]) == 18 and sum(each["people"] for each in result["classes"][:6]) == 24
     assert result["sizes"]["256×192"] == result["turned"] == 1  # turned by EXIF
     assert result["sizes"]["96×128"] + result["sizes"]["192×256"] + result["sizes"]["189×252"] + 1 == 167
@@ -81,7 +81,7 @@ def test_everything_is_counted(said: tuple[dict[str, Any], str], planted: Path) 
     assert set(result["problems"]) == set(known["problems"]) and len(known["problems"]) >= 3
     for each in result["classes"]:
         name = f"{each['class']} {each['name']}".replace("<", "&lt;").replace(">", "&gt;")
-        assert f"<td>{name}</td><td>{each['photographs']}</td>" in page
+        assert f"<td>{name}</td><td>{each['images']}</td>" in page
 
 
 def test_ages_that_stop_are_noticed(said: tuple[dict[str, Any], str]) -> None:
@@ -95,9 +95,9 @@ def test_copies_are_found_across_people(said: tuple[dict[str, Any], str], plante
     twice = result["duplicates"]
     assert (twice["same_files_within"], twice["same_files_across"]) == (2, 2)
     names = [f"images/{person_folder(planted, number).name}/normal.jpg" for number in range(9)]
-    pairs = {tuple(each["photographs"]): each["bits"] for each in twice["near_across"]}
+    pairs = {tuple(each["images"]): each["bits"] for each in twice["near_across"]}
     assert all(pairs[names[source], names[source + 1]] <= NEAR for source in (3, 5, 7))
-    assert len(pairs) == twice["near_pairs_across"] and twice["photographs_across"] >= 8
+    assert len(pairs) == twice["near_pairs_across"] and twice["images_across"] >= 8
     first = page[page.index("The same file more than once") :]
     assert f"images/{person_folder(planted, 0).name}/mask1.jpg" in first[: first.index("</figcaption>")]
 
@@ -112,13 +112,13 @@ def test_the_page_is_one_file_with_every_section(said: tuple[dict[str, Any], str
 
 
 def test_a_folder_without_labels_is_enough(drawn: Path, tmp_path: Path) -> None:
-    photographs = tmp_path / "photographs"
-    photographs.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number, path in enumerate(sorted((drawn / "eval/images").iterdir())[:20]):
-        shutil.copy(path, photographs / f"{number}.jpg")
-    Image.new("RGBA", (50, 40), (0, 0, 0, 128)).save(photographs / "flat.png")
-    (photographs / "empty.jpg").touch()
-    result = json.loads(succeed("eda", photographs, *CENTRE, "--output", tmp_path, "--json"))
+        shutil.copy(path, images / f"{number}.jpg")
+    Image.new("RGBA", (50, 40), (0, 0, 0, 128)).save(images / "flat.png")
+    (images / "empty.jpg").touch()
+    result = json.loads(succeed("eda", images, *CENTRE, "--output", tmp_path, "--json"))
     assert (result["people"], result["classes"], result["ages"]) == (0, [], None)
     assert result["modes"] == {"RGB": 20, "RGBA": 1} and result["problems"] == ["empty.jpg: empty file"]
     page = (tmp_path / "eda.html").read_text()
@@ -132,7 +132,7 @@ def test_info_and_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     (tmp_path / "images/a.jpg").write_bytes(b"broken")
     (tmp_path / "info.csv").write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n")
     result = json.loads(succeed("eda", tmp_path, *CENTRE, "--output", tmp_path, "--json"))
-    assert (result["photographs"], result["readable"], result["quality"]) == (2, 0, {})
+    assert (result["images"], result["readable"], result["quality"]) == (2, 0, {})
     assert result["problems"] == ["info.csv row 3: no file images/b.jpg", "images/a.jpg: not an image"]
     assert "a.jpg" in (tmp_path / "eda.html").read_text()
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import call, succeed
 
 from facecade.faces.labels import class_name
-from facecade.report.evidence import Evidence
+from facecade.report.nested import NestedPredictions
 from facecade.report.results import interval_of
 
 
@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_artifacts(written: Path, fitted: Path) -> None
         assert f"<td>{way}</td><td>{interval_of('macro-F1', values['macro-F1'])}</td>" in page
     for cuts in record["cuts"].values():
         assert all(f"cut {cut:.2f}" in page for cut in cuts)
-    for meta in Evidence.read(fitted).fits:
+    for meta in NestedPredictions.read(fitted).fits:
         assert f"<td>{meta['stage']} {meta['fold']}</td>" in page
 
 
@@ -49,20 +49,21 @@ def test_every_part_is_there_and_nothing_from_elsewhere(written: Path, fitted: P
     assert all(f"By {kind}" in page for kind in ("mask", "gender", "age band", "brightness", "sharpness"))
     for never in ("<script", 'src="http', 'href="http', "url(http", ">nan", "nan]"):
         assert never not in page
-    evidence = Evidence.read(fitted)
-    wrong = evidence.table["person"][evidence.answer != evidence.label].nunique()
+    evidence = NestedPredictions.read(fitted)
+    wrong = evidence.table["person"][evidence.prediction != evidence.label].nunique()
     assert page.count("attention of ") == page.count("data:image/jpeg") // 2 == min(wrong, 24)
 
 
 def test_worst_errors_come_first(written: Path, fitted: Path) -> None:
-    evidence, page = Evidence.read(fitted), (written / "report.html").read_text()
-    wrong = np.flatnonzero(evidence.answer != evidence.label)
+    evidence, page = NestedPredictions.read(fitted), (written / "report.html").read_text()
+    wrong = np.flatnonzero(evidence.prediction != evidence.label)
     worst = wrong[evidence.probability[wrong, evidence.label[wrong]].argmin()]
     first = page[page.index("The worst errors</h2>") :]
     first = first[first.index("<figcaption>") : first.index("</figcaption>")]
     assert "/".join(Path(evidence.table["path"][worst]).parts[-2:]) in first
     said, recorded = (
-        class_name(int(of[worst])).replace("<", "&lt;").replace(">", "&gt;") for of in (evidence.answer, evidence.label)
+        class_name(int(of[worst])).replace("<", "&lt;").replace(">", "&gt;")
+        for of in (evidence.prediction, evidence.label)
     )
     assert f"recorded: {recorded}" in first and f"said: {said}" in first
 
@@ -79,5 +80,5 @@ def test_what_stands_in_the_way_is_said(fitted: Path, tmp_path: Path) -> None:
 
 def test_a_card_names_the_cap_and_the_people(written: Path, fitted: Path) -> None:
     card, table = (written / "MODEL_CARD.md").read_text(), pd.read_csv(fitted / "table.csv")
-    assert f"168 photographs of 24 people, aged {table['age'].min():.0f} to {table['age'].max():.0f}." in card
+    assert f"168 images of 24 people, aged {table['age'].min():.0f} to {table['age'].max():.0f}." in card
     assert "## Intended use" in card and "Not for" in card and "## Gaps between groups" in card

@@ -6,7 +6,7 @@ import numpy as np
 
 from facecade.faces.labels import decode, encode
 from facecade.report.calibration import by_axis, calibration
-from facecade.report.uncertain import SHARES, handed_to_a_person
+from facecade.report.deferral import SHARES, deferral_curve
 
 
 def test_probabilities_that_mean_what_they_say_have_no_error() -> None:
@@ -37,6 +37,6 @@ def test_handing_over_what_is_wrong_and_unsure_mends_it() -> None:
     label = encode(np.arange(100) % 3, 0, 0)
     answer, confidence = label.copy(), np.linspace(0.2, 1, 100)
     answer[:10] = (label[:10] + 6) % 18
-    f1, wrong = handed_to_a_person(label, answer, confidence)
+    f1, wrong = deferral_curve(label, answer, confidence)
     assert f1[0] < 0.95 and f1[SHARES == 0.10] == 1 and (np.diff(f1) >= 0).all()
     assert np.isnan(wrong[0]) and wrong[5] == 1 and np.isclose(wrong[20], 0.5)

@@ -11,7 +11,7 @@ def answers(seed: int, people: int = 200, right: float = 0.7) -> tuple[np.ndarra
     generator = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), 5)
     label = generator.integers(0, 18, people)[person]
-    sure = generator.random(people) < right  # a person's photographs err together
+    sure = generator.random(people) < right  # a person's images err together
     return label, np.where(sure[person], label, generator.integers(0, 18, len(person))), person
 
 
@@ -34,8 +34,8 @@ def test_intervals_over_people_cover_the_truth() -> None:
     truth = 0.7 + 0.3 / 18
     held = [score(*answers(seed))["accuracy"] for seed in range(60)]
     assert np.mean([interval.low <= truth <= interval.high for interval in held]) >= 0.88
-    by_photograph = score(*answers(0)[:2], np.arange(1000))["accuracy"]
-    assert by_photograph.high - by_photograph.low < held[0].high - held[0].low
+    by_image = score(*answers(0)[:2], np.arange(1000))["accuracy"]
+    assert by_image.high - by_image.low < held[0].high - held[0].low
 
 
 def test_a_paired_difference_is_of_the_same_people() -> None:

@@ -11,8 +11,9 @@ import pandas as pd
 from conftest import succeed
 
 from facecade.faces.labels import encode
-from facecade.report.evidence import Evidence
-from facecade.report.results import interval, render, summary, swapped
+from facecade.report.nested import NestedPredictions
+from facecade.report.results import render, summary, swapped
+from facecade.report.text import interval
 
 STEPS = [
     {"step": "fit-stage mask", "command": "python cli.py fit-stage mask", "seconds": 90.0, "peak_mib": 900, "commit": "abc", "machine": "a machine"},
@@ -36,20 +37,20 @@ def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: 
     said = summary(fitted, tmp_path, STEPS, Path("recipes/demo.toml"))
     assert (
         interval(scored["macro-F1"], 3) in said
-        and "168 photographs of 24" in said
+        and "168 images of 24" in said
         and said.startswith("`recipes/demo.toml`")
     )
 
 
 def test_people_whose_files_were_swapped_are_counted_apart() -> None:
-    """Ten people, four photographs each; one pair answered crosswise, one photograph alone wrong."""
+    """Ten people, four images each; one pair answered crosswise, one image alone wrong."""
     mask = np.tile([0, 0, 1, 2], 10)
     said = mask.copy()
     said[[2, 3]] = said[[3, 2]]
     said[6] = 2
     table = pd.DataFrame({"person": np.repeat([f"p{number}" for number in range(10)], 4)})
     label, answer = encode(mask, 0, 0), encode(said, 0, 0)
-    crossed = Evidence(table, label, answer, np.eye(18)[answer], np.full(40, np.nan), {}, {}, [])
+    crossed = NestedPredictions(table, label, answer, np.eye(18)[answer], np.full(40, np.nan), {}, {}, [])
     text = " ".join(swapped(crossed))
     assert "Of 1 people both" in text and f"accuracy is {35 / 36:.4f} [" in text
-    assert swapped(replace(crossed, answer=label)) == []
+    assert swapped(replace(crossed, prediction=label)) == []

@@ -9,12 +9,12 @@ import pytest
 
 from facecade.recipe import StageRecipe
 from facecade.stages import make_stage
-from facecade.stages.cost import forward_flops, shown_in_epoch, training_flops
+from facecade.stages.cost import forward_flops, images_in_epoch, training_flops
 
 
 @pytest.fixture()
 def table() -> pd.DataFrame:
-    """24 people with seven photographs each: every second a woman, a third of them old."""
+    """24 people with seven images each: every second a woman, a third of them old."""
     rows = []
     for person in range(24):
         gender, age = ("male", "female")[person % 2], (25.0, 45.0, 65.0)[person // 2 % 3]
@@ -37,7 +37,7 @@ def recipe(**settings: Any) -> StageRecipe:
     ],
 )
 def test_an_epoch_counts_what_is_shown(settings: dict[str, Any], shown: int, table: pd.DataFrame) -> None:
-    assert shown_in_epoch(make_stage("age-male", "dldl"), recipe(**settings), table) == shown
+    assert images_in_epoch(make_stage("age-male", "dldl"), recipe(**settings), table) == shown
 
 
 def test_operations_are_those_that_the_paper_counts() -> None:
@@ -46,7 +46,7 @@ def test_operations_are_those_that_the_paper_counts() -> None:
     assert forward_flops(stage, recipe(size=[224, 224], loss="ce")) == (0, pytest.approx(2 * 1.8e9, rel=0.02))
 
 
-def test_training_takes_three_times_as_many_for_each_photograph_shown(table: pd.DataFrame) -> None:
+def test_training_takes_three_times_as_many_for_each_image_shown(table: pd.DataFrame) -> None:
     stage, settings = make_stage("age-male", "dldl"), recipe(epochs=5)
     assert training_flops(stage, settings, table) == 3 * forward_flops(stage, settings)[1] * 5 * 84
 

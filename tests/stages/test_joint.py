@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from facecade.base.errors import FacecadeError
-from facecade.pipeline import wanted_fit
-from facecade.run import open_run
+from facecade.pipeline import make_fit
+from facecade.runs.run import open_run
 from facecade.stages import make_stage
 from facecade.training.losses import age_loss, class_loss
 
@@ -111,8 +111,8 @@ def test_flat_stages_name_the_competitions_classes() -> None:
 def test_a_stage_takes_over_what_the_joint_head_knows_of_its_tasks(fitted: Path) -> None:
     run = open_run(fitted)
     names = make_stage("joint", run.recipe.stages["joint"].loss).outputs
-    assert [names[row] for row in wanted_fit(run, "gender", 0).head_rows] == ["gender male", "gender female"]
-    assert not wanted_fit(run, "joint", 0).head_rows
+    assert [names[row] for row in make_fit(run, "gender", 0).head_rows] == ["gender male", "gender female"]
+    assert not make_fit(run, "joint", 0).head_rows
     joint, aided = make_stage("joint", "dldl"), make_stage("age-male", "dldl", 0.2)
     assert sorted(aided.outputs) == sorted(joint.outputs) and aided.outputs[0] == "age Distribution 0"
     assert not set(make_stage("age-male", "corn").outputs) & set(joint.outputs), "another head means another thing"

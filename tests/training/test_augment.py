@@ -1,4 +1,4 @@
-"""Augmentation is named in recipes, seeded by photograph, and refuses what it does not know."""
+"""Augmentation is named in recipes, seeded by image, and refuses what it does not know."""
 
 import numpy as np
 import pytest

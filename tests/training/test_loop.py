@@ -15,10 +15,10 @@ from facecade.backbones.backbone import Backbone
 from facecade.recipe import StageRecipe
 from facecade.training import loop
 from facecade.training.checkpoint import load_weights, save_weights
-from facecade.training.loop import Lessons, fit, learn_head_alone
+from facecade.training.dataset import AugmentedCrops
+from facecade.training.loop import TrainingData, fit, train_head_only
 from facecade.training.losses import class_loss
 from facecade.training.predict import predict
-from facecade.training.shown import Augmented
 from facecade.training.tracking import read_history
 
 RECIPE = StageRecipe(backbone="test_efficientnet", size=(32, 32), epochs=3, batch_size=8, lr=1e-2, ema=0.9, dropout=0.3)
@@ -30,11 +30,11 @@ CROPS = (np.random.default_rng(0).integers(0, 100, (40, 32, 32, 3)) + 120 * TARG
     np.uint8
 )
 ROWS = np.arange(40)
-"""Forty photographs, half of them bright: something to learn."""
+"""Forty images, half of them bright: something to learn."""
 
 
-def lessons(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = FLIP) -> Lessons:
-    return Lessons(
+def training_data(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = FLIP) -> TrainingData:
+    return TrainingData(
         ROWS,
         ROWS[::5],
         TARGET.astype(np.float32),
@@ -42,7 +42,7 @@ def lessons(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = 
         np.array([f"p{i // 4}" for i in range(40)]),
         TARGET,
         TARGET == 1,
-        Augmented(CROPS, ROWS, transforms, recipe),
+        AugmentedCrops(CROPS, ROWS, transforms, recipe),
     )
 
 
@@ -53,7 +53,7 @@ def train(
     backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout)
     kept = fit(
         backbone,
-        lessons(recipe),
+        training_data(recipe),
         class_loss("ce", torch.tensor([20.0, 20.0])),
         recipe,
         7,
@@ -132,11 +132,11 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
 def test_a_memory_map_goes_to_a_worker_by_name(tmp_path: Path) -> None:
     CROPS.tofile(tmp_path / "crops.u8")
     mapped = np.memmap(tmp_path / "crops.u8", np.uint8, "r", shape=CROPS.shape)
-    shown = Augmented(mapped, ROWS, FLIP, RECIPE)
+    shown = AugmentedCrops(mapped, ROWS, FLIP, RECIPE)
     sent = pickle.dumps(shown)
     assert len(sent) < mapped.nbytes / 2
     again = pickle.loads(sent)
-    assert isinstance(again.crops, np.memmap) and (again.lesson(7, 3) == shown.lesson(7, 3)).all()
+    assert isinstance(again.crops, np.memmap) and (again.sample(7, 3) == shown.sample(7, 3)).all()
 
 
 def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    data = lessons(transforms=[])
+    data = training_data(transforms=[])
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
     recipe = RECIPE.model_copy(update={"epochs": 8, "dropout": 0.0})
     kept = fit(
@@ -173,7 +173,7 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     """A rate that wrecks the model: training ends early, and what is kept is the model of the best epoch."""
     recipe = RECIPE.model_copy(update={"patience": 2, "epochs": 12, "lr": 0.3, "ema": 0.0, "schedule": "constant"})
-    data = lessons(recipe, [])
+    data = training_data(recipe, [])
     backbone = Backbone(recipe.backbone, 2, recipe.size)
     loss = class_loss("ce", torch.tensor([20.0, 20.0]))
     kept = fit(backbone, data, loss, recipe, 7, tmp_path / "s.safetensors", tmp_path, "t")
@@ -185,7 +185,7 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
 
 
 def test_views_are_averaged_or_counted() -> None:
-    data = lessons()
+    data = training_data()
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
     views = ("plain", "flip", "left", "right", "top", "bottom", "centre")
@@ -228,7 +228,7 @@ def changed_in(folder: Path, **settings: object) -> tuple[set[str], set[str]]:
     backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout, recipe.drop_path)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     loss = class_loss("ce", torch.tensor([20.0, 20.0]))
-    kept = fit(backbone, lessons(recipe), loss, recipe, 7, folder / "s.safetensors", folder, "t")
+    kept = fit(backbone, training_data(recipe), loss, recipe, 7, folder / "s.safetensors", folder, "t")
     states = kept.state_dict(), backbone.state_dict()
     assert all(parameter.requires_grad for parameter in kept.parameters()) or recipe.frozen_epochs >= recipe.epochs
     first, second = ({key for key in state if not torch.equal(state[key], before[key])} for state in states)
@@ -251,8 +251,8 @@ def test_in_frozen_epochs_nothing_but_the_head_changes(tmp_path: Path, settings:
     """Not even the statistics of a batch norm, nor what is averaged of them."""
     frozen = changed_in(tmp_path / "frozen", **settings, epochs=2, frozen_epochs=2)
     assert frozen == (HEAD, HEAD)
-    thawed = changed_in(tmp_path / "thawed", **settings, epochs=2, frozen_epochs=1)
-    for changed in thawed:
+    partly_frozen = changed_in(tmp_path / "thawed", **settings, epochs=2, frozen_epochs=1)
+    for changed in partly_frozen:
         assert {"model.conv_stem.weight", "model.bn1.running_mean", "model.bn1.weight"} | HEAD <= changed
 
 
@@ -279,16 +279,16 @@ def test_what_is_not_the_head_is_as_when_it_answers(name: str, drop_path: float)
     backbone = Backbone(name, 2, size, dropout=0.5, drop_path=drop_path)
     for parameter in backbone.parameters():  # a fresh residual block changes nothing, and would not be missed
         parameter.data.add_(0.02 * torch.randn_like(parameter))
-    photographs = backbone.normalised(torch.from_numpy(CROPS[:4]).repeat_interleave(5, 1).repeat_interleave(5, 2))
-    wanted = backbone.eval().model.forward_features(photographs)
-    learn_head_alone(backbone.train(), True)
-    assert torch.equal(backbone.model.forward_features(photographs), wanted)
+    images = backbone.normalised(torch.from_numpy(CROPS[:4]).repeat_interleave(5, 1).repeat_interleave(5, 2))
+    wanted = backbone.eval().model.forward_features(images)
+    train_head_only(backbone.train(), True)
+    assert torch.equal(backbone.model.forward_features(images), wanted)
     first, second = (backbone.head(wanted)[1] for _ in range(2))
     assert not torch.equal(first, second), "dropout before the head is of its training"
     first.sum().backward()
     learned = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is not None}
     classifier = backbone.model.pretrained_cfg["classifier"]
     assert learned == {f"{classifier}.weight", f"{classifier}.bias"}
-    learn_head_alone(backbone.train(), False)
+    train_head_only(backbone.train(), False)
     assert all(parameter.requires_grad for parameter in backbone.parameters())
     assert all(module.training for module in backbone.modules())

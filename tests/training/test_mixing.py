@@ -12,13 +12,13 @@ from facecade.recipe import StageRecipe
 from facecade.training.mixing import Mixture, mean_loss, mix
 
 EVERYONE = torch.ones(6, dtype=torch.bool)
-# Photograph i shows nothing but the value 10·i, so a mixture's mean tells what it is made of.
-PHOTOGRAPHS = (torch.arange(6, dtype=torch.uint8) * 10)[:, None, None, None].expand(6, 32, 24, 3).contiguous()
+# Image i shows nothing but the value 10·i, so a mixture's mean tells what it is made of.
+IMAGES = (torch.arange(6, dtype=torch.uint8) * 10)[:, None, None, None].expand(6, 32, 24, 3).contiguous()
 
 
 def mixed(seed: int, allowed: torch.Tensor = EVERYONE, **settings: Any) -> Mixture | None:
     recipe = StageRecipe.model_validate({"backbone": "x", "mix_chance": 1.0, **settings})
-    return mix(PHOTOGRAPHS, allowed, recipe, np.random.default_rng(seed))
+    return mix(IMAGES, allowed, recipe, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
@@ -28,7 +28,7 @@ def test_the_shares_are_those_of_the_pixels(settings: dict[str, float]) -> None:
         assert mixture is not None
         first, second = 10.0 * torch.arange(6), 10.0 * mixture.partner
         expected = mixture.share * first + (1 - mixture.share) * second
-        torch.testing.assert_close(mixture.photographs.float().mean((1, 2, 3)), expected, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(mixture.images.float().mean((1, 2, 3)), expected, atol=1e-3, rtol=1e-4)
 
 
 def test_only_the_allowed_are_mixed() -> None:
@@ -37,7 +37,7 @@ def test_only_the_allowed_are_mixed() -> None:
         mixture = mixed(3, allowed, **settings)
         assert mixture is not None
         assert (mixture.share[~allowed] == 1).all() and (mixture.share[allowed] < 1).all()
-        assert (mixture.photographs[~allowed].float() == PHOTOGRAPHS[~allowed].float()).all()
+        assert (mixture.images[~allowed].float() == IMAGES[~allowed].float()).all()
 
 
 def test_the_allowed_are_mixed_with_the_others() -> None:
@@ -49,9 +49,9 @@ def test_the_allowed_are_mixed_with_the_others() -> None:
         assert (mixture.partner[~allowed] == torch.arange(6)[~allowed]).all()
 
 
-def test_a_mixed_photograph_weighs_as_its_two_do() -> None:
+def test_a_mixed_image_weighs_as_its_two_do() -> None:
     outputs, target, weight = torch.zeros(2, 1), torch.tensor([1.0, 4.0]), torch.tensor([1.0, 0.5])
-    mixture = Mixture(PHOTOGRAPHS[:2], torch.tensor([1, 1]), torch.tensor([0.25, 1.0]))
+    mixture = Mixture(IMAGES[:2], torch.tensor([1, 1]), torch.tensor([0.25, 1.0]))
 
     def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return (target - outputs[:, 0]).abs()
@@ -66,5 +66,5 @@ def test_nothing_is_mixed_unless_asked_and_as_often_as_asked() -> None:
     assert mixed(0) is None
     recipe = StageRecipe(backbone="x", mixup=0.4, mix_chance=0.3)
     random = np.random.default_rng(0)
-    times = sum(mix(PHOTOGRAPHS, EVERYONE, recipe, random) is not None for _ in range(1000))
+    times = sum(mix(IMAGES, EVERYONE, recipe, random) is not None for _ in range(1000))
     assert 250 < times < 350

@@ -10,7 +10,7 @@ import torch
 from facecade.backbones.backbone import Backbone
 from facecade.base.errors import FacecadeError
 from facecade.recipe import StageRecipe
-from facecade.training.freeze import Thawed
+from facecade.training.freeze import PartlyFrozen
 from facecade.training.optimizers import TIMM_SCHEDULES, TORCH_SCHEDULES, Schedule, make_optimizer
 
 BATCHES = 10
@@ -142,7 +142,7 @@ def test_earlier_layers_learn_at_lower_rates(name: str, order: list[str]) -> Non
 def test_of_a_partly_frozen_network_too_earlier_layers_learn_at_lower_rates() -> None:
     recipe = StageRecipe.model_validate({"backbone": "test_resnet", "layer_decay": 0.5, "freeze": "layer2"})
     backbone = Backbone("test_resnet", 2, (64, 64))
-    of = scales(backbone, make_optimizer(Thawed(backbone, "layer2", (64, 64)), recipe))
+    of = scales(backbone, make_optimizer(PartlyFrozen(backbone, "layer2", (64, 64)), recipe))
     assert not [key for key in of if key.startswith(("conv1", "layer1", "layer2"))], "what is frozen does not learn"
     assert of["layer3.0.conv1.weight"] < of["layer4.0.conv1.weight"] < of["fc.weight"] == 1
 

@@ -7,16 +7,16 @@ import io
 import numpy as np
 from PIL import Image
 
-from facecade.combiner.contributions import Tipped
+from facecade.combiner.contributions import MarginContributions
 from facecade.faces.crop import Box
 from facecade.faces.labels import BANDS, GENDERS, MASKS, N_CLASSES
-from facecade.inference.explain import ExplainedFace, Explanation, Regressor, Saying
+from facecade.inference.explain import ExplainedFace, Explanation, Regressor, StagePrediction
 
-MASK = Saying("mask", "mask", "wear", 0.9, (0.8, 0.95), None, (), 2, 2)
-AGE = Saying("age-male", "age", "30-59", None, (), 47.5, (28.0, 67.0), 1, 2)
+MASK = StagePrediction("mask", "mask", "wear", 0.9, (0.8, 0.95), None, (), 2, 2)
+AGE = StagePrediction("age-male", "age", "30-59", None, (), 47.5, (28.0, 67.0), 1, 2)
 
 
-def a_face(box: Box | None = None, tipped: bool = True) -> ExplainedFace:
+def a_face(box: Box | None = None, contributions: bool = True) -> ExplainedFace:
     """A man of 30 to 59 with a mask, about whose age the networks disagree."""
     probability = np.full(N_CLASSES, 0.4 / (N_CLASSES - 1))
     probability[1] = 0.6
@@ -41,7 +41,7 @@ def a_face(box: Box | None = None, tipped: bool = True) -> ExplainedFace:
         (MASK, AGE),
         MASK,
         AGE,
-        Tipped(1, 2, 1.35, parts) if tipped else None,
+        MarginContributions(1, 2, 1.35, parts) if contributions else None,
     )
 
 
@@ -50,7 +50,7 @@ def explanation(*faces: ExplainedFace, flag: str = "") -> Explanation:
 
 
 def coded(form: str = "JPEG", size: tuple[int, int] = (60, 80), mode: str = "RGB") -> bytes:
-    """A grey photograph's bytes."""
+    """A grey image's bytes."""
     file = io.BytesIO()
     Image.new(mode, size).save(file, form)
     return file.getvalue()

@@ -13,31 +13,32 @@ import numpy as np
 import pytest
 from stubs import a_face, coded, explanation
 
+from facecade.inference.explain_image import explain
+
 pytest.importorskip("fastapi", reason="the server needs pip install -e '.[web]'")
 
 from fastapi.testclient import TestClient
 
-from facecade import pipeline
 from facecade.base.machine import Machine
 from facecade.faces.crop import Box
 from facecade.inference.explain import Explanation
-from facecade.web.answers import Answers
 from facecade.web.api import make_api
 from facecade.web.limits import Limits
+from facecade.web.predictor import Predictor
 from facecade.web.schema import ExplanationModel
 
 LIMITS = Limits(megabytes=1, pixels=1_000_000, files=3)
 
 
 def client(explain: Callable[[np.ndarray, str], Explanation] = lambda *_: explanation(), **more: Any) -> TestClient:
-    return TestClient(make_api(Answers(explain, LIMITS, **more), "1"), raise_server_exceptions=False)
+    return TestClient(make_api(Predictor(explain, LIMITS, **more), "1"), raise_server_exceptions=False)
 
 
 def sent(*files: tuple[str, bytes]) -> dict[str, Any]:
-    return {"files": [("photographs", file) for file in files]}
+    return {"files": [("images", file) for file in files]}
 
 
-def test_every_photograph_is_answered_for_in_order() -> None:
+def test_every_image_is_answered_for_in_order() -> None:
     answer = client().post("/predict", **sent(("b.jpg", coded()), ("a.png", coded("PNG"))))
     assert answer.status_code == 200
     results = answer.json()["results"]
@@ -47,16 +48,16 @@ def test_every_photograph_is_answered_for_in_order() -> None:
 
 
 def test_the_schema_knows_every_field_that_explain_gives() -> None:
-    boxed = explanation(a_face(Box(1, 2, 30, 40, 0.99)), a_face(tipped=False), flag="trained-on").json()
+    boxed = explanation(a_face(Box(1, 2, 30, 40, 0.99)), a_face(contributions=False), flag="trained-on").json()
     assert ExplanationModel.model_validate(boxed).model_dump(mode="json") == json.loads(json.dumps(boxed))
 
 
-def test_one_bad_photograph_does_not_spoil_the_others() -> None:
+def test_one_bad_image_does_not_spoil_the_others() -> None:
     files = [("t.jpg", b"words"), ("good.jpg", coded()), ("large.bmp", coded("BMP", (700, 700)))]
     answer = client().post("/predict", **sent(*files))
     assert answer.status_code == 200
     text, good, large = answer.json()["results"]
-    assert text["error"] | {"hint": ""} == {"status": 415, "message": "the file is no photograph", "hint": ""}
+    assert text["error"] | {"hint": ""} == {"status": 415, "message": "the file is no image", "hint": ""}
     assert good["explanation"]["faces"][0]["name"] == "wear male 30-59"
     assert large["error"]["status"] == 413 and "too large" in large["error"]["message"]
 
@@ -79,11 +80,11 @@ def test_where_none_can_be_answered_for_the_status_says_why(data: bytes, status:
     assert problem["error"]["message"] and problem["error"]["hint"] and problem["results"][0]["name"] == "p.jpg"
 
 
-def test_requests_without_photographs_are_told_what_to_send() -> None:
+def test_requests_without_images_are_told_what_to_send() -> None:
     server = client()
     none = server.post("/predict")
-    assert none.status_code == 400 and none.json()["error"]["message"] == "no photograph was given"
-    words = server.post("/predict", data={"photographs": "one.jpg"})
+    assert none.status_code == 400 and none.json()["error"]["message"] == "no image was given"
+    words = server.post("/predict", data={"images": "one.jpg"})
     assert words.status_code == 422 and "multipart" in words.json()["error"]["hint"]
     many = server.post("/predict", **sent(*[("p.jpg", coded())] * 4))
     assert many.status_code == 413 and "at most 3" in many.json()["error"]["hint"]
@@ -96,7 +97,7 @@ def test_a_request_that_is_too_large_is_refused_while_it_comes() -> None:
 
     def pieces() -> Iterator[bytes]:
         nonlocal taken
-        yield b'--x\r\ncontent-disposition: form-data; name="photographs"; filename="p"\r\n\r\n'
+        yield b'--x\r\ncontent-disposition: form-data; name="images"; filename="p"\r\n\r\n'
         for _ in range(2 * most // 2**16):
             taken += 2**16
             yield bytes(2**16)
@@ -108,8 +109,8 @@ def test_a_request_that_is_too_large_is_refused_while_it_comes() -> None:
 
 
 def test_a_crash_is_answered_and_the_process_goes_on() -> None:
-    def explain(photograph: np.ndarray, content: str) -> Explanation:
-        if photograph.shape[0] == 13:
+    def explain(image: np.ndarray, content: str) -> Explanation:
+        if image.shape[0] == 13:
             raise RuntimeError("a secret path")
         return explanation()
 
@@ -122,7 +123,7 @@ def test_a_crash_is_answered_and_the_process_goes_on() -> None:
 def test_two_at_once_take_turns_and_both_are_answered() -> None:
     at_work, most = [0], [0]
 
-    def explain(photograph: np.ndarray, content: str) -> Explanation:
+    def explain(image: np.ndarray, content: str) -> Explanation:
         at_work[0] += 1
         most[0] = max(most[0], at_work[0])
         time.sleep(0.05)
@@ -152,7 +153,7 @@ def test_it_is_documented_and_asks_nobody_else() -> None:
     assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "500"}
     assert "multipart/form-data" in predict["requestBody"]["content"]
     assert {"PredictionsModel", "FaceModel", "ProblemModel"} <= set(described["components"]["schemas"])
-    assert "At most 3 photographs" in described["info"]["description"]
+    assert "At most 3 images" in described["info"]["description"]
     assert server.get("/docs").status_code == 404, "Swagger's page would be fetched from elsewhere"
     health = server.get("/health")
     assert health.json()["status"] == "ok" and health.json()["attention"] is False
@@ -160,10 +161,10 @@ def test_it_is_documented_and_asks_nobody_else() -> None:
 
 
 def test_an_engine_is_asked_as_infer_asks_it(fitted: Path, drawn: Path) -> None:
-    photograph = sorted((drawn / "eval/images").iterdir())[0]
-    answers = Answers.open(fitted, Machine(engine="torch"), LIMITS)
+    image = sorted((drawn / "eval/images").iterdir())[0]
+    answers = Predictor.open(fitted, Machine(engine="torch"), LIMITS)
     server = TestClient(make_api(answers, "1"))
-    (result,) = server.post("/predict", **sent((photograph.name, photograph.read_bytes()))).json()["results"]
-    assert result["explanation"] == json.loads(json.dumps(pipeline.explain(fitted, photograph, Machine())))
-    looked = answers.looked_at(answers(photograph, "p"))
+    (result,) = server.post("/predict", **sent((image.name, image.read_bytes()))).json()["results"]
+    assert result["explanation"] == json.loads(json.dumps(explain(fitted, image, Machine())))
+    looked = answers.attention_overlays(answers(image, "p"))
     assert len(looked) == 7 and "joint-mask" in looked

@@ -11,13 +11,13 @@ from stubs import coded
 
 from facecade.faces.decode import decode
 from facecade.web import limits
-from facecade.web.limits import FORMATS, Limits, RefusedError, read_photograph, require_count
+from facecade.web.limits import FORMATS, Limits, RefusedError, read_image, require_count
 
 
 def refusal(path: Path, data: bytes, limits: Limits = Limits()) -> RefusedError:  # noqa: B008 it is frozen
     path.write_bytes(data)
     with pytest.raises(RefusedError) as caught:
-        read_photograph(path, limits)
+        read_image(path, limits)
     assert str(path) not in str(caught.value) and caught.value.hint, "people never see a temporary file's name"
     return caught.value
 
@@ -35,29 +35,29 @@ def refusal(path: Path, data: bytes, limits: Limits = Limits()) -> RefusedError:
         ("PPM", "RGB"),
     ],
 )
-def test_photographs_are_read_as_infer_reads_them(form: str, mode: str, tmp_path: Path) -> None:
+def test_images_are_read_as_infer_reads_them(form: str, mode: str, tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(coded(form, mode=mode))
-    pixels = read_photograph(tmp_path / "p", Limits())
+    pixels = read_image(tmp_path / "p", Limits())
     assert pixels.shape == (80, 60, 3)
     np.testing.assert_array_equal(pixels, decode(tmp_path / "p"))
 
 
-def test_exif_turns_a_photograph(tmp_path: Path) -> None:
+def test_exif_turns_a_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     Image.new("RGB", (60, 80)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_photograph(tmp_path / "turned.jpg", Limits()).shape == (60, 80, 3)
+    assert read_image(tmp_path / "turned.jpg", Limits()).shape == (60, 80, 3)
 
 
-def test_what_is_no_photograph_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_what_is_no_image_is_refused_with_what_to_do(tmp_path: Path) -> None:
     text, empty, cut = (
         refusal(tmp_path / "t", b"words"),
         refusal(tmp_path / "e", b""),
         refusal(tmp_path / "c", coded(size=(300, 300))[:700]),
     )
-    assert (text.status, str(text)) == (415, "the file is no photograph") and "JPEG" in text.hint
+    assert (text.status, str(text)) == (415, "the file is no image") and "JPEG" in text.hint
     assert (empty.status, str(empty)) == (422, "the file is empty")
-    assert (cut.status, str(cut)) == (422, "the photograph cannot be read: truncated")
+    assert (cut.status, str(cut)) == (422, "the image cannot be read: truncated")
 
 
 def test_postscript_is_not_handed_to_its_interpreter(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_large_files_are_refused_by_their_bytes(tmp_path: Path) -> None:
     error = refusal(tmp_path / "large.bmp", data, Limits(megabytes=1))
     assert (error.status, str(error)) == (413, "the file is too large: 1.0 MB") and "at most 1 MB" in error.hint
     (tmp_path / "large.bmp").write_bytes(data)
-    assert read_photograph(tmp_path / "large.bmp", Limits(megabytes=2)).shape == (600, 600, 3)
+    assert read_image(tmp_path / "large.bmp", Limits(megabytes=2)).shape == (600, 600, 3)
 
 
 def test_a_bomb_is_refused_by_its_head_and_never_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_bomb_is_refused_by_its_head_and_never_unpacked(tmp_path: Path, monkey
     bomb = coded("PNG", (9000, 6000), "1")
     assert len(bomb) < 2**16
     error = refusal(tmp_path / "bomb.png", bomb)
-    assert (error.status, str(error)) == (413, "the photograph has too many pixels: 9000×6000")
+    assert (error.status, str(error)) == (413, "the image has too many pixels: 9000×6000")
     worse = refusal(tmp_path / "worse.png", coded("PNG", (20_000, 10_000), "1"), Limits(pixels=10))
     assert worse.status == 413 and "at most 10" in worse.hint
 

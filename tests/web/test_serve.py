@@ -74,7 +74,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     asked: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(address)
-    tab.wait_for_selector("#photograph input[type=file]", state="attached")
+    tab.wait_for_selector("#image input[type=file]", state="attached")
     yield tab
     tab.close()
     elsewhere = [url for url in asked if url.startswith("http") and not url.startswith(f"{address}/")]
@@ -88,16 +88,16 @@ def fits_a_phone(page: Any, parts: str) -> bool:
     return out == 0 and page.locator(parts).count() > 0 and page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_a_photograph_is_dropped_and_explained(page: Any, fitted: Path, drawn: Path) -> None:
-    photograph = sorted((drawn / "eval/images").iterdir())[0]
-    (face,) = json.loads(succeed("explain", photograph, "--artifacts", fitted, "--json"))["faces"]
-    page.set_input_files("#photograph input[type=file]", photograph)
+def test_a_image_is_dropped_and_explained(page: Any, fitted: Path, drawn: Path) -> None:
+    image = sorted((drawn / "eval/images").iterdir())[0]
+    (face,) = json.loads(succeed("explain", image, "--artifacts", fitted, "--json"))["faces"]
+    page.set_input_files("#image input[type=file]", image)
     page.wait_for_selector("#answer .fc-card")
     text = page.inner_text("#answer")
-    assert face["name"] in text and photograph.name in text
-    assert f"probability {face['probability'][face['answer']]:.2f}" in text and "Who was unsure." in text
-    for question in ("mask", "gender", "band"):
-        assert all(f"{value:.2f}" in text for value in face[question].values())
+    assert face["name"] in text and image.name in text
+    assert f"probability {face['probability'][face['prediction']]:.2f}" in text and "Who was unsure." in text
+    for target in ("mask", "gender", "band"):
+        assert all(f"{value:.2f}" in text for value in face[target].values())
     for regressor in face["regressors"]:
         assert f"{regressor['gender']} regressor {regressor['years']:.1f} years: {regressor['band']}" in text
         assert all(f"{cut:.1f}" in text for cut in regressor["cuts"])
@@ -108,28 +108,26 @@ def test_a_photograph_is_dropped_and_explained(page: Any, fitted: Path, drawn: P
     assert fits_a_phone(page, "#answer .fc-card") and fits_a_phone(page, "#attention .fc-card")
 
 
-def test_what_is_no_photograph_is_refused_and_the_next_is_answered(page: Any, drawn: Path, tmp_path: Path) -> None:
-    (tmp_path / "words.jpg").write_text("no photograph")
-    page.set_input_files("#photograph input[type=file]", tmp_path / "words.jpg")
+def test_what_is_no_image_is_refused_and_the_next_is_answered(page: Any, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.jpg").write_text("no image")
+    page.set_input_files("#image input[type=file]", tmp_path / "words.jpg")
     page.wait_for_selector("#answer .fc-bad")
-    assert "The file is no photograph. Give a photograph as JPEG" in page.inner_text("#answer")
+    assert "The file is no image. Give an image as JPEG" in page.inner_text("#answer")
     page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
     page.wait_for_selector("#answer .fc-bad", state="detached")
-    page.set_input_files("#photograph input[type=file]", sorted((drawn / "eval/images").iterdir())[0])
+    page.set_input_files("#image input[type=file]", sorted((drawn / "eval/images").iterdir())[0])
     page.wait_for_selector("#answer .fc-card")
 
 
 def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn: Path, tmp_path: Path) -> None:
-    photographs = sorted((drawn / "eval/images").iterdir())[:3]
+    images = sorted((drawn / "eval/images").iterdir())[:3]
     (tmp_path / "some").mkdir()
-    copies = [Path(shutil.copy(photograph, tmp_path / "some")) for photograph in photographs]
-    (tmp_path / "words (1).jpg").write_text("no photograph")
+    copies = [Path(shutil.copy(image, tmp_path / "some")) for image in images]
+    (tmp_path / "words (1).jpg").write_text("no image")
     page.get_by_role("tab", name="Several").click()
-    page.set_input_files("#photographs input[type=file]", [*copies, tmp_path / "words (1).jpg"])
+    page.set_input_files("#images input[type=file]", [*copies, tmp_path / "words (1).jpg"])
     page.wait_for_selector("#batch table")
-    assert page.locator("#batch tbody tr").count() == 4 and "4 photographs, 1 without an answer" in page.inner_text(
-        "#batch"
-    )
+    assert page.locator("#batch tbody tr").count() == 4 and "4 images, 1 without an answer" in page.inner_text("#batch")
     assert fits_a_phone(page, "#batch td")
     with page.expect_download() as waiting:
         page.click("#download")
@@ -138,12 +136,12 @@ def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn
     succeed("infer", tmp_path / "some", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output")
     *same, last = (tmp_path / "predictions.csv").read_text().splitlines()
     assert same == (tmp_path / "output/predictions.csv").read_text().splitlines()
-    assert last.startswith("words (1).jpg,,") and "unreadable: the file is no photograph" in last
+    assert last.startswith("words (1).jpg,,") and "unreadable: the file is no image" in last
 
 
 def test_programs_are_answered_by_the_same_process(address: str) -> None:
     httpx = pytest.importorskip("httpx")
-    files = [("photographs", ("grey.png", coded("PNG"))), ("photographs", ("words.txt", b"words"))]
+    files = [("images", ("grey.png", coded("PNG"))), ("images", ("words.txt", b"words"))]
 
     def ask(_: int) -> Any:
         return httpx.post(f"{address}/predict", files=files, timeout=60).json()["results"]
@@ -180,7 +178,7 @@ def test_a_port_that_is_taken_and_other_mistakes_are_told_in_a_line(
     result = call("serve", "--artifacts", tmp_path, "--port", 0)
     assert result.exit_code == 1 and "holds no run" in result.stderr and "anybody" not in result.stderr
     result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "0.0.0.0")
-    assert result.exit_code == 1 and "anybody who reaches 0.0.0.0 can send photographs" in result.stderr
+    assert result.exit_code == 1 and "anybody who reaches 0.0.0.0 can send images" in result.stderr
     result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "no.such.host.invalid")
     assert result.exit_code == 1 and "no address is called" in result.stderr
     monkeypatch.setattr(serve, "find_spec", lambda name: None)

@@ -9,7 +9,7 @@ import numpy as np
 TAGS = {b"\x01\x05con_4": "con", b"\x01\x07affine_": "affine", b"\x01\x04fc_2": "fc"}
 """A layer's name as dlib writes strings: how many bytes its length takes, the length, the name."""
 
-MOST_NUMBERS = 50_000_000
+MAX_VALUES = 50_000_000
 
 
 def read_layers(data: bytes) -> dict[str, list[np.ndarray]]:
@@ -44,7 +44,7 @@ def _tensor(data: bytes, place: int) -> tuple[np.ndarray, int]:
     count = 1
     for side in shape:
         count *= side
-    if version != 2 or not 0 < count <= MOST_NUMBERS:
+    if version != 2 or not 0 < count <= MAX_VALUES:
         raise ValueError(f"a tensor of version {version} with {count} numbers at byte {place}")
     if place + 4 * count > len(data):
         raise ValueError(f"cut short: a tensor of {count} numbers at byte {place}, and the file ends at {len(data)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from facecade.base.files import read_bytes
 
-MOST_XML, MOST_BYTES = 16 << 20, 512 << 20
+MAX_XML_BYTES, MAX_FILE_BYTES = 16 << 20, 512 << 20
 
 TYPES = {"f16": "<f2", "f32": "<f4"}
 
@@ -22,7 +22,7 @@ def read_constants(path: Path) -> list[tuple[str, np.ndarray]]:
         ValueError: no such graph, or constants that the file does not hold.
         FacecadeError: a file that is missing, or too large.
     """
-    text = read_bytes(path, MOST_XML)
+    text = read_bytes(path, MAX_XML_BYTES)
     if not text.lstrip().startswith(b"<") or b"\0" in text:
         raise ValueError("no XML in UTF-8")
     if b"<!" in text:  # an entity may stand for gigabytes; OpenVINO writes none
@@ -31,7 +31,7 @@ def read_constants(path: Path) -> list[tuple[str, np.ndarray]]:
         graph = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise ValueError(str(error)) from None
-    data = read_bytes(path.with_suffix(".bin"), MOST_BYTES)
+    data = read_bytes(path.with_suffix(".bin"), MAX_FILE_BYTES)
     layers = {layer.get("id", ""): layer for layer in graph.iterfind("layers/layer")}
     inputs: dict[str, list[tuple[int, str]]] = {}
     for edge in graph.iterfind("edges/edge"):
@@ -50,8 +50,8 @@ def read_constants(path: Path) -> list[tuple[str, np.ndarray]]:
         if number not in known:
             values = _numbers(layer, data) if layer is not None and layer.get("type") == "Const" else None
             known[number], taken = values, taken + (0 if values is None else values.nbytes)
-            if taken > 2 * MOST_BYTES:
-                raise ValueError(f"constants of more than {2 * MOST_BYTES:,} bytes")
+            if taken > 2 * MAX_FILE_BYTES:
+                raise ValueError(f"constants of more than {2 * MAX_FILE_BYTES:,} bytes")
         return known[number]
 
     found = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from facecade.base.files import read_bytes
 
-MOST_JSON, MOST_BYTES = 16 << 20, 512 << 20
+MAX_JSON_BYTES, MAX_FILE_BYTES = 16 << 20, 512 << 20
 
 TYPES = {"float32": "<f4", "int32": "<i4"}
 
@@ -24,17 +24,17 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         FacecadeError: a file that is missing, or too large.
     """
     try:
-        model: Any = json.loads(read_bytes(path, MOST_JSON))
+        model: Any = json.loads(read_bytes(path, MAX_JSON_BYTES))
     except RecursionError:
         raise ValueError("JSON nested without end") from None
     names = [name for group in model["weightsManifest"] for name in group["paths"]]
     if len(set(names)) < len(names):
         raise ValueError("a file of tensors is named twice")
-    if sum(_beside(path, name).stat().st_size for name in names if _beside(path, name).is_file()) > MOST_BYTES:
-        raise ValueError(f"files of tensors with more than {MOST_BYTES:,} bytes")
+    if sum(_beside(path, name).stat().st_size for name in names if _beside(path, name).is_file()) > MAX_FILE_BYTES:
+        raise ValueError(f"files of tensors with more than {MAX_FILE_BYTES:,} bytes")
     tensors = {}
     for group in model["weightsManifest"]:
-        data = b"".join(read_bytes(_beside(path, name), MOST_BYTES) for name in group["paths"])
+        data = b"".join(read_bytes(_beside(path, name), MAX_FILE_BYTES) for name in group["paths"])
         place = 0
         for entry in group["weights"]:
             if entry["dtype"] not in TYPES or "quantization" in entry:

@@ -1,0 +1,14 @@
+"""Names that options and recipes choose from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda"]
+
+Engine = Literal["auto", "torch", "openvino", "onnx"]
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+EnsembleKind = Literal["mean", "soup", "refit", "first"]
+"""Which networks of a stage predict: `facecade.recipe.Recipe.ensemble` says what each means."""

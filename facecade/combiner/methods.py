@@ -1,0 +1,121 @@
+"""The methods that combine stage outputs into 18 classes; a fitted one, and keeping it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facecade.base.artifact import read_arrays, read_json, write_arrays, write_atomic, write_json
+from facecade.base.seeding import derive
+from facecade.combiner.decision import decide, margin, scores
+from facecade.combiner.estimators import AsTrained, HardCascade, LogisticStack, SoftVote
+from facecade.combiner.meta import Boosted
+from facecade.combiner.nested import Estimator
+from facecade.combiner.stage_outputs import StageOutputs
+from facecade.recipe import CombinerRecipe
+
+ESTIMATORS: dict[str, Any] = {
+    "plain": AsTrained,
+    "hard": HardCascade,
+    "soft": SoftVote,
+    "logistic": LogisticStack,
+    "boosted": Boosted,
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A combining method: its estimator, the embeddings that it sees (`none`, `raw`, `aligned`), and whether
+    decision weights follow."""
+
+    estimator: str
+    embedding: str
+    weighted: bool
+
+
+METHODS = {
+    "as trained": Method("plain", "none", False),
+    "as trained + decision rule": Method("plain", "none", True),
+    "hard cascade": Method("hard", "none", False),
+    "soft vote": Method("soft", "none", False),
+    "soft vote + decision rule": Method("soft", "none", True),
+    "logistic regression + decision rule": Method("logistic", "none", True),
+    "XGBoost, logits": Method("boosted", "none", False),
+    "XGBoost, logits + decision rule": Method("boosted", "none", True),
+    "XGBoost, raw embeddings + decision rule": Method("boosted", "raw", True),
+    "XGBoost, aligned embeddings": Method("boosted", "aligned", False),
+    "XGBoost, aligned embeddings + decision rule": Method("boosted", "aligned", True),
+}
+"""Every method that is compared, as far as the stages allow it. Raw embeddings are measured, and never chosen."""
+
+SMOOTH = ("soft", "logistic", "boosted")
+"""Estimators whose probabilities are continuous in the stage outputs; the others jump at a cut, and have no margin."""
+
+UNSTACKED = {"as trained": "as-trained", "hard cascade": "hard-cascade"}
+"""Methods that stack nothing, with the folder where each is kept beside the best: the baselines of a comparison."""
+
+
+def methods_for(stage_outputs: StageOutputs) -> dict[str, Method]:
+    """The methods that these stages allow: the hard cascade needs years, `as trained` needs classes."""
+    possible = {"plain": AsTrained.knows(stage_outputs), "hard": HardCascade.knows(stage_outputs)}
+    return {name: method for name, method in METHODS.items() if possible.get(method.estimator, True)}
+
+
+@dataclass(frozen=True)
+class FittedCombiner:
+    """A fitted method: stage outputs of N rows → probabilities (N, 18) and predictions (N,)."""
+
+    name: str
+    estimator: Estimator
+    weights: np.ndarray
+
+    def __call__(self, stage_outputs: StageOutputs) -> tuple[np.ndarray, np.ndarray]:
+        probability = self.estimator.probability(self.inputs(stage_outputs))
+        return probability, decide(probability, self.weights)
+
+    def inputs(self, stage_outputs: StageOutputs) -> StageOutputs:
+        """What the estimator sees of the stage outputs: all, or the logits alone."""
+        return stage_outputs if METHODS[self.name].embedding == "aligned" else stage_outputs.without_embedding()
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether the probabilities say how close a prediction is to another class."""
+        return METHODS[self.name].estimator in SMOOTH
+
+    def margin(self, stage_outputs: StageOutputs) -> np.ndarray:
+        """How far each prediction is ahead of the next class, in nats, float (N,)."""
+        return margin(self(stage_outputs)[0], self.weights)
+
+    def scores(self, stage_outputs: StageOutputs) -> np.ndarray:
+        """Log-probability plus decision weight of each class, in nats, (N, 18): the prediction is the largest."""
+        return scores(self(stage_outputs)[0], self.weights)
+
+
+def new_estimator(name: str, settings: CombinerRecipe, seed: int) -> Callable[[StageOutputs, np.ndarray], Estimator]:
+    """What fits an estimator to out-of-fold outputs of N rows and their classes (N,)."""
+    if name == "boosted":
+        return partial(Boosted.fit, settings=settings, seed=derive(seed, "xgboost") % 2**31)
+    return ESTIMATORS[name].fit  # type: ignore[no-any-return]
+
+
+def save(folder: Path, combiner: FittedCombiner, record: dict[str, Any]) -> None:
+    """Keep a combiner: rule.npz, model.ubj where there are trees, meta.json last."""
+    (folder / "meta.json").unlink(missing_ok=True)
+    write_arrays(folder / "rule.npz", combiner.estimator.arrays())
+    if isinstance(combiner.estimator, Boosted):
+        write_atomic(folder / "model.ubj", combiner.estimator.booster.save_model)
+    write_json(folder / "meta.json", {**record, "method": combiner.name, "decision_weights": combiner.weights})
+
+
+def load(folder: Path) -> tuple[FittedCombiner, dict[str, Any]]:
+    """A kept combiner and its record."""
+    record = read_json(folder / "meta.json")
+    arrays = read_arrays(folder / "rule.npz")
+    name = METHODS[record["method"]].estimator
+    fitted = Boosted.load(arrays, folder / "model.ubj") if name == "boosted" else ESTIMATORS[name].load(arrays)
+    return FittedCombiner(record["method"], fitted, np.array(record["decision_weights"])), record

@@ -1,0 +1,86 @@
+"""`compare`: train recipes on the same people and folds, and rank them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+
+
+@click.command("compare", cls=Command)
+@click.argument("recipes", nargs=-1, required=True, type=options.Shipped("recipe"), metavar="RECIPE...")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option(
+    "--budget", type=options.Shipped("budget"), help="The compute that every recipe is scaled to, by name or path."
+)
+@click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Folder to label and score as well.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
+@click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Train each network so often, and score the average.",
+)
+@options.JOBS
+@options.THREADS
+@options.artifacts("artifacts/compare", "Folder of the comparison: a run for each recipe.")
+@options.OUTPUT
+@options.DEVICE
+@options.WORKERS
+@options.MLFLOW
+@options.JSON
+def command(
+    recipes: tuple[Path, ...],
+    data: Path,
+    budget: Path | None,
+    evaluation: Path | None,
+    labels: Path | None,
+    folds: int,
+    seed: int,
+    repeats: int,
+    jobs: int,
+    threads: int,
+    artifacts: Path,
+    output: Path,
+    device: str,
+    workers: int,
+    mlflow: str | None,
+    as_json: bool,
+) -> None:
+    """Train recipes on the same people and folds, and rank them.
+
+    Called again, it goes on where it was.
+    Writes leaderboard.md, leaderboard.csv and leaderboard.json.
+
+    \b
+    Example:
+      python cli.py compare quick published/resnet34-soft --data DATA --budget cpu
+    """
+    from facecade.base.artifact import write_csv, write_json, write_text
+    from facecade.base.errors import FacecadeError
+    from facecade.base.machine import Machine
+    from facecade.comparison.budget import read_budget
+    from facecade.comparison.compare import ComparisonSettings
+    from facecade.comparison.compare import compare as run_comparison
+    from facecade.report.leaderboard import flat_table, markdown
+    from facecade.report.tracking import Tracker
+
+    if (evaluation is None) != (labels is None):
+        raise FacecadeError("--eval and --labels go together", "give both, or neither")
+    asked = (evaluation, labels) if evaluation and labels else None
+    terms = ComparisonSettings(data, folds, seed, read_budget(budget) if budget else None, asked, repeats)
+    tracker = Tracker(mlflow) if mlflow else None
+    result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers), tracker)
+    write_text(output / "leaderboard.md", markdown(result))
+    write_csv(output / "leaderboard.csv", flat_table(result))
+    write_json(output / "leaderboard.json", result)
+    click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
+    if result["failed"]:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,38 @@
+"""`draw`: draw faces with known labels, in the competition's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+
+
+@click.command("draw", cls=Command)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--people",
+    type=click.IntRange(12),
+    default=90,
+    show_default=True,
+    help="People to train on; a third as many to evaluate.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@options.JSON
+def command(folder: Path, people: int, seed: int, as_json: bool) -> None:
+    """Draw faces with known labels, in the competition's layout.
+
+    They go to FOLDER/train and FOLDER/eval.
+
+    \b
+    Example:
+      python cli.py draw demo/data --people 90
+    """
+    from facecade.faces.synthetic import draw_data
+
+    draw_data(folder, people, seed)
+    drawn = {part: str(folder / part) for part in ("train", "eval")}
+    click.echo(json.dumps(drawn, indent=2) if as_json else "\n".join(drawn.values()))

@@ -1,0 +1,54 @@
+"""`evaluate`: score predictions against labels, with 95 % intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+from facecade.report.text import columns, interval
+
+
+@click.command("evaluate", cls=Command)
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
+@options.OUTPUT
+@options.JSON
+def command(predictions: Path, labels: Path, output: Path, as_json: bool) -> None:
+    """Score predictions against labels, with 95 % intervals.
+
+    PREDICTIONS is a submission.csv or predictions.csv, LABELS a CSV with ImageID,ans and, if known, age and person.
+
+    \b
+    Example:
+      python cli.py evaluate output/submission.csv eval/eval_labels.csv
+    """
+    from facecade.report.evaluate import evaluate as score
+    from facecade.report.evaluate import match
+
+    result = score(match(predictions, labels), output)
+    click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
+
+
+def _score_text(result: dict[str, Any]) -> str:
+    from facecade.faces.labels import class_name
+
+    digits = {"age MAE": 2}
+    rows = [[name, interval(value, digits.get(name, 4))] for name, value in result["score"].items()]
+    classes = [
+        [str(label), class_name(label), str(count), "-" if f1 is None else f"{f1:.3f}"]
+        for label, (count, f1) in enumerate(zip(result["per_class_count"], result["per_class_f1"], strict=True))
+    ]
+    return "\n".join(
+        [
+            f"{result['images']} images of {result['people']} people, 95 % intervals over people",
+            "",
+            columns(rows, ["score", "value"]),
+            "",
+            columns(classes, ["class", "meaning", "images", "F1"]),
+        ]
+    )

@@ -1,0 +1,49 @@
+"""`export`: write the fitted cascade as ONNX, to a folder that `infer` needs no torch for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from facecade.base.choices import EnsembleKind
+from facecade.commands import options
+from facecade.commands.command import Command
+from facecade.report.text import columns
+
+
+@click.command("export", cls=Command)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@options.ENSEMBLE
+@options.ARTIFACTS
+@options.JSON
+def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_json: bool) -> None:
+    """Write the fitted cascade as ONNX, to a folder that `infer` needs no torch for.
+
+    FOLDER gets the networks, MTCNN's too, the combiner, a manifest, and a requirements.txt of what infer needs there.
+
+    \b
+    Example:
+      python cli.py export cascade/ && python cli.py infer eval/ --artifacts cascade/ --engine onnx
+    """
+    from facecade.inference.loading import export
+    from facecade.runs.run import open_run
+
+    exported = export(open_run(artifacts), ensemble, folder)
+    if as_json:
+        click.echo(json.dumps(exported.manifest, indent=2))
+        return
+    rows = [
+        [
+            ", ".join(each["stages"]),
+            "×".join(map(str, each["size"])),
+            str(len(each["files"])),
+            f"{max(each['off']):.0e}",
+        ]
+        for each in exported.manifest["networks"]
+    ]
+    click.echo(columns(rows, ["stages", "input", "networks", "off torch by"]))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    click.echo(f"{folder}: {size / 2**20:.0f} MB")
+    click.echo(f"Next: python cli.py infer DATA --artifacts {folder} --engine onnx")

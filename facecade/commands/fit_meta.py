@@ -1,0 +1,78 @@
+"""`fit-meta`: stack the fitted stages into 18 labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+from facecade.report.text import columns, difference, interval
+
+
+@click.command("fit-meta", cls=Command)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a combiner key, as combiner.rounds=80."
+)
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="Take the settings of this recipe.  [default: the run's]"
+)
+@options.MLFLOW
+@options.ARTIFACTS
+@options.JSON
+def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, artifacts: Path, as_json: bool) -> None:
+    """Stack the fitted stages into 18 labels.
+
+    Prints every way of combining them, nested-scored, and keeps the best.
+
+    \b
+    Example:
+      python cli.py fit-meta --artifacts artifacts
+    """
+    from facecade import pipeline
+    from facecade.recipe_file import override, read_toml
+    from facecade.report.tracking import Tracker
+    from facecade.runs.run import change_recipe, open_run
+
+    tracker = Tracker(mlflow) if mlflow else None
+    run = open_run(artifacts)
+    if settings or recipe:
+        run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
+    record = pipeline.fit_meta(run, tracker)
+    click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
+
+
+def _meta_text(record: dict[str, Any]) -> str:
+    rows = [
+        [
+            ("* " if name == record["method"] else "  ") + name,
+            interval(scores["macro-F1"]),
+            interval(scores["accuracy"]),
+        ]
+        for name, scores in record["nested"].items()
+    ]
+    choice, gain = record["nested_choice"], record["gain_over_simplest"]
+    others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
+    return "\n".join(
+        [
+            "Nested out-of-fold scores, 95 % intervals over people:",
+            "",
+            columns(rows, ["  way of combining", "macro-F1", "accuracy"]),
+            "",
+            f"Kept: {record['method']} — the highest nested macro-F1; {difference(gain)} over {record['simplest']}.",
+            f"Expect on new people (the choice itself nested): macro-F1 {interval(choice['macro-F1'])}, accuracy {interval(choice['accuracy'])}.",
+            ", ".join(f"{name} {interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
+            + ".",
+            *_cuts_text(record["cuts"]),
+            *[f"Learned from as well: {text}." for text in record["extra_data"]],
+        ]
+    )
+
+
+def _cuts_text(cuts: dict[str, list[float]]) -> list[str]:
+    """Learned cuts in one line; no line where no stage knows years."""
+    said = "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in cuts.items())
+    return [f"Cuts in years: {said}."] if said else []

@@ -1,0 +1,134 @@
+"""`fit-stage`: train stages, fold by fold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from facecade.runs.run import Run
+
+
+@click.command("fit-stage", cls=Command)
+@click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
+@click.option("--data", type=click.Path(path_type=Path), help="Training data; later commands find it by themselves.")
+@click.option("--recipe", type=options.Shipped("recipe"), help="Recipe to begin with, by name or path.  [default: cpu]")
+@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit this fold alone (may be repeated).")
+@click.option("--resume", is_flag=True, help="Keep what is fitted already, and go on from checkpoints.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as stages.mask.lr=1e-3."
+)
+@click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
+@click.option(
+    "--corrections",
+    type=options.Shipped("corrections"),
+    multiple=True,
+    help="CSV of label corrections: id,field,value (may be repeated).",
+)
+@click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
+@click.option(
+    "--pseudo",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Learn also from what RUN labelled: see pseudo-label.",
+)
+@click.option(
+    "--extra",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Learn also from these labelled images, which are never scored.",
+)
+@options.JOBS
+@options.THREADS
+@options.COMPILE
+@options.AUTOCAST
+@click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
+@options.MLFLOW
+@options.ARTIFACTS
+@options.DEVICE
+@options.WORKERS
+@options.JSON
+def command(
+    stages: tuple[str, ...],
+    data: Path | None,
+    recipe: Path | None,
+    folds: tuple[int, ...],
+    resume: bool,
+    settings: tuple[str, ...],
+    weights: str | None,
+    corrections: tuple[Path, ...],
+    skip_bad: bool,
+    pseudo: Path | None,
+    extra: Path | None,
+    jobs: int,
+    threads: int,
+    compiled: bool,
+    autocast: bool | None,
+    dry_run: bool,
+    mlflow: str | None,
+    artifacts: Path,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Train stages, fold by fold.
+
+    STAGE is mask, gender, age-male, age-female, joint, flat or gender-age, as the recipe has them, or all.
+
+    The first call names the data and draws the folds; later calls use the same.
+
+    \b
+    Example:
+      python cli.py fit-stage mask --data DATA --recipe cpu --set stages.mask.epochs=2
+    """
+    from facecade import pipeline
+    from facecade.base.machine import Machine
+    from facecade.recipe_file import require_folds
+    from facecade.report.tracking import Tracker
+    from facecade.runs.prepare import Beginning, prepare_run
+
+    tracker = Tracker(mlflow) if mlflow else None
+    beginning = Beginning(data, corrections, pseudo, extra, skip_bad)
+    run, names = prepare_run(artifacts, beginning, recipe, stages, settings, weights, workers, dry_run)
+    require_folds(folds, run.recipe.folds)
+    numbers = folds or run.recipe.fits
+    if dry_run:
+        _print_plan(run, names, numbers, resume, as_json)
+        return
+    machine = Machine(device, jobs, threads, workers, compile=compiled, autocast=autocast)
+    records = pipeline.fit_stage(run, names, numbers, machine, resume, tracker)
+    if as_json:
+        click.echo(json.dumps(records, indent=2, default=str))
+    else:
+        click.echo("\n".join(_stage_line(stage, records) for stage in names))
+
+
+def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool, as_json: bool) -> None:
+    """The fits that would run, and the settings of their stages."""
+    from facecade.runs.fits import plan
+
+    fits = [
+        {"stage": stage, "fold": fold, "name": run.recipe.fit_name(fold), "state": run.state(stage, fold)}
+        for stage, fold in plan(run, stages, folds, resume)
+    ]
+    settings = {stage: run.recipe.stages[stage].model_dump() for stage in stages}
+    text = "\n".join(f"would fit {fit['stage']} {fit['name']} (now {fit['state']})" for fit in fits)
+    click.echo(json.dumps({"plan": fits, "stages": settings}, indent=2) if as_json else text)
+
+
+def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:
+    """A stage's scores on held-out people: their mean over the folds fitted, and their range."""
+    mine = [record["score"] for record in records if record["stage"] == stage and record["score"]]
+    parts = []
+    for name in mine[0]:
+        values = [score[name] for score in mine]
+        parts.append(f"{name} {sum(values) / len(values):.4f} (folds {min(values):.4f} to {max(values):.4f})")
+    return f"{stage}: {', '.join(parts)} on held-out people"

@@ -1,0 +1,114 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from facecade import shipped
+from facecade.base.choices import Device, Engine, EnsembleKind, Precision
+from facecade.base.machine import cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Shipped(click.Path):
+    """A file that comes with the package by its name, or any by its path."""
+
+    def __init__(self, kind: shipped.Kind) -> None:
+        super().__init__(path_type=Path)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(shipped.find(self.kind, str(value)), param, ctx)
+
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+def artifacts(default: str, text: str, envvar: str | None = None) -> Callable[[Function], Function]:
+    """`--artifacts`: the folder that a command works in."""
+    return click.option(
+        "--artifacts",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(default),
+        show_default=True,
+        envvar=envvar,
+        show_envvar=envvar is not None,
+        help=text,
+    )
+
+
+ARTIFACTS = artifacts("artifacts", "Folder of the run: fits, folds, caches.", "FACECADE_ARTIFACTS")
+OUTPUT = click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("output"),
+    show_default=True,
+    envvar="FACECADE_OUTPUT",
+    show_envvar=True,
+    help="Folder to write results to.",
+)
+JOBS = click.option(
+    "--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]"
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of each fit on a processor. Another number rounds differently; that of jobs changes nothing.",
+)
+MLFLOW = click.option(
+    "--mlflow",
+    metavar="FILE|URI",
+    envvar="FACECADE_MLFLOW",
+    show_envvar=True,
+    help="Write each fit to MLflow as well: a file, as mlflow.db, or a tracking URI.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
+COMPILE = click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Train by torch.compile. Says how long compiling took; needs a C++ compiler on a processor.",
+)
+AUTOCAST = click.option(
+    "--bf16/--fp32",
+    "autocast",
+    default=None,
+    help="What training computes in: bf16 by autocast, or float32.  [default: bf16 on a GPU, float32 on a processor]",
+)
+DEVICE = click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=min(16, cores()),
+    show_default="cores, at most 16",
+    help="Threads that decode; on a GPU also processes that augment. Does not change a result.",
+)
+
+
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(get_args(Engine)),
+    default="auto",
+    show_default=True,
+    help="What runs the fitted networks. auto: the quickest, measured once for a run.",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="auto",
+    show_default=True,
+    help="bf16, OpenVINO's alone, asks again in fp32 where an answer is near another. auto: bf16 where the processor has it and it pays.",
+)
+
+ENSEMBLE = click.option(
+    "--ensemble",
+    type=click.Choice(get_args(EnsembleKind)),
+    help="Which networks of each stage are asked.  [default: as the recipe says]",
+)

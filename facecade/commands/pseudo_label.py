@@ -1,0 +1,53 @@
+"""`pseudo-label`: label images for another run to learn from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+
+
+@click.command("pseudo-label", cls=Command)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="Least probability of a label that is kept.",
+)
+@options.ARTIFACTS
+@options.ENGINE
+@options.DEVICE
+@options.WORKERS
+@options.JSON
+def command(
+    data: Path, confidence: float, artifacts: Path, engine: str, device: str, workers: int, as_json: bool
+) -> None:
+    """Label images for another run to learn from.
+
+    Says how often such labels are right.
+    Each fold of the other run gets the labels of models that never saw the people it is scored on; it must have the
+    same data, folds and seed.
+
+    \b
+    Example:
+      python cli.py pseudo-label DATA --confidence 0.9
+      python cli.py fit-stage all --data DATA --pseudo artifacts --artifacts student
+    """
+    from facecade.base.machine import Machine
+    from facecade.inference.pseudo_label import pseudo_label
+    from facecade.runs.run import open_run
+
+    machine = Machine(device, workers=workers, engine=engine)
+    record = pseudo_label(open_run(artifacts), data, confidence, machine)
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    click.echo(f"{record['text']}.")
+    click.echo(f"{record['new']} images, {sum(record['labels'])} labels (one a fold): {record['labels_file']}")
+    click.echo(f"Next: python cli.py fit-stage all --data DATA --pseudo {artifacts} --artifacts STUDENT")

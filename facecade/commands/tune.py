@@ -1,0 +1,106 @@
+"""`tune`: search for the settings of a stage that score best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facecade.commands import options
+from facecade.commands.command import Command
+from facecade.report.text import columns
+
+
+@click.command("tune", cls=Command)
+@click.argument("stage")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option(
+    "--recipe",
+    type=options.Shipped("recipe"),
+    default="cpu",
+    show_default=True,
+    help="Recipe to begin with, by name or path.",
+)
+@click.option(
+    "--space",
+    type=options.Shipped("space"),
+    default="default",
+    show_default=True,
+    help="What is searched, by name or path.",
+)
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Trials in all.")
+@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
+@click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe first.")
+@options.artifacts("artifacts/tune", "Folder of the study.")
+@options.DEVICE
+@options.WORKERS
+@options.MLFLOW
+@options.JSON
+def command(
+    stage: str,
+    data: Path,
+    recipe: Path,
+    space: Path,
+    trials: int,
+    folds: tuple[int, ...],
+    measure: str | None,
+    settings: tuple[str, ...],
+    artifacts: Path,
+    device: str,
+    workers: int,
+    mlflow: str | None,
+    as_json: bool,
+) -> None:
+    """Search for the settings of a stage that score best.
+
+    Scores are on held-out training people. Called again, it goes on where it was.
+    Writes tuning.json, and the best trial as a recipe, best.toml.
+
+    \b
+    Example:
+      python cli.py tune age-male --data DATA --trials 30
+    """
+    from facecade.base.errors import unknown_name
+    from facecade.base.machine import Machine
+    from facecade.comparison.tune import Search, read_space
+    from facecade.comparison.tune import tune as search
+    from facecade.recipe_file import override, parse, read_toml
+    from facecade.report.tracking import Tracker
+
+    tables = override(read_toml(recipe), settings, [stage])
+    known = parse(tables, str(recipe))
+    if stage not in known.stages:
+        raise unknown_name("stage", stage, known.stages)
+    asked = Search(
+        stage,
+        measure,
+        read_space(space),
+        trials,
+        folds or (0, 1),
+    )
+    tracker = Tracker(mlflow) if mlflow else None
+    result = search(data, tables, artifacts / stage, asked, Machine(device, 1, 1, workers), tracker)
+    click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
+
+
+def _tuning_text(result: dict[str, Any], folder: Path) -> str:
+    best = result["best"]
+    trials = [
+        [str(item["trial"]), item["state"], "-" if item["score"] is None else f"{item['score']:.4f}"]
+        + [f"{value:.4g}" if isinstance(value, float) else str(value) for value in item["settings"].values()]
+        for item in sorted(result["trials"], key=lambda item: item["trial"])
+    ]
+    weights = ", ".join(f"{name} {share:.0%}" for name, share in result["importance"].items())
+    return "\n".join(
+        [
+            columns(trials, ["trial", "state", result["measure"], *best["settings"]]),
+            "",
+            f"Best: trial {best['trial']}, {result['measure']} {best['score']:.4f} on folds {result['folds']}: chosen on the people it is"
+            " measured on, so a little too good.",
+            *([f"Importance: {weights}."] if weights else []),
+            f"The best trial as a recipe: {folder / 'best.toml'}",
+        ]
+    )

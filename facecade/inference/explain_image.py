@@ -1,0 +1,79 @@
+"""One image file explained, with attention maps as pictures on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facecade.base.artifact import write_atomic
+from facecade.base.errors import FacecadeError
+from facecade.base.files import content_hash
+from facecade.base.machine import Machine
+from facecade.faces.decode import decode
+from facecade.inference.explain import Explainer
+from facecade.inference.exported import is_export
+from facecade.inference.loading import load_cascade
+from facecade.runs.fits import make_fits
+from facecade.runs.run import Run, open_run
+
+
+def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None = None) -> dict[str, Any]:
+    """What is predicted for each face of an image, and why (inference/explain.py).
+
+    Args:
+        folder: of a run, or of an export.
+        pictures: a folder for each face's crop, with the attention map of every stage laid over it; needs a run.
+
+    Returns:
+        The explanation as JSON, with the files written under `pictures`.
+
+    Raises:
+        DecodeError: `image` is no readable image.
+        FacecadeError: `pictures` of an export, which holds no torch models.
+    """
+    pixels, content = decode(image), content_hash(image)  # before networks are loaded: it may be unreadable
+    if is_export(folder):
+        if pictures:
+            raise FacecadeError(
+                "attention maps need torch's networks, and an export holds none",
+                "give the run that it was exported from: --artifacts RUN",
+            )
+    else:
+        machine = replace(machine, engine="torch")
+    explanation = Explainer(load_cascade(folder, machine, images=1))(pixels, content)
+    result = explanation.json()
+    if pictures:
+        crops = np.stack([face.crop for face in explanation.faces])
+        result["pictures"] = _write_pictures(pictures, crops, attention_overlays(open_run(folder), crops, machine))
+    return result
+
+
+def attention_overlays(run: Run, crops: np.ndarray, machine: Machine) -> dict[str, np.ndarray]:
+    """Crops, uint8 (N, h, w, 3), RGB, with the attention map of each stage and target laid over them, by stage and target."""
+    from facecade.inference.attention import attentions, overlay
+    from facecade.training.device import torch_device
+
+    fits = make_fits(run, run.recipe.inference_fits(run.recipe.ensemble))
+    maps = attentions(fits, crops, torch_device(machine.device))
+    return {
+        f"{stage}-{target}" if sum(stage == other for other, _ in maps) > 1 else stage: np.stack(
+            [overlay(*each) for each in zip(crops, values, strict=True)]
+        )
+        for (stage, target), values in maps.items()
+    }
+
+
+def _write_pictures(folder: Path, crops: np.ndarray, overlays: Mapping[str, np.ndarray]) -> list[str]:
+    """Each face's crop, and its overlays, as PNG; their paths."""
+    from PIL import Image
+
+    pictures = {f"face{face}.png": crop for face, crop in enumerate(crops, 1)}
+    for name, overlaid in overlays.items():
+        pictures |= {f"face{face}-{name}.png": pixels for face, pixels in enumerate(overlaid, 1)}
+    for name, pixels in pictures.items():
+        write_atomic(folder / name, Image.fromarray(pixels).save)
+    return [str(folder / name) for name in pictures]

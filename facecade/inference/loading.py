@@ -1,0 +1,181 @@
+"""A run, or an export, as a cascade that predicts: which networks, which engine, which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facecade.base.artifact import digest, read_json, versions
+from facecade.base.choices import EnsembleKind
+from facecade.base.errors import FacecadeError
+from facecade.base.machine import Machine, cores
+from facecade.base.progress import Bar
+from facecade.inference.cascade import Cascade
+from facecade.inference.choose import EngineOption, choose, recorded_choice
+from facecade.inference.engines import ENGINES, installed, require
+from facecade.inference.exported import Exported, is_export
+from facecade.inference.fallback import Fallback
+from facecade.inference.families import families
+from facecade.recipe import FITTED_ON_ALL
+from facecade.runs.fits import make_fits, read_alignments, require_fitted
+from facecade.runs.run import Run, open_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from facecade.inference.ensemble import Ensemble
+
+ROUNDING_CROPS = 256
+"""Crops on which an export measures how far bf16 moves a margin."""
+
+EXPORT_FROM_IMAGES = 200
+"""Images from which on `auto` writes an export, which a faster engine needs: the time is then soon made up for."""
+
+
+def load_cascade(
+    folder: Path, machine: Machine, images: int = EXPORT_FROM_IMAGES, ensemble: EnsembleKind | None = None
+) -> Cascade:
+    """What predicts, from the folder of a run or of an export.
+
+    Args:
+        machine: its `engine`, `precision` and `device` choose what runs the networks.
+        images: how many are to be predicted. For a few, torch runs the networks of a run that has no export yet.
+        ensemble: which networks run, where not those that the recipe names.
+
+    Raises:
+        FacecadeError: neither a run nor an export; a fit or the combiner is missing or stale; other networks than the
+            export's.
+    """
+    if not is_export(folder):
+        return cascade_of_run(open_run(folder), machine, images, ensemble)
+    exported = Exported.open(folder)
+    if ensemble and ensemble != exported.made_of["ensemble"]:
+        raise FacecadeError(
+            f"this export holds the networks of --ensemble {exported.made_of['ensemble']}, not {ensemble}",
+            f"export the run again with --ensemble {ensemble}",
+        )
+    return cascade_of_export(exported, _engine_of_export(machine), machine.precision)
+
+
+def require_loadable(folder: Path, machine: Machine) -> None:
+    """Raises FacecadeError where `load_cascade` would for a folder that is not fitted, or an engine that an export has not."""
+    if is_export(folder):
+        Exported.open(folder).precision(_engine_of_export(machine), machine.precision)
+    else:
+        require_fitted(open_run(folder))
+
+
+def cascade_of_run(
+    run: Run, machine: Machine, images: int = EXPORT_FROM_IMAGES, ensemble: EnsembleKind | None = None
+) -> Cascade:
+    """A run's fitted cascade; arguments and errors as of `load_cascade`."""
+    combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
+    if ensemble in FITTED_ON_ALL and ensemble != run.recipe.ensemble:
+        steps = [run.command(f"fit-stage all --resume --set ensemble={ensemble}"), run.command("fit-meta")]
+        raise FacecadeError(f"this run has no network for --ensemble {ensemble}", "fit it: " + " && ".join(steps))
+    engine, precision = _engine_of_run(run, machine, images, ensemble)
+    if engine != "torch":
+        exported = export(run, ensemble)
+        return replace(cascade_of_export(exported, engine, precision), combiner=combiner, seen=run.seen)
+    from facecade.training.device import torch_device
+
+    device = torch_device(machine.device)
+    made_of = {"fits": run.fits_digest, "ensemble": ensemble, "engine": [engine, str(device)]}
+    networks = _torch_networks(run, device, run.recipe.inference_fits(ensemble))
+    return Cascade(run.recipe.face, None, networks, combiner, run.seen, made_of)
+
+
+def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascade:
+    """An export's cascade, run by an engine of `inference.engines.ENGINES`."""
+    streams = cores()
+    precision = exported.precision(engine, precision)
+    made_of = {**exported.made_of, "engine": [engine, precision]}
+    networks, fallback = exported.ensemble(engine, streams, precision), None
+    if precision == "bf16" and exported.fallback_margin is not None:
+        fallback = Fallback(cache(partial(exported.ensemble, engine, streams)), exported.fallback_margin)
+    detector = exported.mtcnn(streams)
+    return Cascade(exported.face, detector, networks, exported.combiner, exported.seen(), made_of, fallback)
+
+
+def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None) -> Exported:
+    """A run's fitted cascade as a folder that needs no torch (inference/exported.py): written, unless it is there.
+
+    Args:
+        ensemble: which networks it holds, where not those that the recipe names.
+        folder: where; by default one that `infer` keeps in the run.
+    """
+    combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
+    folder = folder or _export_folder(run, ensemble)
+    made_of = {"fits": run.fits_digest, "ensemble": ensemble, "combiner": digest(read_json(combiner / "meta.json"))}
+    if known := Exported.known(folder, made_of):
+        return known
+    from facecade.inference.export import write
+
+    numbers = run.recipe.inference_fits(ensemble)
+    about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
+    with Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar:
+        crops = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
+        fits, alignments = make_fits(run, numbers), read_alignments(run)
+        write(folder, fits, alignments, run.recipe.face, combiner, run.seen, about, crops, bar.advance)
+    return Exported.open(folder)
+
+
+def _export_folder(run: Run, ensemble: EnsembleKind) -> Path:
+    return run.folder / "export" / ensemble
+
+
+def _torch_networks(run: Run, device: torch.device, numbers: Sequence[int]) -> Ensemble:
+    """The networks of some fits of every stage, run by torch."""
+    from facecade.inference.torch_engine import torch_ensemble
+
+    return torch_ensemble(make_fits(run, numbers), read_alignments(run), device, cores())
+
+
+def _engine_of_export(machine: Machine) -> str:
+    if machine.engine == "torch":
+        raise FacecadeError("an export holds no torch models", "--engine openvino or onnx")
+    if machine.engine != "auto":
+        return machine.engine
+    if machine.precision == "bf16":
+        return "openvino"
+    return next((name for name in ENGINES if installed(name)), "onnx")
+
+
+def _engine_of_run(run: Run, machine: Machine, images: int, ensemble: EnsembleKind) -> tuple[str, str]:
+    """The engine and precision that the machine names; for `auto` the fastest, measured once for a run on a machine."""
+    # A file for each precision, or `infer` and `serve`, which use different ones, would measure anew in turns.
+    record, exported = run.folder / f"engine-{machine.precision}.json", is_export(_export_folder(run, ensemble))
+    if machine.engine == "torch" and machine.precision == "bf16":
+        raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
+    if machine.engine != "auto":
+        if machine.engine != "torch":
+            require(machine.engine, machine.precision)  # before anything is exported for it
+        return machine.engine, machine.precision
+    if machine.precision == "bf16":
+        return "openvino", "bf16"
+    if machine.device != "cuda" and (known := recorded_choice(record, run.fits_digest)):
+        return _bf16_where_possible(*known)
+    import torch
+
+    from facecade.inference.export import can_export
+
+    if (machine.device != "cpu" and torch.cuda.is_available()) or not can_export():
+        return "torch", "fp32"
+    if images < EXPORT_FROM_IMAGES and not exported:
+        return "torch", "fp32"
+    written, streams, one = export(run, ensemble), cores(), run.recipe.inference_fits(ensemble)[:1]
+    options = [EngineOption("torch", "fp32", lambda: _torch_networks(run, torch.device("cpu"), one))]
+    for name in filter(installed, ENGINES):
+        for precision in dict.fromkeys(("fp32", written.precision(name, machine.precision))):
+            networks = partial(written.ensemble, name, streams, precision, folds=1)
+            share = written.fallback_share if precision == "bf16" else 0.0
+            options.append(EngineOption(name, precision, networks, share))
+    return _bf16_where_possible(*choose(record, run.fits_digest, options, run.recipe.face.size))
+
+
+def _bf16_where_possible(engine: str, precision: str) -> tuple[str, str]:
+    """The fastest choice, with bf16 as `auto`: an export that was written since may not know what bf16 changes."""
+    return engine, "auto" if precision == "bf16" else precision

@@ -1,0 +1,100 @@
+"""Figures for notebooks, by matplotlib (the extra `report`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from facecade.base.errors import FacecadeError
+from facecade.base.program import install
+from facecade.faces.decode import DecodeError, decode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from facecade.inference.explain import Explanation
+    from facecade.predictions import Prediction
+
+
+def plot_predictions(predictions: Sequence[Prediction], columns: int) -> Figure:
+    """Images with their face's box and prediction, in rows of `columns`."""
+    pyplot, patches = _matplotlib()
+    rows = max(1, math.ceil(len(predictions) / columns))
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(2.4 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, prediction in zip(axes.flat, predictions, strict=False):
+        age = "" if np.isnan(prediction.age) else f", {prediction.age:.0f}"
+        axis.set_title(f"{prediction.name}{age}\nprobability {prediction.probability:.2f}", fontsize=8)
+        pixels = _pixels(prediction.image)
+        if pixels is None:
+            axis.text(0.5, 0.5, " ".join(prediction.flags), ha="center", wrap=True, fontsize=8)
+            continue
+        axis.imshow(pixels)
+        if box := prediction.box:
+            size = box.right - box.left, box.bottom - box.top
+            axis.add_patch(patches.Rectangle((box.left, box.top), *size, fill=False, edgecolor="#ee6677", linewidth=2))
+    return figure
+
+
+def plot_explanation(explanation: Explanation) -> Figure:
+    """Each face's crop, the probabilities of mask, gender and band, and what contributed to the prediction."""
+    pyplot, _ = _matplotlib()
+    count = len(explanation.faces)
+    figure, axes = pyplot.subplots(count, 3, figsize=(9, 3 * count), squeeze=False, layout="constrained")
+    for (crop, bars, parts), face in zip(axes, explanation.faces, strict=True):
+        crop.imshow(face.crop)
+        crop.axis("off")
+        crop.set_title(face.name, fontsize=9)
+        named = {**face.mask, **face.gender, **face.band}
+        _bars(bars, list(named), list(named.values()), "probability")
+        if face.contributions:
+            largest = list(face.contributions.parts.items())[:8]
+            _bars(parts, [name for name, _ in largest], [value for _, value in largest], "nats towards the prediction")
+        else:
+            parts.axis("off")
+    return figure
+
+
+def plot_leaderboard(table: pd.DataFrame) -> Figure:
+    """Nested macro-F1 of each combining method with its 95 % interval; the kept one is dark."""
+    pyplot, _ = _matplotlib()
+    figure, axis = pyplot.subplots(figsize=(7, 0.4 * len(table) + 1), layout="constrained")
+    score = table["macro-F1"].to_numpy()
+    error = np.stack([score - table["macro-F1 low"], table["macro-F1 high"] - score])
+    colours = ["#4477aa" if kept else "#bbccdd" for kept in table["kept"]]
+    place = np.arange(len(table))[::-1]
+    axis.barh(place, score, xerr=error, color=colours, ecolor="#555555")
+    axis.set_yticks(place, table["method"])
+    axis.set_xlabel("nested macro-F1")
+    return figure
+
+
+def _bars(axis: Any, names: Sequence[str], values: Sequence[float], label: str) -> None:
+    place = np.arange(len(names))[::-1]
+    axis.barh(place, values, color=["#4477aa" if value >= 0 else "#ee6677" for value in values])
+    axis.set_yticks(place, names, fontsize=7)
+    axis.set_xlabel(label, fontsize=8)
+
+
+def _pixels(image: Path | np.ndarray) -> np.ndarray | None:
+    """None for a file that cannot be read."""
+    try:
+        return decode(image) if isinstance(image, Path) else image
+    except DecodeError:
+        return None
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    try:
+        from matplotlib import patches, pyplot
+    except ImportError:
+        raise FacecadeError("figures need matplotlib", install("report")) from None
+    return pyplot, patches

@@ -1,0 +1,118 @@
+"""What a cascade predicts for images, as objects: one prediction an image, and a sequence of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import pandas as pd
+
+from facecade.faces.crop import Box
+from facecade.faces.labels import BANDS, GENDERS, MASKS, class_name, decode
+from facecade.report.predictions import predictions_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS_SHOWN = 20
+"""Predictions in a notebook's table; `to_pandas` has all."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted for the largest face of an image.
+
+    image: the path, or the pixels, uint8 (height, width, 3), RGB, that were given. id: the path as given, or `image 0`, the place in
+    the list. label: the class, 0..17, 6·mask + 3·gender + band. probabilities: float (18,). age, age_if_male, age_if_female: in
+    years; NaN where no stage knows years or the image cannot be read. box: the face in pixels; None where none was found, and
+    the centre was cropped. flags: `no-face`, `no-file`, `unreadable: …`, `trained-on`, `pseudo-labelled`; an image that cannot be
+    read has the most frequent class of the training people.
+    """
+
+    image: Path | np.ndarray = field(repr=False, compare=False)
+    id: str
+    label: int
+    probabilities: np.ndarray = field(repr=False, compare=False)
+    age: float
+    age_if_male: float
+    age_if_female: float
+    box: Box | None
+    flags: tuple[str, ...]
+
+    @property
+    def mask(self) -> str:
+        """`wear`, `incorrect` or `normal` (no mask)."""
+        return MASKS[decode(self.label)[0]]
+
+    @property
+    def gender(self) -> str:
+        """`male` or `female`."""
+        return GENDERS[decode(self.label)[1]]
+
+    @property
+    def band(self) -> str:
+        """`<30`, `30-59` or `>=60`."""
+        return BANDS[decode(self.label)[2]]
+
+    @property
+    def name(self) -> str:
+        """The class in words, as `wear female 30-59`."""
+        return class_name(self.label)
+
+    @property
+    def probability(self) -> float:
+        """Of the predicted class."""
+        return float(self.probabilities[self.label])
+
+
+class Predictions(Sequence[Prediction]):
+    """Predictions in the order of the images."""
+
+    def __init__(self, predictions: Sequence[Prediction]) -> None:
+        self._predictions = tuple(predictions)
+
+    @overload
+    def __getitem__(self, place: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> Predictions: ...
+    def __getitem__(self, place: int | slice) -> Prediction | Predictions:
+        return Predictions(self._predictions[place]) if isinstance(place, slice) else self._predictions[place]
+
+    def __len__(self) -> int:
+        return len(self._predictions)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self._predictions)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} predictions>\n{self._short()}" if self else "<0 predictions>"
+
+    def _repr_html_(self) -> str:
+        more = f"<p>{len(self) - ROWS_SHOWN} more</p>" if len(self) > ROWS_SHOWN else ""
+        return self._short().to_html(index=False) + more
+
+    def _short(self) -> pd.DataFrame:
+        table = self[:ROWS_SHOWN].to_pandas()
+        return table[["ImageID", "mask", "gender", "band", "age", "confidence", "flags"]]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The columns of predictions.csv: `ImageID, ans, mask, gender, band, age, age_if_male, age_if_female, confidence, flags, p0..p17`."""
+        rows = self._predictions
+        return predictions_table(
+            [row.id for row in rows],
+            np.array([row.label for row in rows], int),
+            np.array([row.probabilities for row in rows], float).reshape(len(rows), -1)
+            if rows
+            else np.empty((0, len(MASKS) * len(GENDERS) * len(BANDS))),
+            np.array([(row.age, row.age_if_male, row.age_if_female) for row in rows], float).reshape(-1, 3),
+            [" ".join(row.flags) for row in rows],
+        )
+
+    def plot(self, columns: int = 4, most: int = 16) -> Figure:
+        """The first images with their face's box and prediction; needs matplotlib."""
+        from facecade.plots import plot_predictions
+
+        return plot_predictions(self._predictions[:most], columns)

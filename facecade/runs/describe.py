@@ -1,0 +1,51 @@
+"""What a run's folder holds, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from facecade.base.artifact import read_json
+from facecade.runs.run import Run
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What the run's folder holds: every fold of every stage, the combiner, and what to do next."""
+    fits: list[dict[str, Any]] = []
+    for stage in run.recipe.stages:
+        for fold in run.recipe.fits:
+            state, meta = run.state(stage, fold), run.fold_folder(stage, fold) / "meta.json"
+            record = read_json(meta) if meta.exists() else {}
+            fits.append(
+                {
+                    "stage": stage,
+                    "fold": fold,
+                    "name": run.recipe.fit_name(fold),
+                    "state": state,
+                    "backbone": run.recipe.stages[stage].backbone,
+                    "score": record.get("score", {}),
+                    "seconds": record.get("seconds"),
+                }
+            )
+    unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))
+    combiner: dict[str, Any] = {"state": run.combiner_state()}
+    if combiner["state"] != "missing":
+        record = read_json(run.folder / "combiner" / "meta.json")
+        combiner |= {"method": record["method"], "score": record["nested_choice"]["macro-F1"]}
+    steps = [run.command(f"fit-stage {stage} --resume") for stage in unfitted]
+    if not steps:
+        steps = [run.command("infer DATA" if combiner["state"] == "fitted" else "fit-meta")]
+    return {
+        "data": str(run.root),
+        "images": len(run.table),
+        "people": int(run.table["person"].nunique()),
+        "folds_hash": run.folds_hash,
+        "extra_data": [each.record["text"] for each in run.extra_data.values()],
+        "fits": fits,
+        "combiner": combiner,
+        "next": steps,
+    }
+
+
+def scores_text(scores: dict[str, float]) -> str:
+    """Scores in one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -1,0 +1,154 @@
+"""A run's fits: making them from its recipe, their order, requiring them, and reading what they left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facecade.base.artifact import read_arrays, read_json
+from facecade.base.errors import FacecadeError
+from facecade.combiner.align import Alignment, fit_alignment
+from facecade.combiner.stage_outputs import FoldOutput, StageOutputs, missing_targets, out_of_fold, read_fold
+from facecade.runs.run import Run
+
+if TYPE_CHECKING:
+    from facecade.stages.fit import Fit, RunData
+
+
+def make_fit(run: Run, stage: str, fold: int) -> Fit:
+    """One fit of one stage, as the run's recipe says."""
+    from facecade.stages import make_stage
+    from facecade.stages.fit import Fit
+
+    recipe = run.recipe.stages[stage]
+    made, weights, head_rows = make_stage(stage, recipe.loss, recipe.auxiliary), recipe.weights, []
+    if recipe.start:
+        weights = str(run.fold_folder(recipe.start, fold) / "weights.safetensors")
+        first = run.recipe.stages[recipe.start]
+        known = make_stage(recipe.start, first.loss, first.auxiliary).outputs
+        head_rows = [known.index(output) if output in known else -1 for output in made.outputs]
+    soup = fold == run.recipe.folds and run.recipe.ensemble == "soup"
+    return Fit(
+        made,
+        fold,
+        run.recipe.fit_name(fold),
+        recipe,
+        weights,
+        head_rows,
+        run.recipe.augment.get(recipe.augment, []),
+        run.cap,
+        run.recipe.seed,
+        run.signature(stage, fold),
+        run.folds_hash,
+        run.fold_folder(stage, fold),
+        [run.fold_folder(stage, each) / "weights.safetensors" for each in range(fold)] if soup else [],
+    )
+
+
+def make_fits(run: Run, numbers: Sequence[int]) -> dict[str, list[Fit]]:
+    """The fits of these numbers, by stage."""
+    return {stage: [make_fit(run, stage, fold) for fold in numbers] for stage in run.recipe.stages}
+
+
+def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[tuple[str, int]]:
+    """Stage and fold of the fits that `fit_stage` would run, in order: each after those that it starts from, which are
+    added where they are not fitted.
+
+    Args:
+        resume: leave current fits as they are.
+    """
+    todo: set[tuple[str, int]] = set()
+
+    def add(stage: str, fold: int) -> None:
+        todo.add((stage, fold))
+        for need in make_fit(run, stage, fold).needs:
+            if need not in todo and run.state(*need) != "fitted":
+                add(*need)
+
+    for stage in stages:
+        for fold in folds:
+            if not (resume and run.state(stage, fold) == "fitted"):
+                add(stage, fold)
+    return [key for stage in run.recipe.stages for fold in run.recipe.fits if (key := (stage, fold)) in todo]
+
+
+def run_data(run: Run, workers: int) -> RunData:
+    """What all fits of a run train on; finds faces that are not in the cache yet."""
+    from facecade.stages.fit import RunData
+
+    store, crop_row = run.faces(workers)
+    extra = run.extra_rows(store, workers)
+    return RunData(run.table, store.pixels, store.shape, crop_row, run.anchors(), extra)
+
+
+def require_fits(run: Run) -> None:
+    """Raises FacecadeError where a fit of a stage is missing or stale, with the command that fits it."""
+    missing = missing_targets(run.recipe.stages)
+    if missing:
+        raise FacecadeError(
+            f"no stage of the recipe predicts {' and '.join(missing)}",
+            "add mask, gender, age-male and age-female; or joint; or flat",
+        )
+    wrong: dict[str, str] = {}
+    for stage in run.recipe.stages:
+        states = {run.recipe.fit_name(fold): run.state(stage, fold) for fold in run.recipe.fits}
+        bad = {name: state for name, state in states.items() if state != "fitted"}
+        if bad:
+            wrong[stage] = f"{stage}: " + ", ".join(f"{name} {state}" for name, state in bad.items())
+    if wrong:
+        lines, stages = "\n  ".join(wrong.values()), "all" if len(wrong) == len(run.recipe.stages) else " ".join(wrong)
+        raise FacecadeError(
+            f"not everything is fitted as the recipe says:\n  {lines}", run.command(f"fit-stage {stages} --resume")
+        )
+
+
+def require_fitted(run: Run) -> Path:
+    """Folder of the run's combiner; raises FacecadeError where that, or a fit, is missing or stale."""
+    require_fits(run)
+    state = run.combiner_state()
+    if state != "fitted":
+        raise FacecadeError(f"the combiner is {state}", run.command("fit-meta"))
+    return run.folder / "combiner"
+
+
+def fit_alignments(run: Run) -> dict[str, Alignment]:
+    """Rotations of every stage's folds into one basis, fitted on the anchors; by stage."""
+    fold = run.table["fold"].to_numpy()
+
+    def align(outputs: list[FoldOutput]) -> Alignment:
+        embeddings = [output.anchor_embedding for output in outputs]
+        return fit_alignment(embeddings, fold[outputs[0].anchors], run.recipe.combiner.components)
+
+    return {stage: align(outputs) for stage, outputs in _fold_outputs(run).items()}
+
+
+def read_alignments(run: Run) -> dict[str, Alignment]:
+    """The rotations that `fit_meta` kept, by stage."""
+    files = {stage: run.folder / "combiner" / f"alignment-{stage}.npz" for stage in run.recipe.stages}
+    return {stage: Alignment(**read_arrays(path)) for stage, path in files.items()}
+
+
+def out_of_fold_outputs(run: Run, alignments: Mapping[str, Alignment] | None = None) -> StageOutputs:
+    """Outputs of all stages for every training image, by models that never saw its person.
+
+    Args:
+        alignments: of each stage's folds; by default those that `fit_meta` kept.
+
+    Raises:
+        FacecadeError: the run is not fitted.
+    """
+    if alignments is None:
+        require_fitted(run)
+        alignments = read_alignments(run)
+    return out_of_fold(_fold_outputs(run), _columns(run), len(run.table), alignments)
+
+
+def _fold_outputs(run: Run) -> dict[str, list[FoldOutput]]:
+    """What every fit of every stage left, by stage."""
+    return {stage: [read_fold(run.fold_folder(stage, fold)) for fold in run.recipe.fits] for stage in run.recipe.stages}
+
+
+def _columns(run: Run) -> dict[str, tuple[str, ...]]:
+    """Names of each stage's logits."""
+    return {stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in run.recipe.stages}

@@ -1,0 +1,82 @@
+"""What `fit_stage` says before, while and after it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from facecade.base.artifact import read_json, versions
+from facecade.base.errors import FacecadeError
+from facecade.base.machine import Machine
+from facecade.base.progress import note
+from facecade.runs.describe import scores_text
+from facecade.runs.fits import make_fit
+from facecade.runs.run import Run
+
+if TYPE_CHECKING:
+    from facecade.report.tracking import Tracker
+    from facecade.stages.fit import Fit
+
+
+def require_years(run: Run, stages: Sequence[str]) -> None:
+    """Raises FacecadeError for stages that learn years where extra data know age bands alone."""
+    banded = [each for each in run.extra_data.values() if not each.record["years"]]
+    learning = [name for name in stages if banded and make_fit(run, name, 0).stage.learns_years]
+    if learning:
+        raise FacecadeError(
+            f"{banded[0].record['run']} knows age bands alone, and {', '.join(learning)} would learn years from them",
+            "take the pseudo-labels of a run whose stages know years",
+        )
+
+
+def note_states(run: Run, requested: Sequence[Fit], todo: Sequence[Fit], machine: Machine, resume: bool) -> None:
+    """Say what trains, and which fits are there already or come first."""
+    from facecade.training.device import torch_device
+
+    device, found = torch_device(machine.device), versions()
+    note(
+        f"seed {run.recipe.seed}; {device}, {'bfloat16 autocast' if machine.uses_bf16(device.type) else 'float32'}; "
+        + ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "timm", "albumentations"))
+    )
+    for fit in requested:
+        if run.state(*fit.key) == "fitted":
+            score = ", ".join(["fitted already", *_score_text(read_json(fit.folder / "meta.json"))])
+            note(f"{fit.title}: {score}" + ("" if resume else "; fitting it again (--resume would keep it)"))
+    keys = {fit.key for fit in requested}
+    for fit in todo:
+        if fit.key not in keys:
+            note(f"{fit.title}: fitting it first, because others start from it")
+
+
+class FitReporter:
+    """Says how each fit ended, and writes it to a tracker."""
+
+    def __init__(self, run: Run, tracker: Tracker | None) -> None:
+        self.run, self.tracker = run, tracker
+
+    def __call__(self, fit: Fit, outcome: dict[str, Any] | BaseException) -> None:
+        from facecade.training.tracking import read_history
+
+        if isinstance(outcome, BaseException):
+            note(f"{fit.title}: failed: {outcome}")
+            return
+        note(f"{fit.title}: " + ", ".join([*_score_text(outcome), f"{outcome['seconds']:.0f} s"]))
+        if self.tracker:
+            scores = {**outcome["score"], "seconds": outcome["seconds"]}
+            tags = {"run": str(self.run.folder), "stage": fit.stage.name, "signature": fit.signature}
+            self.tracker.keep(fit.title, outcome["recipe"], scores, tags, read_history(fit.folder))
+
+
+def raise_failures(fits: Sequence[Fit], outcomes: Sequence[dict[str, Any] | BaseException]) -> None:
+    """Raises one FacecadeError that names every fit that failed, and why."""
+    failed = [(fit, error) for fit, error in zip(fits, outcomes, strict=True) if isinstance(error, BaseException)]
+    if failed:
+        lines = [f"{fit.title}: {error}" for fit, error in failed]
+        cause = failed[0][1]
+        hint = getattr(cause, "hint", "") or "fix it, then go on with what is left: --resume"
+        raise FacecadeError(f"{len(failed)} of {len(fits)} fits failed:\n  " + "\n  ".join(lines), hint) from cause
+
+
+def _score_text(record: Mapping[str, Any]) -> list[str]:
+    """What a fit's record says of held-out people; nothing where it held nobody out."""
+    return [f"{scores_text(record['score'])} on held-out people"] if record["score"] else []
