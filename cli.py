@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The command line: which commands there are, the version, and --debug. Each command is a file in facecade/commands/."""
+"""The command line: the list of commands, --version and --debug. Each command is a file in facecade/commands/."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMANDS = {
     "draw": "facecade.commands.draw",
     "weights": "facecade.commands.weights",
 }
-"""In the order that somebody new needs them."""
+"""The module of each command, in the order in which a new user needs them."""
 
 
 @click.group(
@@ -40,7 +40,7 @@ COMMANDS = {
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="facecade")
 def main(debug: bool) -> None:
-    """Train a cascade of face models, stack it, and label images.
+    """Train a cascade of face models, stack it, and predict labels for images.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The three verbs, in the order that a run takes them: fit_stage, fit_meta, infer."""
+"""The three steps of a run, in order: fit_stage, fit_meta, infer."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def fit_stage(
     resume: bool,
     tracker: Tracker | None = None,
 ) -> list[dict[str, Any]]:
-    """Train stages, each fold on the people outside it.
+    """Train stages: each fold on the people that it does not hold out.
 
     Args:
         folds: numbers of the fits, as `Recipe.fits` counts them.
-        resume: leave current fits as they are, and go on from checkpoints.
-        tracker: where each finished fit is written as well.
+        resume: keep current fits, and continue from checkpoints.
+        tracker: also gets each finished fit.
 
     Returns:
-        The record of every fit requested (stages/fit.py), by stage.
+        The record of every requested fit (stages/fit.py), by stage.
 
     Raises:
-        FacecadeError: some fits failed, named with their reasons; the others were run all the same.
+        FacecadeError: some fits failed, with the reason of each; the others were still run.
     """
     from facecade.stages.jobs import fit_all
 
@@ -55,16 +55,16 @@ def fit_stage(
 
 
 def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
-    """Stack the stages: align their folds, score every combining method nested, keep the best.
+    """Stack the stages: align their folds, compute the nested score of every combining method, keep the best.
 
     Args:
-        tracker: where the scores are written as well.
+        tracker: also gets the scores.
 
     Returns:
         The record that `combiner/meta.json` holds.
 
     Raises:
-        FacecadeError: a fit is missing or stale; with the command that fits it.
+        FacecadeError: a fit is missing or stale; its hint is the command that fits it.
     """
     started = time.monotonic()
     require_fits(run)
@@ -92,18 +92,18 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     if tracker:
         scores = {name: score["value"] for name, score in record["nested_choice"].items()}
         methods = {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record["nested"].items()}
-        tracker.keep("combiner", record["recipe"], scores | methods, {"run": str(run.folder), "method": result.best})
+        tracker.log_run("combiner", record["recipe"], scores | methods, {"run": str(run.folder), "method": result.best})
     return read_json(folder / "meta.json")
 
 
 def infer(
     folder: Path, data: Path, output: Path, machine: Machine, ensemble: EnsembleKind | None = None
 ) -> dict[str, Any]:
-    """Predict every image of `data`, in its order; write submission.csv and predictions.csv (inference/cascade.py).
+    """Predict every image of `data`, in order; write submission.csv and predictions.csv (inference/cascade.py).
 
     Args:
         folder: of a run, or of an export, which needs no torch.
-        ensemble: which networks run, where not those that the recipe names.
+        ensemble: overrides the recipe's ensemble.
 
     Returns:
         The summary that `infer --json` prints.

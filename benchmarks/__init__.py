@@ -1,1 +1,1 @@
-"""Measured claims, each a command."""
+"""Benchmarks: each script measures one claim and writes its page."""

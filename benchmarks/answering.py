@@ -1,11 +1,11 @@
-"""Which networks should answer: all folds', averaged, or one? Measured on people whom no network knew; write
-benchmarks/ANSWERING.md.
+"""Which networks should predict: those of all folds, averaged, or one? Measured on people that no network was trained
+on; write benchmarks/ANSWERING.md.
 
     python benchmarks/answering.py ../shared/data/faces/train
 
-A network of everybody cannot be scored on anybody that it learned from. So the people are split once more: for each part,
-a whole run (folds, combiner, refit, soup) learns from the others and answers for the part by each way. Every command
-is one of `cli.py`; a call that was cut goes on. Nothing is chosen on `eval`.
+A network trained on all people cannot be scored on any of them. So the people are split once more: for each part, a
+whole run (folds, combiner, refit, soup) is fitted on the others and predicts the part with each ensemble. Every command
+is one of `cli.py`; an interrupted call resumes. Nothing is chosen on `eval`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from steps import ROOT, commit, machine, run_step
 
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import read_json, write_csv, write_json
+from facecade.base.choices import EnsembleKind
 from facecade.faces.split import assign_folds
-from facecade.faces.table import classes, read_source, require_sound
+from facecade.faces.table import classes, read_source, require_no_problems
 from facecade.recipe_file import parse, read_toml
 from facecade.report.metrics import as_json, paired_difference, score
 from facecade.report.results import table
@@ -29,19 +30,20 @@ from facecade.report.text import difference, interval
 
 PARTS, SEED = 3, 7
 
-METHODS = {
-    "mean": "what the networks of all folds say, averaged",
+ENSEMBLES: dict[EnsembleKind, str] = {
+    "mean": "the outputs of all folds' networks, averaged",
     "soup": "one network: the mean of the folds' weights",
-    "refit": "one network, trained once more on everybody",
-    "first": "one network: fold 0's",
+    "refit": "one network, trained again on all people",
+    "first": "one network: that of fold 0",
 }
 
-CLOSE = 0.003
-"""Macro-F1 that a cheaper way may lose on `mean` and still be the default."""
+MAX_LOSS = 0.003
+"""Macro-F1 that a cheaper ensemble may lose against `mean` and still be the default."""
 
 
 def measure(part: int, recipe: Path, people: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
-    """Fit a run on the people outside a part, and answer for the part by each way; what was done before is kept."""
+    """Fit a run on the people outside a part, and predict the part with each ensemble. Steps that are done are not
+    repeated."""
     kept, log, run = folder / "steps.json", folder / "steps.log", folder / "run"
     steps: dict[str, dict[str, Any]] = read_json(kept) if kept.exists() else {}
     outside, inside = people[people["part"] != part], people[people["part"] == part]
@@ -49,23 +51,23 @@ def measure(part: int, recipe: Path, people: pd.DataFrame, folder: Path) -> list
     write_csv(folder / "train.csv", outside[columns])
     write_csv(folder / "part.csv", inside.assign(mask="", gender="", age="")[columns])
 
-    def step(name: str, *words: object) -> None:
+    def step(name: str, *arguments: object) -> None:
         if name not in steps:
-            steps[name] = run_step(f"part {part} {name}", [str(word) for word in words], log)
+            steps[name] = run_step(f"part {part} {name}", [str(argument) for argument in arguments], log)
             write_json(kept, steps)
 
     begin = ["--data", folder / "train.csv", "--recipe", recipe, "--resume", "--artifacts", run]
     step("fit", "fit-stage", "all", *begin, "--set", "ensemble=mean")
     step("fit refit", "fit-stage", "all", "--resume", "--set", "ensemble=refit", "--artifacts", run)
     step("fit-meta", "fit-meta", "--artifacts", run)
-    for way in ("mean", "first", "refit", "soup"):
-        if way == "soup":
+    for ensemble in ("mean", "first", "refit", "soup"):
+        if ensemble == "soup":
             step("fit soup", "fit-stage", "all", "--resume", "--set", "ensemble=soup", "--artifacts", run)
             step("fit-meta soup", "fit-meta", "--artifacts", run)
-        exported = folder / "export" / way
-        step(f"export {way}", "export", exported, "--artifacts", run, "--ensemble", way)
-        words = ["--artifacts", exported, "--engine", "openvino", "--output", folder / way]
-        step(way, "infer", folder / "part.csv", *words)
+        exported = folder / "export" / ensemble
+        step(f"export {ensemble}", "export", exported, "--artifacts", run, "--ensemble", ensemble)
+        arguments = ["--artifacts", exported, "--engine", "openvino", "--output", folder / ensemble]
+        step(ensemble, "infer", folder / "part.csv", *arguments)
     return list(steps.values())
 
 
@@ -74,35 +76,35 @@ def page(result: dict[str, Any]) -> str:
     names = ("macro-F1", "accuracy", "gender accuracy", "band accuracy", "age MAE")
     rows = [
         [
-            f"`{way}`",
-            METHODS[way],
-            str(said["networks"]),
-            *(interval(said["score"][name], 2 if name == "age MAE" else 4) for name in names),
-            "" if way == "mean" else difference(said["change"]),
+            f"`{ensemble}`",
+            ENSEMBLES[ensemble],
+            str(measured["networks"]),
+            *(interval(measured["score"][name], 2 if name == "age MAE" else 4) for name in names),
+            "" if ensemble == "mean" else difference(measured["change"]),
         ]
-        for way, said in result["methods"].items()
+        for ensemble, measured in result["methods"].items()
     ]
-    head = ["`answer`", "what it is", "networks", *names, "macro-F1 over `mean`"]
+    head = ["`ensemble`", "what it is", "networks", *names, "macro-F1 against `mean`"]
     minutes = {name: seconds / 60 for name, seconds in result["seconds"].items()}
-    return f"""# Which networks should answer
+    return f"""# Which networks should predict
 
 Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["command"]}`.
 
-A network of everybody cannot be scored on people that it learned from. So the {result["people"]} people are split into {result["parts"]} parts,
-stratified as folds are. For each part a whole run of `{result["recipe"]}` (its {result["folds"]} folds, combiner, refit and soup) learns from the
-other people, and answers for the part by each way. The scores are of all parts together: {result["images"]} images, each answered by
-networks and a combiner that never saw its person. Each run has {result["parts"] - 1}/{result["parts"]} of the people that a run of all has, so that the scores are
-lower than that one's; what is compared is the ways.
+A network trained on all people cannot be scored on any of them. So the {result["people"]} people are split into {result["parts"]} parts, stratified
+like folds. For each part a whole run of `{result["recipe"]}` (its {result["folds"]} folds, combiner, refit and soup) is fitted on the other
+people and predicts the part with each ensemble. The scores are of all parts together: {result["images"]} images, each predicted by
+networks and a combiner that were fitted without its person. Each run is fitted on {result["parts"] - 1}/{result["parts"]} of the people, so the scores are
+lower than those of a run on all people: compare the ensembles with each other only.
 
 {table(head, rows)}
 
-The default is the cheapest way whose macro-F1 is within {CLOSE} of `mean`: **`{result["default"]}`**. Intervals are 95 %, by bootstrap over
-people, the last column's paired; they are wider than {CLOSE}, so that the order of near ways is not settled by them. *Networks* are
-those that an image is shown to; how quick each way is, `benchmarks/INFERENCE.md` says.
+The default is the cheapest ensemble whose macro-F1 is within {MAX_LOSS} of `mean`: **`{result["default"]}`**. Intervals are 95 %, by bootstrap
+over people; those of the last column are paired. They are wider than {MAX_LOSS}, so they do not settle the order of ensembles that are
+close. *Networks* is how many networks run on an image; `benchmarks/INFERENCE.md` has the speed of each ensemble.
 
-Our reading, which was not measured: the folds begin alike but part early, at rates that train them in three epochs, so that the
-mean of their weights lies where none of them has been; and one network lacks the averaging that makes several less sure of
-themselves where they differ.
+Our explanation, which was not measured: the folds start from the same weights but diverge early, at learning rates that
+train them in three epochs, so the mean of their weights lies where none of them has been. And one network lacks the
+averaging that makes several less confident where they differ.
 
 Fitting the folds took {minutes["fit"]:.1f} minutes, the refits {minutes["fit refit"]:.1f} more, the soups {minutes["fit soup"]:.1f}.
 """
@@ -114,32 +116,34 @@ Fitting the folds took {minutes["fit"]:.1f} minutes, the refits {minutes["fit re
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts/answering"), show_default=True)
 def main(data: Path, recipe: Path, artifacts: Path) -> None:
     """Measure on the people of DATA; write benchmarks/ANSWERING.md."""
-    source, asked = read_source(data), parse(read_toml(recipe))
-    people = require_sound(source)
+    source, parsed = read_source(data), parse(read_toml(recipe))
+    people = require_no_problems(source)
     people = people.assign(
         part=assign_folds(people, PARTS, SEED), path=[str((source.root / path).resolve()) for path in people["path"]]
     )
     folders = [artifacts.resolve() / f"part{part}" for part in range(PARTS)]
     steps = [step for part, folder in enumerate(folders) for step in measure(part, recipe, people, folder)]
-    answered = {
-        way: pd.concat([pd.read_csv(folder / way / "predictions.csv", dtype={"ImageID": str}) for folder in folders])
-        for way in METHODS
+    predictions = {
+        ensemble: pd.concat(
+            [pd.read_csv(folder / ensemble / "predictions.csv", dtype={"ImageID": str}) for folder in folders]
+        )
+        for ensemble in ENSEMBLES
     }
-    order = answered["mean"]["ImageID"]
+    order = predictions["mean"]["ImageID"]
     truth = people.set_index("path").loc[order]
     label, person, age = classes(truth), truth["person"].to_numpy(), truth["age"].to_numpy()
-    ways: dict[str, Any] = {}
-    for way, said in answered.items():
-        assert said["ImageID"].equals(order)
-        assert not said["flags"].astype(str).str.contains("trained-on").any(), "someone answered for was learned from"
-        ways[way] = {
-            "networks": len(asked.stages) * len(asked.predicting(way)),
-            "score": as_json(score(label, said["ans"].to_numpy(), person, age, said["age"].to_numpy())),
+    measured: dict[EnsembleKind, Any] = {}
+    for ensemble, predicted in predictions.items():
+        assert predicted["ImageID"].equals(order)
+        assert not predicted["flags"].astype(str).str.contains("trained-on").any(), "a person was trained on"
+        measured[ensemble] = {
+            "networks": len(parsed.stages) * len(parsed.inference_fits(ensemble)),
+            "score": as_json(score(label, predicted["ans"].to_numpy(), person, age, predicted["age"].to_numpy())),
             "change": paired_difference(
-                label, said["ans"].to_numpy(), answered["mean"]["ans"].to_numpy(), person
+                label, predicted["ans"].to_numpy(), predictions["mean"]["ans"].to_numpy(), person
             ).json(),
         }
-    close = [way for way, said in ways.items() if said["change"]["value"] >= -CLOSE]
+    close = [ensemble for ensemble, each in measured.items() if each["change"]["value"] >= -MAX_LOSS]
     result = {
         "machine": machine(),
         "commit": ", ".join(sorted({step["commit"] for step in steps} | {commit()})),
@@ -147,10 +151,10 @@ def main(data: Path, recipe: Path, artifacts: Path) -> None:
         "people": people["person"].nunique(),
         "images": len(order),
         "parts": PARTS,
-        "folds": asked.folds,
+        "folds": parsed.folds,
         "recipe": recipe,
-        "methods": ways,
-        "default": min(close, key=lambda way: (ways[way]["networks"], list(METHODS).index(way))),
+        "methods": measured,
+        "default": min(close, key=lambda each: (measured[each]["networks"], list(ENSEMBLES).index(each))),
         "seconds": {
             name: sum(step["seconds"] for step in steps if step["step"].endswith(f" {name}"))
             for name in ("fit", "fit refit", "fit soup")

@@ -1,10 +1,11 @@
-"""What averaging the folds' networks gains, for each network of all tasks and for all stages together; write
+"""What averaging the folds' networks gains, for each network of all targets and for all stages together; write
 benchmarks/AVERAGING.md.
 
     python benchmarks/averaging.py artifacts ../shared/data/faces/eval ../shared/data/faces/eval/eval_labels.csv
 
-People of a fold are answered by that fold's networks, new people by the mean of all folds'. Nested scores cannot see the
-difference, so it is measured on people whom no network knew. Nothing is trained, and nothing is chosen by these scores.
+People of a fold are predicted by that fold's networks, new people by the mean of all folds' networks. Nested scores
+cannot show the difference, so it is measured on people that no network was trained on. Nothing is trained, and these
+scores choose nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from facecade.combiner.estimators import SoftVote
 from facecade.combiner.nested import Candidate, nested
 from facecade.combiner.stage_outputs import StageOutputs, average_folds, concatenate, missing_targets
 from facecade.faces.table import classes, read_source
+from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import stream
-from facecade.pipeline import cascade, out_of_fold_outputs
 from facecade.report.evaluate import read_labels
 from facecade.report.metrics import Interval, bootstrap_interval, confusion, macro_f1, macro_f1_draws
 from facecade.report.results import table
 from facecade.report.text import difference
+from facecade.runs.fits import out_of_fold_outputs
 from facecade.runs.run import Run, open_run
 
 
@@ -42,13 +44,13 @@ from facecade.runs.run import Run, open_run
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.argument("labels", type=click.Path(path_type=Path, exists=True))
 def main(artifacts: Path, data: Path, labels: Path) -> None:
-    """Ask each fold's networks of the run in ARTIFACTS about DATA, whose LABELS score them."""
+    """Predict DATA with each fold's networks of the run in ARTIFACTS, and score them by LABELS."""
     run = open_run(artifacts)
     held_out = out_of_fold_outputs(run)
     names = list(held_out.logits)
     networks = [name for name in names if not missing_targets([name])]
     sets = {f"`{name}` alone": [name] for name in networks}
-    sets |= {"these together": networks} if len(networks) > 1 else {}
+    sets |= {"these networks together": networks} if len(networks) > 1 else {}
     sets |= {"all stages": names} if networks != names else {}
     new = Images.read(run, data, labels)
     write_text(ROOT / "benchmarks/AVERAGING.md", page(artifacts, run, held_out, new, sets))
@@ -57,7 +59,7 @@ def main(artifacts: Path, data: Path, labels: Path) -> None:
 
 @dataclass(frozen=True)
 class Images:
-    """N images of people whom no network knew: what each fold's networks say, classes (N,) and people (N,)."""
+    """N images of people that no network was trained on: each fold's stage outputs, classes (N,) and people (N,)."""
 
     folds: Sequence[StageOutputs]
     label: np.ndarray
@@ -66,12 +68,12 @@ class Images:
     @classmethod
     def read(cls, run: Run, data: Path, labels: Path) -> Images:
         source, machine = read_source(data), Machine()
-        fitted = cascade(run, machine, len(source.table))
+        cascade = cascade_of_run(run, machine, len(source.table))
         paths = [source.root / path for path in source.table["path"]]
-        parts = list(stream(paths, fitted.face_reader(), fitted.ensemble, machine.workers))
-        seen = np.concatenate([part.seen for part in parts])
-        truth = read_labels(labels).loc[np.array(source.image_ids)[seen]]
-        folds = [concatenate([part.stage_outputs[fold] for part in parts]) for fold in parts[0].stage_outputs]
+        batches = list(stream(paths, cascade.face_reader(), cascade.ensemble, machine.workers))
+        readable = np.concatenate([batch.readable for batch in batches])
+        truth = read_labels(labels).loc[np.array(source.image_ids)[readable]]
+        folds = [concatenate([batch.stage_outputs[fold] for batch in batches]) for fold in batches[0].stage_outputs]
         return cls(folds, truth["ans"].to_numpy(), truth["person"].to_numpy())
 
 
@@ -81,7 +83,7 @@ def page(artifacts: Path, run: Run, held_out: StageOutputs, new: Images, sets: M
     rows = []
     for name, stages in sets.items():
         stage_outputs, folds = held_out.select(stages), [each.select(stages) for each in new.folds]
-        inside = nested(Candidate(SoftVote.fit, stage_outputs), label, fold)[False]
+        nested_scores = nested(Candidate(SoftVote.fit, stage_outputs), label, fold)[False]
         vote = SoftVote.fit(stage_outputs, label)
         single = [vote.probability(each) for each in folds]
         logits = vote.probability(average_folds(folds))
@@ -89,8 +91,8 @@ def page(artifacts: Path, run: Run, held_out: StageOutputs, new: Images, sets: M
         rows.append(
             [
                 name,
-                f"{_f1(label, inside.probability):.3f}",
-                f"{_log_loss(label, inside.probability):.3f}",
+                f"{_f1(label, nested_scores.probability):.3f}",
+                f"{_log_loss(label, nested_scores.probability):.3f}",
                 f"{np.mean([_f1(new.label, each) for each in single]):.3f}",
                 f"{np.mean([_log_loss(new.label, each) for each in single]):.3f}",
                 f"{_f1(new.label, logits):.3f}",
@@ -110,21 +112,22 @@ def page(artifacts: Path, run: Run, held_out: StageOutputs, new: Images, sets: M
         "log-loss",
         "folds' logits averaged: macro-F1",
     ]
-    head += ["log-loss", "macro-F1 over one fold", "folds' probabilities averaged: macro-F1", "log-loss"]
+    head += ["log-loss", "macro-F1 against one fold", "folds' probabilities averaged: macro-F1", "log-loss"]
     head += ["best temperature of one fold", "of the average"]
     return f"""# What averaging the folds' networks gains
 
 Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/averaging.py {artifacts} DATA LABELS`. Nested: {len(label)}
-images of {len(set(run.table["person"]))} people, each answered by the networks of one fold. The other columns: {len(new.label)} images of {len(set(new.person))} people whom
-no network knew, answered by the networks of one fold (mean of {len(new.folds)} folds' scores), and by those of all folds. The rule is
-the soft vote, learned from out-of-fold logits. Nothing was trained anew, and these scores chose nothing. The interval is 95 %, by bootstrap over people.
-A temperature below 1 says that the probabilities should be sharper than they are.
+images of {len(set(run.table["person"]))} people, each predicted by the networks of one fold. The other columns: {len(new.label)} images of {len(set(new.person))} people that
+no network was trained on, predicted by the networks of one fold (mean of {len(new.folds)} folds' scores) and by those of all folds. The
+method is the soft vote, fitted on out-of-fold logits. Nothing was trained again, and these scores chose nothing. The interval
+is 95 %, by bootstrap over people. A temperature below 1 means that the probabilities should be sharper than they are.
 
 {table(head, rows)}
 
-Averaging takes away what networks get wrong at random. A network alone has much of that, and gains most. Where others stand beside it, the vote has averaged
-much of it already, on one fold too, and nested scores count as a gain what new people would have had from the folds anyway. All rows are the same rule, so that
-it is not the rule that keeps a cascade of several networks from gaining. One temperature for all classes changes no answer here: the largest probability stays the largest.
+Averaging removes random errors of networks. A network alone has many of them and gains most. With other networks beside
+it, the vote has already averaged out many of them, on one fold too: nested scores count as a gain what new people would
+get from the folds anyway. All rows use the same method, so the method is not what keeps a cascade of several networks
+from gaining. One temperature for all classes changes no prediction here: the largest probability stays the largest.
 """
 
 

@@ -3,8 +3,9 @@ and the README's comparison.
 
     python benchmarks/comparison.py ../shared/data/faces
 
-Four commands of `cli.py`, which go on where they were cut: the comparison, with the published recipes from ImageNet; the same with all of
-them from faces; and both once more with the nearest, every network trained more than once and averaged. Scores are read from what they left; nothing here is typed in.
+Four commands of `cli.py`, which resume where they were interrupted: the comparison, with the published recipes from
+ImageNet weights; the same with all of them from weights trained on faces; and both again with the best published
+recipes, every network trained more than once and averaged. All scores are read from the commands' files.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ import click
 from steps import ROOT, commit, into, machine, run_step
 
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import write_json
-from facecade.report.leaderboard import Comparison, nearest, page, summary
+from facecade.base.artifact import write_text
+from facecade.report.leaderboard import Comparison, best_published, page, summary
 
 OWN = Path("recipes/quick.toml")
-"""The cascade for about this budget: cpu.toml, scaled to it, would give each of its networks next to nothing."""
+"""The cascade for about this budget: cpu.toml, scaled to it, would leave almost no training to each of its networks."""
 
 RIVALS = ("joint", "b4-cutmix", "b7-focal", "cascade-b3", "inception-newfocal", "resnet34-soft")
-"""Of recipes/published: one network of all tasks, and the five systems that were published."""
+"""Of recipes/published: one network of all targets, and the five published systems."""
 
-FACES = Path("recipes/budgets/faces.toml")
-"""The same budget with all recipes from the network that Facecade's recipe starts from."""
+FACE_BUDGET = Path("recipes/budgets/faces.toml")
+"""The same budget, with the initial weights of Facecade's recipe for all recipes."""
 
 FOLDS, REPEATS = 3, 2
 
 NEAREST = 2
-"""Published recipes that are compared with Facecade once more, with averaged networks: those with the best answers without."""
+"""Published recipes that are compared again with averaged networks: those with the best scores as published."""
 
 
 @click.command()
@@ -45,35 +46,36 @@ NEAREST = 2
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output/compare"), show_default=True)
 def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
     """Compare on DATA (with train/ and eval/); write benchmarks/COMPARISON.md."""
-    record = artifacts / "calls.json"  # a comparison takes hours, and may be cut and called again
+    record = artifacts / "calls.json"  # a comparison takes hours, and may be interrupted and called again
     calls: list[dict[str, str]] = json.loads(record.read_text()) if record.exists() else []
     calls.append({"commit": commit(), "machine": machine()})
-    write_json(record, calls)
+    write_text(record, json.dumps(calls, indent=2) + "\n")
     labels = data / "eval/eval_labels.csv"
-    terms = ["--data", str(data / "train"), "--eval", str(data / "eval"), "--labels", str(labels)]
-    terms += ["--folds", str(FOLDS), "--budget"]
+    options = ["--data", str(data / "train"), "--eval", str(data / "eval"), "--labels", str(labels)]
+    options += ["--folds", str(FOLDS), "--budget"]
 
     first = Part(artifacts, output)
     faces = first.named("faces")
-    comparisons = [first.compare(RIVALS, [*terms, str(budget)])]
+    comparisons = [first.compare(RIVALS, [*options, str(budget)])]
     first.share(faces, [OWN.stem])
-    comparisons.append(faces.compare(RIVALS, [*terms, str(FACES)]))
+    comparisons.append(faces.compare(RIVALS, [*options, str(FACE_BUDGET)]))
     (of_first, _), (of_faces, _) = comparisons
-    for part, given, result in ((faces, FACES, of_faces), (first, budget, of_first)):
-        rivals = nearest(result, OWN.stem, NEAREST)
+    for part, used_budget, result in ((faces, FACE_BUDGET, of_faces), (first, budget, of_first)):
+        rivals = best_published(result, OWN.stem, NEAREST)
         averaged = part.named("averaged")
         part.share(averaged, [OWN.stem, *rivals])
-        comparisons.append(averaged.compare(rivals, [*terms, str(given), "--repeats", str(REPEATS)]))
+        comparisons.append(averaged.compare(rivals, [*options, str(used_budget), "--repeats", str(REPEATS)]))
 
     target = ROOT / "benchmarks/COMPARISON.md"
     target.write_text(page(comparisons, OWN.stem, calls))
-    words = [
+    headings = [
         "",
-        "The published recipes from the network that Facecade starts from:",
-        f"These, with every network {REPEATS} times, averaged:",
+        "The published recipes from Facecade's initial weights:",
+        f"The same, with every network {REPEATS} times, averaged:",
     ]
     texts = [
-        f"{said}\n{summary(result, OWN.stem)}".strip() for said, (result, _) in zip(words, comparisons[:3], strict=True)
+        f"{heading}\n{summary(result, OWN.stem)}".strip()
+        for heading, (result, _) in zip(headings, comparisons[:3], strict=True)
     ]
     into(ROOT / "README.md", "comparison", "\n\n".join(texts))
     click.echo(target)
@@ -81,7 +83,7 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """A comparison of the page: where its runs are, and what it writes."""
+    """One comparison of the page: the folders of its runs and of its output."""
 
     artifacts: Path
     output: Path
@@ -90,17 +92,17 @@ class Part:
         return Part(*(path.with_name(f"{path.name}-{name}") for path in (self.artifacts, self.output)))
 
     def share(self, other: Part, recipes: Sequence[str]) -> None:
-        """Give another comparison the fits of some recipes, which it would train just so, and the crops."""
+        """Copy the crops and the fits of some recipes to another comparison, which would train the same."""
         for name in (*recipes, "cache"):
             if not (other.artifacts / name).exists():
                 ignored = shutil.ignore_patterns("combiner", "eval")
                 shutil.copytree(self.artifacts / name, other.artifacts / name, ignore=ignored)
 
-    def compare(self, rivals: Sequence[str], terms: Sequence[str]) -> Comparison:
-        """A comparison's result, and the command that made it."""
+    def compare(self, rivals: Sequence[str], options: Sequence[str]) -> Comparison:
+        """A comparison's result and its command."""
         recipes = [str(OWN), *(f"recipes/published/{name}.toml" for name in rivals)]
-        where = ["--artifacts", str(self.artifacts), "--output", str(self.output)]
-        command = ["compare", *recipes, *terms, *where]
+        folders = ["--artifacts", str(self.artifacts), "--output", str(self.output)]
+        command = ["compare", *recipes, *options, *folders]
         run_step("compare", command, self.artifacts / "steps.log")
         return json.loads((self.output / "leaderboard.json").read_text()), "python cli.py " + " ".join(command)
 

@@ -1,8 +1,9 @@
-"""How fast a fitted cascade answers, against what bounds it; write benchmarks/INFERENCE.md.
+"""How fast a fitted cascade predicts, against its upper bound; write benchmarks/INFERENCE.md.
 
     python benchmarks/inference.py ../shared/data/faces
 
-Everything is measured on the same images; what is compared, in one go. The runs must be fitted. A call that was cut goes on.
+Everything is measured on the same images, and what is compared in one call. The runs must be fitted. An interrupted
+call resumes.
 """
 
 from __future__ import annotations
@@ -23,44 +24,47 @@ import numpy as np
 import pandas as pd
 from steps import ROOT, commit, machine, run_step
 
-from facecade.inference.loading import cascade_of_run, export
-from facecade.runs.fits import make_fit
-
 sys.path.insert(0, str(ROOT))
 from agreement import agreement, cells, eval_labels
 
 from facecade.base.artifact import read_json, write_json
+from facecade.base.choices import EnsembleKind
 from facecade.base.machine import Machine, cores
 from facecade.base.threads import bounded_map
-from facecade.faces.crop import Box, crop
+from facecade.faces.crop import Box, box_from_values, crop
 from facecade.faces.decode import decode
 from facecade.faces.mtcnn import MTCNN
 from facecade.faces.reader import FaceCrop
 from facecade.faces.table import read_source
 from facecade.inference.cascade import Cascade
+from facecade.inference.loading import cascade_of_run, export
 from facecade.recipe import Face
 from facecade.report.results import table
+from facecade.runs.fits import make_fit
 from facecade.runs.run import Run, open_run
 
 ENGINES = {
     "torch fp32": Machine(engine="torch"),
     "OpenVINO fp32": Machine(engine="openvino"),
     "ONNX Runtime fp32": Machine(engine="onnx"),
-    "OpenVINO as it is": Machine(engine="openvino", precision="auto"),
+    "OpenVINO auto": Machine(engine="openvino", precision="auto"),
 }
-BEST = "OpenVINO as it is"
-"""In bf16 where the processor has it, and in fp32 where an answer is near another."""
+ENSEMBLES: tuple[EnsembleKind, ...] = ("mean", "first")
+"""Networks of all folds, and of the first alone."""
 
-PART = {"ONNX Runtime fp32": 700}
-"""Engines that are asked for so many of eval's images alone: this one is the slowest."""
+BEST = "OpenVINO auto"
+"""In bf16 where the processor has it, and in fp32 for close calls."""
 
-SETTINGS = {
-    "its defaults": Face(min_face=20, thresholds=(0.6, 0.7, 0.7)),
-    "faces of 40 pixels and over": Face(min_face=40, thresholds=(0.6, 0.7, 0.7)),
-    "of 60 and over": Face(min_face=60, thresholds=(0.6, 0.7, 0.7)),
-    "of 60 and over, lower thresholds": Face(min_face=60, thresholds=(0.5, 0.6, 0.6)),
-    "of 60 and over, still lower": Face(min_face=60, thresholds=(0.4, 0.5, 0.5)),
-    "of 80 and over, lower thresholds": Face(min_face=80, thresholds=(0.5, 0.6, 0.6)),
+MAX_EVAL_IMAGES = {"ONNX Runtime fp32": 700}
+"""Engines that predict only so many of eval's images: this one is the slowest."""
+
+MTCNN_SETTINGS = {
+    "defaults": Face(min_face=20, thresholds=(0.6, 0.7, 0.7)),
+    "faces of at least 40 pixels": Face(min_face=40, thresholds=(0.6, 0.7, 0.7)),
+    "at least 60": Face(min_face=60, thresholds=(0.6, 0.7, 0.7)),
+    "at least 60, lower thresholds": Face(min_face=60, thresholds=(0.5, 0.6, 0.6)),
+    "at least 60, still lower": Face(min_face=60, thresholds=(0.4, 0.5, 0.5)),
+    "at least 80, lower thresholds": Face(min_face=80, thresholds=(0.5, 0.6, 0.6)),
 }
 
 
@@ -71,12 +75,12 @@ def rate(call: Callable[[], Any], count: int) -> float:
     return count / (time.monotonic() - started)
 
 
-def published(run: Run, paths: Sequence[Path], finding: Mapping[str, Any]) -> float:
-    """Images a second of stage after stage, fold after fold, each with images decoded, found by facenet-pytorch and
-    cut for itself; the models are there already.
+def published(run: Run, paths: Sequence[Path], detector: Mapping[str, Any]) -> float:
+    """Images a second of a loop over stages and folds, each of which decodes the images, finds faces with
+    facenet-pytorch and crops them again. Loading the models is not timed.
 
     Args:
-        finding: settings of facenet-pytorch's MTCNN; none are its defaults.
+        detector: settings of facenet-pytorch's MTCNN; empty for its defaults.
     """
     import facenet_pytorch
     import torch
@@ -86,12 +90,12 @@ def published(run: Run, paths: Sequence[Path], finding: Mapping[str, Any]) -> fl
 
     torch.set_num_threads(cores())
     face = run.recipe.face
-    mtcnn = facenet_pytorch.MTCNN(**finding, device="cpu").eval()
+    mtcnn = facenet_pytorch.MTCNN(**detector, device="cpu").eval()
 
     def detect(image: np.ndarray) -> Box | None:
         with torch.inference_mode():
             boxes, probability = mtcnn.detect(image)
-        return None if boxes is None else Box(*boxes[0].tolist(), float(probability[0]))
+        return None if boxes is None else box_from_values([*boxes[0].tolist(), float(probability[0])])
 
     models = [
         (load_fold(make_fit(run, stage, fold), torch.device("cpu")), recipe)
@@ -110,41 +114,39 @@ def published(run: Run, paths: Sequence[Path], finding: Mapping[str, Any]) -> fl
 
 
 def models_alone(cascade: Cascade, crops: np.ndarray) -> float:
-    """Images a second through all networks, from tensors that are ready."""
-    from facecade.training.pixels import chunk
+    """Images a second through all networks, from ready tensors."""
+    from facecade.training.pixels import padded_batch
 
     ensemble = cascade.ensemble
     starts = range(0, len(crops), ensemble.batch)
     ready = {
-        size: [chunk(crops[start : start + ensemble.batch], size, ensemble.batch) for start in starts]
+        size: [padded_batch(crops[start : start + ensemble.batch], size, ensemble.batch) for start in starts]
         for size in {member.size for member in ensemble.members}
     }
-    asked = [(member, ready[member.size][place]) for place in range(len(starts)) for member in ensemble.members]
-    answers = bounded_map(
-        lambda question: question[0].model(question[1]), asked, ensemble.streams, 2 * ensemble.streams
-    )
-    return rate(lambda: [None for _ in answers], len(crops))
+    calls = [(member, ready[member.size][place]) for place in range(len(starts)) for member in ensemble.members]
+    outputs = bounded_map(lambda call: call[0].model(call[1]), calls, ensemble.streams, 2 * ensemble.streams)
+    return rate(lambda: [None for _ in outputs], len(crops))
 
 
 def speed(run: Run, precision: str, paths: Sequence[Path], few: int, folder: Path) -> dict[str, float]:
-    """Rates of (a) to (d), images a second; all folds answer, but for `b first`, where the first of each stage does. What is
-    not fp32 in any case is measured in fp32 as well."""
-    cascade, one = (cascade_of_run(run, ENGINES[BEST], ensemble=answer) for answer in ("mean", "first"))
-    asked = {"b": cascade, "b first": one}
+    """Rates of (a) to (d), images a second. All folds' networks run, but for `b first` the first fold's only. Where
+    OpenVINO uses bf16, fp32 is measured too."""
+    cascade, one = (cascade_of_run(run, ENGINES[BEST], ensemble=kind) for kind in ENSEMBLES)
+    cascades = {"b": cascade, "b first": one}
     if precision != "fp32":
-        asked["b fp32"] = cascade_of_run(run, ENGINES["OpenVINO fp32"], ensemble="mean")
+        cascades["b fp32"] = cascade_of_run(run, ENGINES["OpenVINO fp32"], ensemble="mean")
     workers, face = cores(), run.recipe.face
-    looks = list(bounded_map(cascade.face_reader(), paths, workers))
-    crops = np.stack([look.crop for look in looks if isinstance(look, FaceCrop)])
-    source, begun = (images(some, folder / name) for some, name in ((paths, "images"), (paths[:8], "first")))
+    faces = list(bounded_map(cascade.face_reader(), paths, workers))
+    crops = np.stack([face_crop.crop for face_crop in faces if isinstance(face_crop, FaceCrop)])
+    source, warm_up = (images(some, folder / name) for some, name in ((paths, "images"), (paths[:8], "first")))
 
     def infer(name: str) -> float:
-        asked[name].infer(read_source(begun), folder / f"warm {name}", workers)
-        return rate(lambda: asked[name].infer(read_source(source), folder / name, workers), len(paths))
+        cascades[name].infer(read_source(warm_up), folder / f"warm {name}", workers)
+        return rate(lambda: cascades[name].infer(read_source(source), folder / name, workers), len(paths))
 
     return {
-        **{name: infer(name) for name in asked},
-        **{name.replace("b", "d", 1): models_alone(asked[name], crops) for name in asked if name != "b first"},
+        **{name: infer(name) for name in cascades},
+        **{name.replace("b", "d", 1): models_alone(cascades[name], crops) for name in cascades if name != "b first"},
         "c": rate(lambda: list(bounded_map(decode, paths, workers)), len(paths)),
         "seeing": rate(lambda: list(bounded_map(cascade.face_reader(), paths, workers)), len(paths)),
         "d torch": models_alone(cascade_of_run(run, ENGINES["torch fp32"], ensemble="mean"), crops[:few]),
@@ -154,7 +156,7 @@ def speed(run: Run, precision: str, paths: Sequence[Path], few: int, folder: Pat
 
 
 def images(paths: Sequence[Path], folder: Path, count: int = 0) -> Path:
-    """A folder of links to images, over and over up to `count`."""
+    """A folder of links to images, repeated up to `count`."""
     folder.mkdir(parents=True)
     for number, path in enumerate(islice(cycle(paths), count or len(paths))):
         (folder / f"{number:06d}{path.suffix}").symlink_to(path.resolve())
@@ -164,12 +166,12 @@ def images(paths: Sequence[Path], folder: Path, count: int = 0) -> Path:
 def memory(
     artifacts: Path, paths: Sequence[Path], counts: Sequence[int], folder: Path, log: Path
 ) -> list[dict[str, Any]]:
-    """Peak memory and rate of `infer` on so many images."""
-    export(open_run(artifacts))  # or the first call would write it, with torch
+    """Peak memory and time of `infer` on so many images."""
+    export(open_run(artifacts))  # otherwise the first call would write it, with torch
     steps = []
     for count in counts:
         source = images(paths, folder / f"{count}", count)
-        words = [
+        arguments = [
             "infer",
             str(source),
             "--artifacts",
@@ -179,13 +181,13 @@ def memory(
             "--output",
             str(folder / f"o{count}"),
         ]
-        step = run_step(f"infer {count}", words, log)
+        step = run_step(f"infer {count}", arguments, log)
         shown = step["command"].replace(str(folder), "FOLDER")
         steps.append({**step, "images": count, "command": shown})
     return steps
 
 
-ONE = """
+ONE_IMAGE = """
 import json, sys, time
 from pathlib import Path
 times = [time.monotonic()]
@@ -193,6 +195,7 @@ from facecade import cli, pipeline
 import facecade.inference.torch_engine, facecade.report.predictions, facecade.faces.mtcnn_networks
 from facecade.base.machine import Machine
 from facecade.faces.table import read_source
+from facecade.inference.loading import cascade_of_run
 from facecade.runs.run import open_run
 times.append(time.monotonic())
 cascade = cascade_of_run(open_run(Path(sys.argv[1])), Machine(engine="torch"), images=1)
@@ -213,7 +216,7 @@ def start_up(artifacts: Path, image: Path, folder: Path) -> dict[str, float]:
     def seconds(*words: object) -> float:
         return 1 / float(np.median([rate(lambda: called(*words), 1) for _ in range(5)]))
 
-    parts = [json.loads(called("-c", ONE, artifacts, image, folder).splitlines()[-1]) for _ in range(5)]
+    parts = [json.loads(called("-c", ONE_IMAGE, artifacts, image, folder).splitlines()[-1]) for _ in range(5)]
     names = ("imports", "models", "rest")
     return {
         "click": seconds("-c", "import click"),
@@ -223,41 +226,43 @@ def start_up(artifacts: Path, image: Path, folder: Path) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What an engine answered on the eval set."""
+class EnginePredictions:
+    """An engine's predictions for the eval set. seconds: their wall time."""
 
     seconds: float
     table: pd.DataFrame
 
 
-def answers(run: Run, data: Path, folder: Path) -> dict[str, Answers]:
-    """Every engine's answers for the eval set, or for the first of it where that would take too long."""
-    said, half = {}, export(run).precision("openvino", "auto") == "bf16"
-    for name, asked in ENGINES.items():
+def engine_predictions(run: Run, data: Path, folder: Path) -> dict[str, EnginePredictions]:
+    """Every engine's predictions for the eval set, or for its first images where all would take too long."""
+    predictions, half = {}, export(run).precision("openvino", "auto") == "bf16"
+    for name, engine in ENGINES.items():
         if name == BEST and not half:
-            continue  # OpenVINO fp32 by another name
+            continue  # the same as OpenVINO fp32
         click.echo(f"{time.strftime('%H:%M:%S')} {name}", err=True)
-        cascade, source = cascade_of_run(run, asked), read_source(data / "eval")
-        if count := PART.get(name):
+        cascade, source = cascade_of_run(run, engine), read_source(data / "eval")
+        if count := MAX_EVAL_IMAGES.get(name):
             source = replace(source, table=source.table.iloc[:count])
         summary = cascade.infer(source, folder / name.replace(" ", "-"), cores())
-        said[name] = Answers(summary["seconds"], pd.read_csv(summary["predictions"], dtype={"ImageID": str}))
-    return said
+        predictions[name] = EnginePredictions(
+            summary["seconds"], pd.read_csv(summary["predictions"], dtype={"ImageID": str})
+        )
+    return predictions
 
 
-def engines_table(said: dict[str, Answers], data: Path) -> list[list[str]]:
+def engines_table(predictions: dict[str, EnginePredictions], data: Path) -> list[list[str]]:
     """Rows of a table: each engine against torch."""
     rows = []
-    for name, each in said.items():
-        wanted = said["torch fp32"].table.iloc[: len(each.table)]
-        labels = eval_labels(data, wanted["ImageID"].tolist())
-        same = agreement(each.table["ans"].to_numpy(), wanted["ans"].to_numpy(), *labels)
+    for name, each in predictions.items():
+        reference = predictions["torch fp32"].table.iloc[: len(each.table)]
+        labels = eval_labels(data, reference["ImageID"].tolist())
+        same = agreement(each.table["ans"].to_numpy(), reference["ans"].to_numpy(), *labels)
         rows.append([name, f"{len(each.table) / each.seconds:.1f}", *cells(same)])
     return rows
 
 
 def faces_found(paths: Sequence[Path], cascade: Cascade) -> list[list[str]]:
-    """Rows of a table: how MTCNN's settings and what runs its networks change what is found, and the time, one thread."""
+    """Rows of a table: images without a face and time per image, by MTCNN's settings and implementation, one thread."""
     import facenet_pytorch
     import torch
 
@@ -273,7 +278,7 @@ def faces_found(paths: Sequence[Path], cascade: Cascade) -> list[list[str]]:
             f"{1000 * (time.monotonic() - started) / len(decoded):.1f}",
         ]
 
-    def theirs(face: Face) -> Callable[[np.ndarray], int]:
+    def facenet(face: Face) -> Callable[[np.ndarray], int]:
         detector = facenet_pytorch.MTCNN(
             min_face_size=face.min_face, thresholds=list(face.thresholds), keep_all=True, device="cpu"
         ).eval()
@@ -286,32 +291,35 @@ def faces_found(paths: Sequence[Path], cascade: Cascade) -> list[list[str]]:
         return count
 
     rows = []
-    for name, face in SETTINGS.items():
+    for name, face in MTCNN_SETTINGS.items():
         assert cascade.nets is not None
         mtcnn = MTCNN(cascade.nets, face.min_face, face.thresholds)
         ours = found(lambda image, mtcnn=mtcnn: len(mtcnn(image)))  # type: ignore[misc]
-        lost, milliseconds = found(theirs(face))
+        lost, milliseconds = found(facenet(face))
         rows.append([name, str(face.min_face), " ".join(map(str, face.thresholds)), *ours, lost, milliseconds])
     return rows
 
 
 def rates_text(run: dict[str, Any]) -> str:
-    """What was measured of one run's networks, and the ratios."""
+    """The rates of one run's networks, and the ratios."""
     rates, half = run["rates"], run["precision"] == "bf16"
-    named = "OpenVINO " + ("bf16, and fp32 where an answer is near another" if half else "fp32")
+    named = "OpenVINO " + ("bf16, and fp32 for close calls" if half else "fp32")
     bounds = {name: 1 / (1 / rates["seeing"] + 1 / rates[name]) for name in ("d", "d fp32") if name in rates}
-    said = [
-        ["(a) published way: a loop for each stage and fold, its own decoding and faces, torch", rates["a"]],
+    measured = [
+        [
+            "(a) published method: torch, a loop over stages and folds that decodes and finds faces each time",
+            rates["a"],
+        ],
         ["    the same with MTCNN at its defaults, as published code calls it", rates["a defaults"]],
         [f"(b) Facecade, `infer` from images to submission.csv, {named}", rates["b"]],
         *([["    the same with `--precision fp32`", rates["b fp32"]]] if half else []),
-        ["    the same by one network of each stage (`--ensemble first`; `refit` costs as much)", rates["b first"]],
-        ["(c) decoding alone", rates["c"]],
-        ["    decoding, finding and cutting faces alone", rates["seeing"]],
-        [f"(d) networks alone on ready tensors, OpenVINO {run['precision']}" + " throughout" * half, rates["d"]],
+        ["    the same with one network of each stage (`--ensemble first`; `refit` costs as much)", rates["b first"]],
+        ["(c) decoding only", rates["c"]],
+        ["    decoding, finding and cropping faces only (*faces*)", rates["seeing"]],
+        [f"(d) networks only, on ready tensors, OpenVINO {run['precision']}" + " throughout" * half, rates["d"]],
         *([["    the same in fp32", rates["d fp32"]]] if half else []),
-        ["    the same by torch fp32", rates["d torch"]],
-        ["bound of all of it on the same cores: 1/(1/seeing + 1/d)", bounds["d"]],
+        ["    the same with torch fp32", rates["d torch"]],
+        ["bound on the same cores: 1/(1/faces + 1/d)", bounds["d"]],
         *([["    the same in fp32", bounds["d fp32"]]] if half else []),
     ]
     ratios = [
@@ -321,8 +329,8 @@ def rates_text(run: dict[str, Any]) -> str:
         ["(b) / (a)", f"{rates['b'] / rates['a']:.1f}", "≥ 5"],
         ["(b) / (a) with MTCNN at its defaults", f"{rates['b'] / rates['a defaults']:.1f}", ""],
         *([["(b) in fp32 / (a)", f"{rates['b fp32'] / rates['a']:.1f}", ""]] if half else []),
-        ["(d) / (a), which (b) cannot exceed with all folds' networks", f"{rates['d'] / rates['a']:.1f}", ""],
-        ["(b) by one network / (a)", f"{rates['b first'] / rates['a']:.1f}", ""],
+        ["(d) / (a), the limit of (b) / (a) with all folds' networks", f"{rates['d'] / rates['a']:.1f}", ""],
+        ["(b) with one network / (a)", f"{rates['b first'] / rates['a']:.1f}", ""],
     ]
     stages = open_run(Path(run["run"])).recipe.stages
     trained = ", ".join(
@@ -331,18 +339,18 @@ def rates_text(run: dict[str, Any]) -> str:
     )
     return f"""## `{run["run"]}`: {run["stages"]} stages of {run["folds"]} folds
 
-{trained}. How fast networks are does not depend on what they have learned.
+{trained}. Training does not change the speed of a network.
 
-{table(["what", "images/s"], [[name, f"{value:.2f}"] for name, value in said])}
+{table(["what", "images/s"], [[name, f"{value:.2f}"] for name, value in measured])}
 
-{table(["ratio", "measured", "bar"], ratios)}"""
+{table(["ratio", "measured", "required"], ratios)}"""
 
 
 def precision_text(result: dict[str, Any]) -> str:
-    """What OpenVINO computes in where nobody says."""
+    """OpenVINO's precision by default."""
     if result["runs"][0]["precision"] == "fp32":
-        return "fp32 here: this processor does not compute in bf16"
-    return f"bf16 first, and fp32 for images whose answer leads the next class by less than {result['near']:.3f} nats"
+        return "fp32 here: this processor has no bf16"
+    return f"bf16 first, and in fp32 for images whose margin is below {result['near']:.3f} nats"
 
 
 def page(result: dict[str, Any]) -> str:
@@ -352,22 +360,21 @@ def page(result: dict[str, Any]) -> str:
     starting = [
         ["`--help` / `import click`", f"{start['help'] / start['click']:.1f}", "≤ 3"],
         [
-            "one image: all but imports and models / all",
+            "one image: time without imports and models / total time",
             f"{start['rest'] / sum(start[name] for name in ('imports', 'models', 'rest')):.2f}",
             "≤ 0.33",
         ],
     ]
     texts = "\n\n".join(rates_text(run) for run in result["runs"])
-    return f"""# How fast a cascade answers
+    return f"""# How fast a cascade predicts
 
 Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["command"]}`; what is compared was measured in
-one go, on the same images. Each network is shown an image and its mirror image.
+one call, on the same images. Each network runs on an image and on its mirror image.
 
 {texts}
 
-Decoding and networks share the cores here, so that the time of one adds to the other's: no pipeline can do better than
-the bound, and min(c, d) is out of reach. What bounds heavy networks is (d), their arithmetic; what bounds light ones is finding
-faces.
+Decoding and networks share the cores here, so the time of one adds to the other's: no pipeline can exceed the bound,
+and min(c, d) is out of reach. Heavy networks are bounded by (d), their arithmetic; light ones by finding faces.
 
 ## Memory
 
@@ -375,7 +382,7 @@ faces.
 
 Networks: those of `{result["runs"][-1]["run"]}`.
 
-{table(["ratio", "measured", "bar"], [["peak memory, last / first", f"{growth:.3f}", "≤ 1.10"]])}
+{table(["ratio", "measured", "required"], [["peak memory, last / first", f"{growth:.3f}", "≤ 1.10"]])}
 
 ## Engines on the eval set
 
@@ -383,33 +390,34 @@ Networks: those of `{result["runs"][0]["run"]}`, all folds.
 
 {table(["engine", "images/s", "same class as torch fp32", "macro-F1", "change"], result["agreement"])}
 
-The bar is 99.9 % of the classes and .001 macro-F1. Where nobody says, OpenVINO computes in {precision_text(result)}.
+Required: 99.9 % of the classes equal, and macro-F1 within .001. By default OpenVINO computes in {precision_text(result)}.
 
 ## MTCNN
 
-One thread, {result["faces"]} images of `train`, every so-many-th. *Lost* is an image without any face found, which then uses the centre crop.
+One thread, {result["faces"]} images of `train`, at regular intervals. *Lost* are images in which no face is found; they use the centre crop.
 
 {table(["setting", "smallest face", "thresholds", "lost", "ms", "lost by facenet-pytorch", "ms"], result["mtcnn"])}
 
 ## Start-up
 
-`python cli.py --help` takes {start["help"]:.2f} s, `python -c "import click"` {start["click"]:.2f} s. One image by torch, with the networks of
+`python cli.py --help` takes {start["help"]:.2f} s, `python -c "import click"` {start["click"]:.2f} s. One image with torch and the networks of
 `{result["runs"][-1]["run"]}`: imports {start["imports"]:.1f} s, loading models {start["models"]:.1f} s, everything else {start["rest"]:.2f} s.
 
-{table(["ratio", "measured", "bar"], starting)}
+{table(["ratio", "measured", "required"], starting)}
 
-## Attempts that did not pay
+## Attempts without a gain
 
-* OpenVINO with threads pinned to cores, its default: the first stream of every network lands on the same core, and half
+* OpenVINO with threads pinned to cores, its default: the first stream of every network runs on the same core, and half
   the machine idles.
-* One network at a time on all cores instead of a network on each: cores wait for each other after every layer.
-* More images at once: OpenVINO is no quicker, torch is slower (what a layer leaves falls out of the cache), and a single
+* One network at a time on all cores instead of one network per core: cores wait for each other after every layer.
+* Larger batches: OpenVINO is no faster, torch is slower (a layer's output no longer fits into the cache), and a single
   image waits longer.
-* MTCNN's networks by OpenVINO instead of ONNX Runtime: the same time.
+* MTCNN's networks with OpenVINO instead of ONNX Runtime: the same time.
 * One memory arena of the C library for all threads: no difference.
-* bf16 for every image: more than a thousandth of the classes change, all of them near a boundary. Most of the error is
-  made in the first layers, where the picture is large. A network cut in two, fp32 until the picture is a sixteenth as
-  high and bf16 from there, still changed one class in a thousand, and gained a tenth. Asking again near a boundary took its place.
+* bf16 for every image: more than a thousandth of the classes change, all of them close calls. Most of the error comes
+  from the first layers, where the feature map is large. A network split in two, fp32 until the map has a sixteenth of
+  the height and bf16 from there, still changed one class in a thousand, and was a tenth faster. The fallback to fp32
+  for close calls replaced it.
 """
 
 
@@ -420,12 +428,12 @@ One thread, {result["faces"]} images of `train`, every so-many-th. *Lost* is an 
     "--also",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="A run whose networks' speed is measured as well; memory and start-up are those of the last.",
+    help="Another run whose speed is measured; memory and start-up are measured on the last one.",
 )
-@click.option("--images", "count", default=400, show_default=True, help="For the rates.")
-@click.option("--few", default=64, show_default=True, help="For the slow rates.")
+@click.option("--images", "count", default=400, show_default=True, help="Images for the rates.")
+@click.option("--few", default=64, show_default=True, help="Images for the slow rates.")
 @click.option("--memory-at", type=int, multiple=True, default=(1000, 20000), show_default=True)
-@click.option("--written-anew", is_flag=True, help="Measure nothing: write the page from what was measured last.")
+@click.option("--written-anew", is_flag=True, help="Measure nothing: write the page from the last measurements.")
 def main(
     data: Path,
     artifacts: Path,
@@ -446,27 +454,27 @@ def main(
 def measure(
     data: Path, artifacts: Path, also: tuple[Path, ...], count: int, few: int, memory_at: tuple[int, ...], kept: Path
 ) -> None:
-    """Measure everything that the page says, a part after another. What `kept` holds of the same command, commit and machine is measured
-    already: a call that was cut goes on."""
+    """Measure all results of the page, one part after another, and keep them in the file `kept`. Parts that it holds
+    from the same command, commit and machine are not measured again, so an interrupted call resumes."""
     folders = [artifacts, *also]
     run = open_run(artifacts)
     labelled = read_source(data / "train")
-    every = labelled.table["path"].iloc[:: max(1, len(labelled.table) // count)][:count]
-    paths = [labelled.root / path for path in every]
+    sampled = labelled.table["path"].iloc[:: max(1, len(labelled.table) // count)][:count]
+    paths = [labelled.root / path for path in sampled]
     about = {
         "machine": machine(),
         "commit": commit(),
         "command": " ".join(["python benchmarks/inference.py", *sys.argv[1:]]),
     }
     result: dict[str, Any] = read_json(kept) if kept.exists() else {}
-    if any(result.get(name) != said for name, said in about.items()):
+    if any(result.get(name) != value for name, value in about.items()):
         result = {**about, "faces": len(paths), "runs": []}
 
-    def rates(folder: Path, place: Path) -> dict[str, Any]:
+    def rates(folder: Path, temporary: Path) -> dict[str, Any]:
         one = open_run(folder)
         precision = export(one).precision("openvino", "auto")
-        about_it = {"run": folder, "folds": one.recipe.folds, "stages": len(one.recipe.stages), "precision": precision}
-        return {**about_it, "rates": speed(one, precision, paths, few, place)}
+        settings = {"run": folder, "folds": one.recipe.folds, "stages": len(one.recipe.stages), "precision": precision}
+        return {**settings, "rates": speed(one, precision, paths, few, temporary)}
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -478,7 +486,7 @@ def measure(
             "start": lambda: start_up(folders[-1], paths[0], folder / "one"),
             "near": lambda: export(run).fallback_margin,
             "mtcnn": lambda: faces_found(paths, cascade_of_run(run, ENGINES[BEST])),
-            "agreement": lambda: engines_table(answers(run, data, folder / "engines"), data),
+            "agreement": lambda: engines_table(engine_predictions(run, data, folder / "engines"), data),
         }
         for name, part in parts.items():
             if name not in result:

@@ -1,10 +1,9 @@
-"""Run the whole job on real images, step by step, and write benchmarks/RESULTS.md
-and the README's results from what it left.
+"""Run all steps on real images, and write benchmarks/RESULTS.md and the README's results from their files.
 
     python benchmarks/results.py ../shared/data/faces --recipe recipes/cpu.toml
 
-Each step is the command a user would type, timed, with its peak memory. A step that is done is not run
-again, so a run that was cut goes on. Scores are read from the artifacts; nothing here is typed in.
+Each step is a command as a user types it, timed, with its peak memory. A step that is done is not run again, so an
+interrupted call resumes. All scores are read from the artifacts.
 """
 
 from __future__ import annotations
@@ -29,16 +28,18 @@ from facecade.report.results import render, summary
 @click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/cpu.toml"), show_default=True)
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output"), show_default=True)
-@click.option("--again", multiple=True, metavar="STEP", help="Run this step again though it is done, as 'fit-meta'.")
+@click.option(
+    "--again", multiple=True, metavar="STEP", help="Run this step again although it is done, for example 'fit-meta'."
+)
 def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[str, ...]) -> None:
-    """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md, or for another recipe than
-    cpu.toml a page of its own."""
-    where = ["--artifacts", str(artifacts)]
-    first = ["--data", str(data / "train"), "--recipe", str(recipe)]
+    """Fit, stack, infer and score on DATA (with train/ and eval/); write benchmarks/RESULTS.md, or another page
+    for another recipe than cpu.toml."""
+    folder = ["--artifacts", str(artifacts)]
+    begin = ["--data", str(data / "train"), "--recipe", str(recipe)]
     plan = [
-        ("fit-stage all", ["fit-stage", "all", "--resume", *first, *where]),
-        ("fit-meta", ["fit-meta", "--recipe", str(recipe), *where]),
-        ("infer", ["infer", str(data / "eval"), *where, "--output", str(output)]),
+        ("fit-stage all", ["fit-stage", "all", "--resume", *begin, *folder]),
+        ("fit-meta", ["fit-meta", "--recipe", str(recipe), *folder]),
+        ("infer", ["infer", str(data / "eval"), *folder, "--output", str(output)]),
         (
             "evaluate",
             ["evaluate", str(output / "submission.csv"), str(data / "eval/eval_labels.csv"), "--output", str(output)],
@@ -51,7 +52,7 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
             continue
         click.echo(f"{time.strftime('%H:%M:%S')} {name}", err=True)
         done[name] = run_step(name, arguments, artifacts / "steps.log")
-        for later, _ in plan[place + 1 :]:  # what builds on this step is old now
+        for later, _ in plan[place + 1 :]:  # later steps are stale now
             done.pop(later, None)
         write_json(record, done)
     steps = [done[name] for name, _ in plan]

@@ -1,8 +1,8 @@
-"""What was measured against a bar, together: read from the pages on speed, and put into benchmarks/RESULTS.md.
+"""All ratios that have a required value: read from the pages on speed, and written into benchmarks/RESULTS.md.
 
     python benchmarks/speed.py
 
-Nothing is measured here. To be called after each of those pages is written; a test says where that was forgotten.
+Nothing is measured here. Call it after one of those pages is written; a test fails where that was forgotten.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 import click
 from steps import ROOT, into
-from tables import barred, commit_of
+from tables import commit_of, required_ratios
 
 sys.path.insert(0, str(ROOT))
 from facecade.report.results import table
@@ -23,25 +23,25 @@ def speed() -> str:
     """The section, in Markdown."""
     pages = {name: (ROOT / f"benchmarks/{name}.md").read_text() for name in TIMED}
     rows = [
-        [heading, what, measured, bar, "yes" if _met(measured, bar) else "**no**"]
+        [heading, ratio, measured, required, "yes" if _met(measured, required) else "**no**"]
         for text in pages.values()
-        for heading, what, measured, bar in barred(text)
+        for heading, ratio, measured, required in required_ratios(text)
     ]
     commits = " and ".join(f"`benchmarks/{name}.md` (commit {commit_of(text)})" for name, text in pages.items())
     return f"""## Speed
 
 Both sides of a ratio were measured in one run. Read from {commits},
-which say what bounds each, and keep a line for every attempt that did not pay. (a) is the published way, (b) Facecade, *bound* what
-decoding, finding faces and the networks allow on the same cores.
+which say what bounds each ratio and list the attempts without a gain. (a) is the published method, (b) Facecade, *bound* the
+rate that decoding, finding faces and the networks allow on the same cores.
 
-{table(["of", "ratio", "measured", "bar", "met"], rows)}
+{table(["of", "ratio", "measured", "required", "met"], rows)}
 
-Why the networks of all folds answer, and what one alone would cost in score: `benchmarks/ANSWERING.md`. What bf16 does to answers:
-`benchmarks/ROUNDING.md`. Scores before and after the changes for speed, side by side: `benchmarks/UNMOVED.md`."""
+Why the networks of all folds predict, and how much a single one lowers the score: `benchmarks/ANSWERING.md`. How bf16 changes
+predictions: `benchmarks/ROUNDING.md`. Scores before and after the changes for speed: `benchmarks/UNMOVED.md`."""
 
 
-def _met(measured: str, bar: str) -> bool:
-    sign, value = bar.split()
+def _met(measured: str, required: str) -> bool:
+    sign, value = required.split()
     return float(measured) >= float(value) if sign == "≥" else float(measured) <= float(value)
 
 

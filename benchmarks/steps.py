@@ -1,4 +1,4 @@
-"""A benchmark's commands, run as a user would type them: timed, with their peak memory, the commit and the machine."""
+"""Run a benchmark's commands as a user types them, and record their time, peak memory, commit and machine."""
 
 from __future__ import annotations
 
@@ -17,25 +17,29 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import write_json  # noqa: E402
+from facecade.base.artifact import write_text  # noqa: E402
 
 
 def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
-    """Run a command of cli.py; its wall time and peak memory, calls of it that were cut included. Raises where it fails."""
+    """Run a command of cli.py; its wall time and peak memory, including those of interrupted calls.
+
+    Raises:
+        click.ClickException: the command failed.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    cut = log.with_name(f"{name}.cut.json")  # what a call has taken so far, should it not come to its end
-    before, peak = json.loads(cut.read_text()) if cut.exists() else (0.0, 0)
+    progress = log.with_name(f"{name}.cut.json")  # time and memory so far, for a call after an interruption
+    before, peak = json.loads(progress.read_text()) if progress.exists() else (0.0, 0)
     started = time.monotonic() - before
     with open(log, "ab") as file:
         process = psutil.Popen([sys.executable, "cli.py", *arguments], cwd=ROOT, stdout=file, stderr=file)
         while process.poll() is None:
             peak = max(peak, _memory(process))
-            write_json(cut, [time.monotonic() - started, peak])
-            # Reading the memory of processes holds them up, so a long step is sampled less often than a short one.
+            write_text(progress, json.dumps([time.monotonic() - started, peak]))
+            # Reading the memory of processes slows them down, so a long step is sampled less often than a short one.
             time.sleep(min(5.0, 0.2 + (time.monotonic() - started) / 20))
     if process.returncode:
         raise click.ClickException(f"{name} failed; see {log}")
-    cut.unlink(missing_ok=True)
+    progress.unlink(missing_ok=True)
     return {
         "step": name,
         "command": "python cli.py " + " ".join(arguments),
@@ -47,22 +51,22 @@ def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Bytes that a process and its children hold now; what they share counts once (PSS)."""
-    held = 0
+    """Bytes of memory of a process and its children; shared memory counts once (PSS)."""
+    total = 0
     with contextlib.suppress(psutil.Error):
         for each in [process, *process.children(recursive=True)]:
-            held += each.memory_full_info().pss
-    return held
+            total += each.memory_full_info().pss
+    return total
 
 
 def commit() -> str:
-    """The commit that runs, with a mark where the tree differs from it."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return said.stdout.strip() or "unknown"
+    """The current commit, marked `-dirty` where the tree differs from it."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return described.stdout.strip() or "unknown"
 
 
 def machine() -> str:
-    """The processor, cores, memory and Python that ran."""
+    """The processor, cores, memory and Python version."""
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "?",
@@ -76,13 +80,13 @@ def _marks(name: str) -> tuple[str, str]:
 
 
 def marked(name: str, text: str) -> str:
-    """A text between marks, by which `into` finds it again."""
+    """A text between marks, where `into` replaces it."""
     opening, closing = _marks(name)
     return f"{opening}\n{text}\n{closing}"
 
 
 def into(page: Path, name: str, text: str) -> None:
-    """Put a text between a page's marks of this name."""
+    """Replace the text between a page's marks of this name."""
     opening, closing = _marks(name)
     before, rest = page.read_text().split(opening)
     _, after = rest.split(closing)

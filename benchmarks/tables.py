@@ -1,4 +1,4 @@
-"""The tables of a benchmark's page, read back from its Markdown."""
+"""Read the tables of a benchmark's page from its Markdown."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """heading: the nearest above it, without its marks. rows: a mapping from column to cell for each line."""
+    """A Markdown table. heading: the nearest one above it, without `#`. rows: for each line a mapping from column to
+    cell."""
 
     heading: str
     rows: list[dict[str, str]]
 
 
 def tables(text: str) -> list[Table]:
-    """All tables of a page, in its order."""
+    """All tables of a page, in order."""
     heading, found, head = "", [], None
     for line in text.splitlines():
         if line.startswith("#"):
@@ -32,17 +33,17 @@ def tables(text: str) -> list[Table]:
     return found
 
 
-def barred(text: str) -> list[tuple[str, str, str, str]]:
-    """What a page measured against a bar: heading, what, measured, bar."""
+def required_ratios(text: str) -> list[tuple[str, str, str, str]]:
+    """The ratios of a page that have a required value: heading, ratio, measured, required."""
     return [
-        (table.heading, row["ratio"], row["measured"], row["bar"])
+        (table.heading, row["ratio"], row["measured"], row["required"])
         for table in tables(text)
         for row in table.rows
-        if row.get("bar")
+        if row.get("required")
     ]
 
 
 def commit_of(text: str) -> str:
-    """The commit by which a page says that it was measured."""
-    said = re.search(r"Commit: ([0-9a-f]+)", text)
-    return said[1] if said else "unknown"
+    """The commit that a page was measured at, as it says."""
+    found = re.search(r"Commit: ([0-9a-f]+)", text)
+    return found[1] if found else "unknown"

@@ -1,8 +1,8 @@
-"""How fast the training loop is, against the model alone and against timm's parts; write benchmarks/TRAINING.md.
+"""How fast the training loop is, compared with the model alone and with timm's parts; write benchmarks/TRAINING.md.
 
     python benchmarks/training.py ../shared/data/faces
 
-Everything is measured in this one call, on the same images, model and settings: in as many processes at once as the
+Everything is measured in this one call, on the same images, model and settings: in as many parallel processes as the
 machine has cores, each with one thread, as `fit-stage` runs its fits.
 """
 
@@ -33,16 +33,17 @@ from facecade.recipe import Recipe, StageRecipe
 from facecade.recipe_file import parse, read_toml
 from facecade.report.results import table
 
-TIMED = 1
-"""Epochs that are timed, after one that is not."""
+TIMED_EPOCHS = 1
+"""Epochs that are timed, after one for warming up."""
 
-LONGEST = 60
-"""Seconds for repeating one step: a processor without bf16 takes very long over it."""
+MAX_SECONDS = 60
+"""Seconds of repeating one step at most: a processor without bf16 is very slow in it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process measures on. crops: uint8 (N, h, w, 3), a .npy file; rows: of the sample table, N of them."""
+    """What a process measures on. name: of the stage. crops: uint8 (N, h, w, 3), a .npy file. labels: a CSV file of
+    their N rows."""
 
     recipe: Recipe
     name: str
@@ -60,7 +61,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Speed:
-    """rate: images a second. once: seconds that went before it."""
+    """rate: images a second. once: seconds of preparation before."""
 
     rate: float
     once: float = 0.0
@@ -68,20 +69,20 @@ class Speed:
 
 def loop(task: Task) -> Speed:
     """`training.loop.fit`, augmentation, optimizer and averaged weights included."""
-    backbone, training_data, loss = _begun(task)
+    backbone, training_data, loss = _new_model(task)
     return _of_epochs(backbone, training_data, loss, task, task.stage)
 
 
 def frozen(task: Task) -> Speed:
-    """The same where only the head learns; what the backbone says of the images is computed once."""
+    """The same where only the head is trained; the embeddings of the images are computed once."""
     from facecade.training.freeze import PartlyFrozen, cache_features
 
-    backbone, training_data, loss = _begun(task)
+    backbone, training_data, loss = _new_model(task)
     recipe = task.stage.model_copy(update={"freeze": "all", "cutmix": 0.0, "mixup": 0.0})
     partly_frozen, started = PartlyFrozen(backbone, recipe.freeze, recipe.size).eval(), time.monotonic()
-    known = cache_features(partly_frozen, task.pixels(), training_data.rows, training_data.rows, recipe, task.folder)
+    features = cache_features(partly_frozen, task.pixels(), training_data.rows, training_data.rows, recipe, task.folder)
     once = time.monotonic() - started
-    return Speed(_of_epochs(partly_frozen, replace(training_data, shown=known), loss, task, recipe).rate, once)
+    return Speed(_of_epochs(partly_frozen, replace(training_data, shown=features), loss, task, recipe).rate, once)
 
 
 def _of_epochs(model: Any, training_data: Any, loss: Any, task: Task, recipe: StageRecipe) -> Speed:
@@ -89,19 +90,19 @@ def _of_epochs(model: Any, training_data: Any, loss: Any, task: Task, recipe: St
     from facecade.training.tracking import read_history
 
     name = multiprocessing.current_process().name + recipe.freeze
-    recipe = recipe.model_copy(update={"epochs": 1 + TIMED, "per_person": 0})
+    recipe = recipe.model_copy(update={"epochs": 1 + TIMED_EPOCHS, "per_person": 0})
     state, folder = task.folder / f"{name}.safetensors", task.folder / name
     fit(model, training_data, loss, recipe, 0, state, folder, name)
     state.unlink()
     seconds = [line["seconds"] for line in read_history(folder)][1:]
-    return Speed(len(training_data.rows) // recipe.batch_size * recipe.batch_size * TIMED / sum(seconds))
+    return Speed(len(training_data.rows) // recipe.batch_size * recipe.batch_size * TIMED_EPOCHS / sum(seconds))
 
 
 def alone(task: Task, half: bool = False, compiled: bool = False) -> Speed:
-    """Forward and backward on one batch that is ready."""
+    """Forward and backward on one ready batch."""
     import torch
 
-    backbone, training_data, loss = _begun(task)
+    backbone, training_data, loss = _new_model(task)
     size = task.stage.batch_size
     batch = torch.from_numpy(_resized(task.pixels()[:size], task.stage.size))
     target = torch.from_numpy(training_data.target[:size])
@@ -119,9 +120,9 @@ def alone(task: Task, half: bool = False, compiled: bool = False) -> Speed:
     return Speed(_steady(step, size, len(training_data.rows) // size), once)
 
 
-def timms(task: Task) -> Speed:
-    """Images a second of a loop of timm's parts, as its training script puts them together: its loader with its own
-    augmentation, optimizer, schedule, averaged weights, and clipping."""
+def timm_loop(task: Task) -> Speed:
+    """A loop of timm's parts, as in its training script: its loader with its own augmentation, optimizer, schedule,
+    averaged weights, and clipping."""
     import torch
     from PIL import Image
     from timm.data import create_loader
@@ -129,7 +130,7 @@ def timms(task: Task) -> Speed:
     from timm.scheduler import create_scheduler_v2
     from timm.utils import ModelEmaV3, dispatch_clip_grad
 
-    backbone, training_data, loss = _begun(task)
+    backbone, training_data, loss = _new_model(task)
     recipe = task.stage
     images = [Image.fromarray(crop) for crop in task.pixels()]
 
@@ -171,8 +172,8 @@ def timms(task: Task) -> Speed:
     return Speed(epoch())
 
 
-def _begun(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
-    """A fresh model, what it learns from, and its loss."""
+def _new_model(task: Task) -> tuple[Any, Any, Callable[..., Any]]:
+    """A new model, its training data, and its loss."""
     import pandas as pd
     import torch
 
@@ -203,37 +204,38 @@ def _resized(crops: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _steady(step: Callable[[], None], count: int, times: int) -> float:
-    """Images a second of so many steps, after five that do not count; of fewer where they would take longer than LONGEST."""
+    """Images a second of so many steps, after five for warming up; of fewer where they would take longer than
+    MAX_SECONDS."""
     for steps in (5, times):
         done, started = 0, time.monotonic()
-        while done == 0 or (done < steps and time.monotonic() - started < LONGEST):
+        while done == 0 or (done < steps and time.monotonic() - started < MAX_SECONDS):
             step()
             done += 1
     return count * done / (time.monotonic() - started)
 
 
-def at_once(call: Callable[[Task], Speed], task: Task) -> Speed:
-    """What one process a core measures at the same time: the sum of the rates, the longest beginning."""
+def in_all_processes(call: Callable[[Task], Speed], task: Task) -> Speed:
+    """Measure in one process per core at the same time: the sum of the rates, the longest preparation."""
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        said = list(pool.map(call, [task] * cores()))
-    return Speed(sum(each.rate for each in said), max(each.once for each in said))
+        speeds = list(pool.map(call, [task] * cores()))
+    return Speed(sum(each.rate for each in speeds), max(each.once for each in speeds))
 
 
 CALLS: dict[str, Callable[[Task], Speed]] = {
     "loop": loop,
     "alone": alone,
-    "timm": timms,
+    "timm": timm_loop,
     "bf16": partial(alone, half=True),
     "compiled": partial(alone, compiled=True),
     "frozen": frozen,
 }
 NAMES = {
     "loop": "the loop: augmentation, forward, backward, clipping, optimizer, averaged weights",
-    "alone": "forward and backward alone, on one batch that is ready",
-    "timm": "a loop of timm's parts, as its training script has them, with its own augmentation",
+    "alone": "forward and backward alone, on one ready batch",
+    "timm": "a loop of timm's parts, as in its training script, with its own augmentation",
     "bf16": "forward and backward alone, in bf16 autocast",
-    "compiled": "forward and backward alone, by `torch.compile`",
-    "frozen": "the loop where the head alone learns, after the backbone has spoken once",
+    "compiled": "forward and backward alone, with `torch.compile`",
+    "frozen": 'the loop with `freeze = "all"`: only the head is trained, on cached embeddings',
 }
 
 
@@ -245,7 +247,7 @@ NAMES = {
 @click.option("--stage", default="joint", show_default=True)
 @click.option("--images", "count", default=1600, show_default=True)
 @click.option(
-    "--rounds", default=3, show_default=True, help="Times that each is measured, by turns; the middle one counts."
+    "--rounds", default=3, show_default=True, help="How often each is measured, alternating; the median counts."
 )
 def main(data: Path, path: Path, stage: str, count: int, rounds: int) -> None:
     """Measure on DATA's train/; write benchmarks/TRAINING.md."""
@@ -264,29 +266,29 @@ def main(data: Path, path: Path, stage: str, count: int, rounds: int) -> None:
         measured: dict[str, list[Speed]] = {name: [] for name in NAMES}
         for _ in range(rounds):
             for name, call in CALLS.items():
-                measured[name].append(at_once(call, task))
+                measured[name].append(in_all_processes(call, task))
                 click.echo(f"{name} {measured[name][-1].rate:.1f}", err=True)
-    rates = {name: float(np.median([each.rate for each in said])) for name, said in measured.items()}
-    once = {name: float(np.median([each.once for each in said])) for name, said in measured.items()}
-    all_of_them = {name: [asdict(each) for each in said] for name, said in measured.items()}
+    rates = {name: float(np.median([each.rate for each in speeds])) for name, speeds in measured.items()}
+    once = {name: float(np.median([each.once for each in speeds])) for name, speeds in measured.items()}
+    all_of_them = {name: [asdict(each) for each in speeds] for name, speeds in measured.items()}
     result = {"machine": machine(), "commit": commit(), "rates": rates, "all": all_of_them}
     write_json(ROOT / "output/training.json", result)
     target = ROOT / "benchmarks/TRAINING.md"
     settings = recipe.stages[stage]
     lines = [
-        [NAMES[name], f"{rates[name]:.1f}", ", ".join(f"{each.rate:.1f}" for each in said)]
-        for name, said in measured.items()
+        [NAMES[name], f"{rates[name]:.1f}", ", ".join(f"{each.rate:.1f}" for each in speeds)]
+        for name, speeds in measured.items()
     ]
     saved = 1 / rates["alone"] - 1 / rates["compiled"]
     target.write_text(f"""# How fast the training loop is
 
 Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `python benchmarks/training.py {" ".join(sys.argv[1:])}`; every number
-was measured in that one call, by turns. `{stage}` of `{path}`: {settings.backbone}, {settings.size[0]}×{settings.size[1]}, batches of {settings.batch_size}, {len(rows)} images,
-{cores()} processes at once with one thread each, as `fit-stage` runs its fits. Images a second of all processes; the median counts.
+was measured in that one call, alternating. `{stage}` of `{path}`: {settings.backbone}, {settings.size[0]}×{settings.size[1]}, batches of {settings.batch_size}, {len(rows)} images,
+{cores()} processes in parallel with one thread each, as `fit-stage` runs its fits. Images a second of all processes together, medians.
 
-{table(["what", "images/s", "each time"], lines)}
+{table(["what", "images/s", "each round"], lines)}
 
-| ratio | measured | bar |
+| ratio | measured | required |
 | --- | --- | --- |
 | loop / forward and backward alone | {rates["loop"] / rates["alone"]:.2f} | ≥ 0.90 |
 | loop / timm's parts | {rates["loop"] / rates["timm"]:.2f} | |
@@ -294,14 +296,14 @@ was measured in that one call, by turns. `{stage}` of `{path}`: {settings.backbo
 | alone compiled / alone | {rates["compiled"] / rates["alone"]:.2f} | |
 | head alone / loop | {rates["frozen"] / rates["loop"]:.0f} | |
 
-What bounds the loop is the arithmetic of forward and backward; augmentation, optimizer and averages take the rest. Compiling took
-{once["compiled"]:.0f} s before the first step{f", which {once['compiled'] / saved:.0f} images make up for" if saved > 0 else ""}. With `freeze = "all"` what the backbone says of the {len(rows)} images in {len(settings.views)} views
+The arithmetic of forward and backward bounds the loop; augmentation, optimizer and averaged weights take the rest. Compiling took
+{once["compiled"]:.0f} s before the first step{f", which {once['compiled'] / saved:.0f} images compensate" if saved > 0 else ""}. With `freeze = "all"` the embeddings of the {len(rows)} images in {len(settings.views)} views
 took {once["frozen"]:.1f} s, once; an epoch of the head then takes {cores() * len(rows) / rates["frozen"]:.2f} s.
 
-## Attempts that did not pay
+## Attempts without a gain
 
-* bf16 autocast in training on this processor: see the table. So a processor trains in fp32; a GPU in bf16.
-* `torch.compile`: see above; an option (`--compile`), off by itself.
+* bf16 autocast in training on this processor: see the table. So processors train in fp32, GPUs in bf16.
+* `torch.compile`: see above. It is an option (`--compile`), off by default.
 """)
     click.echo(target)
 

@@ -1,7 +1,7 @@
-"""Trials of settings on one fold of train's people, by which the recipes were chosen: `python benchmarks/trials.py RECIPE NOTE`.
+"""Trials that chose the recipes, on one fold of the training people: `python benchmarks/trials.py RECIPE NOTE`.
 
-Each fits some stages of a recipe without the people of one fold, answers for these by the soft vote, cross-fitted among them, and
-adds a line to trials.jsonl; TRIALS.md is written from all lines. Nothing here ever sees eval.
+Each trial fits some stages of a recipe without the people of one fold, predicts these with the soft vote, cross-fitted
+among them, and adds a line to trials.jsonl. TRIALS.md is written from all lines. eval is never used.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from facecade.runs.begin import begin_run
 from facecade.runs.run import Run, open_run
 
 HERE = Path(__file__).parent
-PARTS = 5
-"""Parts of the held-out people among which the vote is cross-fitted."""
+VOTE_FOLDS = 5
+"""Folds of the held-out people in which the vote is cross-fitted."""
 
 
 @click.command()
@@ -41,16 +41,18 @@ PARTS = 5
 @click.argument("note")
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data/faces/train"))
 @click.option("--stage", "stages", multiple=True, help="Stages to fit.  [default: all]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As of fit-stage.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As in fit-stage.")
 @click.option("--fold", type=int, default=0, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/trials"), show_default=True)
 @click.option(
     "--beside",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Folder of an earlier trial of the same fold, whose stages vote as well.",
+    help="Folder of an earlier trial of the same fold, whose stages are in the vote too.",
 )
-@click.option("--fit/--no-fit", "fitting", default=True, help="--no-fit: score what --beside names, and train nothing.")
+@click.option(
+    "--fit/--no-fit", "fitting", default=True, help="--no-fit: score the trials of --beside, and train nothing."
+)
 @click.option("--jobs", type=int, default=1, show_default=True)
 def main(
     recipe: Path,
@@ -64,39 +66,42 @@ def main(
     fitting: bool,
     jobs: int,
 ) -> None:
+    """Fit the stages of RECIPE on one fold, score them, and add a line with the text NOTE."""
     if not fitting:
         runs = [open_run(folder) for folder in beside]
         names = [str(folder.relative_to(work)) for folder in beside]
-        _keep({"note": note, "beside": names, "fold": fold, **_scores(runs[0], runs, fold), "training_seconds": 0.0})
+        _add_line(
+            {"note": note, "beside": names, "fold": fold, **_scores(runs[0], runs, fold), "training_seconds": 0.0}
+        )
         return
     tables = read_toml(recipe)
-    wanted = list(stages) or list(tables["stages"])
-    tables = override(tables, settings, wanted)
-    tables["stages"] = {name: tables["stages"][name] for name in wanted}
+    fitted_stages = list(stages) or list(tables["stages"])
+    tables = override(tables, settings, fitted_stages)
+    tables["stages"] = {name: tables["stages"][name] for name in fitted_stages}
     parse(tables)
     started = time.monotonic()
     run = begin_run(work / f"{time.time_ns() // 1_000_000}", data, tables, cache=work / "cache")
-    found = time.monotonic() - started
-    records = fit_stage(run, wanted, [fold], Machine(device="cpu", jobs=jobs), resume=True)
+    faces_seconds = time.monotonic() - started
+    records = fit_stage(run, fitted_stages, [fold], Machine(device="cpu", jobs=jobs), resume=True)
     line: dict[str, Any] = {
         "note": note,
         "recipe": recipe.name,
         "settings": list(settings),
-        "stages": {name: run.recipe.stages[name].model_dump(exclude_defaults=True) for name in wanted},
+        "stages": {name: run.recipe.stages[name].model_dump(exclude_defaults=True) for name in fitted_stages},
         "face": run.recipe.face.model_dump(exclude_defaults=True),
         "fold": fold,
-        "beside": [str(place.relative_to(work)) for place in beside],
+        "beside": [str(folder.relative_to(work)) for folder in beside],
         "work": str(run.folder.relative_to(work)),
         **_scores(run, [run, *map(open_run, beside)], fold),
         "by_stage": {record["stage"]: record["score"] for record in records},
         "training_seconds": round(sum(record["seconds"] for record in records), 1),
-        "faces_seconds": round(found, 1),
+        "faces_seconds": round(faces_seconds, 1),
     }
-    _keep(line)
+    _add_line(line)
 
 
-def _keep(line: dict[str, Any]) -> None:
-    """Add a trial's line, and write the page anew."""
+def _add_line(line: dict[str, Any]) -> None:
+    """Add a trial's line, and rewrite the page."""
     line |= {"commit": commit(), "machine": machine()}
     with open(HERE / "trials.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
@@ -112,8 +117,10 @@ def _keep(line: dict[str, Any]) -> None:
 
 
 def _scores(run: Run, runs: list[Run], fold: int) -> dict[str, float]:
-    """What the held-out people of a fold are answered by a vote of all runs' stages that did not see the label."""
-    logits, columns = {}, {}
+    """Scores on the held-out people of a fold, of a soft vote of all runs' stages that was fitted without their
+    labels."""
+    logits: dict[str, np.ndarray] = {}
+    columns: dict[str, tuple[str, ...]] = {}
     for number, each in enumerate(runs):
         if each.folds_hash != run.folds_hash:
             raise click.ClickException(f"{each.folder} has other folds")
@@ -125,25 +132,25 @@ def _scores(run: Run, runs: list[Run], fold: int) -> dict[str, float]:
     table = run.table.iloc[rows]
     label, person = classes(table), table["person"].to_numpy()
     people = np.unique(person)
-    part = dict(zip(people, np.random.default_rng(0).permutation(len(people)) % PARTS, strict=True))
-    parts = np.array([part[one] for one in person])
+    fold_of = dict(zip(people, np.random.default_rng(0).permutation(len(people)) % VOTE_FOLDS, strict=True))
+    vote_fold = np.array([fold_of[one] for one in person])
     probability = np.zeros((len(label), 18))
-    for each in range(PARTS):
-        train, test = np.flatnonzero(parts != each), np.flatnonzero(parts == each)
+    for number in range(VOTE_FOLDS):
+        train, test = np.flatnonzero(vote_fold != number), np.flatnonzero(vote_fold == number)
         probability[test] = SoftVote.fit(stage_outputs.take(train), label[train]).probability(stage_outputs.take(test))
-    answer, years = probability.argmax(1), stage_outputs.age()
+    prediction, years = probability.argmax(1), stage_outputs.age()
     _, gender, band = decode(label)
-    _, said_gender, said_band = decode(answer)
-    off = np.abs(years - table["age"].to_numpy(float))
+    _, predicted_gender, predicted_band = decode(prediction)
+    error = np.abs(years - table["age"].to_numpy(float))
     bare = (table["mask"] == MASKS[2]).to_numpy()
     return {
-        "macro_f1": round(float(macro_f1(confusion(label, answer))), 4),
+        "macro_f1": round(float(macro_f1(confusion(label, prediction))), 4),
         "log_loss": round(float(-np.log(probability[np.arange(len(label)), label]).mean()), 4),
-        "gender": round(float((gender == said_gender).mean()), 4),
-        "band": round(float((band == said_band).mean()), 4),
-        "mae": round(float(off.mean()), 3),
-        "mae_bare": round(float(off[bare].mean()), 3),
-        "gender_bare": round(float((gender == said_gender)[bare].mean()), 4),
+        "gender": round(float((gender == predicted_gender).mean()), 4),
+        "band": round(float((band == predicted_band).mean()), 4),
+        "mae": round(float(error.mean()), 3),
+        "mae_bare": round(float(error[bare].mean()), 3),
+        "gender_bare": round(float((gender == predicted_gender)[bare].mean()), 4),
     }
 
 
@@ -152,11 +159,12 @@ def page() -> str:
     lines = [json.loads(line) for line in (HERE / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [_row(number, line) for number, line in enumerate(lines, 1)]
     head = "| | trial | macro-F1 | log-loss | gender | band | MAE | gender, bare | MAE, bare | training, core-min | commit |"
-    return f"""# Trials by which the recipes were chosen
+    return f"""# Trials that chose the recipes
 
-Machine: {", ".join(dict.fromkeys(line["machine"] for line in lines))}. Written by `python benchmarks/trials.py`, a line a trial, in their order; the
-settings of each stand in `trials.jsonl`. Where a commit is marked *dirty*, the trial ran on a tree that was committed afterwards. A trial fits one fold of train's people, answers for the others by the soft vote,
-cross-fitted among them in {PARTS} parts, and never sees eval. With 400 people a difference of .01 in macro-F1 is noise; log-loss is steadier.
+Machine: {", ".join(dict.fromkeys(line["machine"] for line in lines))}. Written by `python benchmarks/trials.py`, one line per trial, in order; their
+settings are in `trials.jsonl`. A commit marked *dirty* is one whose changes were committed after the trial. A trial trains without
+the people of one fold of the training data and predicts them with the soft vote, cross-fitted among them in {VOTE_FOLDS} folds. It never
+uses eval. With 400 people a difference of .01 in macro-F1 is noise; log-loss is steadier.
 
 {head}
 |{" --- |" * (head.count("|") - 1)}

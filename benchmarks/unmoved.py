@@ -1,9 +1,9 @@
-"""Do systems still score what they scored in an earlier comparison? Train some of them anew; write benchmarks/UNMOVED.md.
+"""Do systems still reach the scores of an earlier comparison? Train some of them again; write benchmarks/UNMOVED.md.
 
     python benchmarks/unmoved.py ../shared/data/faces --before ae3ea9d
 
-The earlier scores are read from benchmarks/COMPARISON.md as that commit holds it, the new ones from what one command of `cli.py`
-leaves, on the same people, folds and operations. A call that was cut goes on.
+The earlier scores are read from benchmarks/COMPARISON.md of that commit, the new ones from the output of one command of
+`cli.py`, on the same people, folds and operations. An interrupted call resumes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from facecade.report.results import table
 from facecade.report.text import interval
 
 RECIPES = ("recipes/quick.toml", "recipes/published/joint.toml")
-"""Facecade's own, and the quickest to train of the others."""
+"""Facecade's own recipe, and the fastest of the others to train."""
 
 SCORES = {
     "nested macro-F1": ("nested", "macro-F1", 3),
     "age MAE": ("nested", "age MAE", 2),
     "eval macro-F1": ("eval", "macro-F1", 3),
 }
-"""Columns of a comparison's table: where a row keeps the score, and its digits."""
+"""Columns of a comparison's table: the keys of the score in a row, and its digits."""
 
 
 def scores(entry: Mapping[str, Any]) -> dict[str, str]:
-    """A new row's scores, as the table writes them."""
+    """A new row's scores, formatted as in the table."""
     return {
         column: interval(entry[where][name], digits) if name in entry[where] else "-"
         for column, (where, name, digits) in SCORES.items()
@@ -44,7 +44,7 @@ def scores(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def moved(before: str, after: str) -> str:
-    """Whether the new score lies within the old one's interval."""
+    """`no` where the new score lies within the old one's interval, else `yes`."""
     low, high = map(float, re.findall(r"[\d.]+", before.partition("[")[2]))
     return "no" if low <= float(after.split()[0]) <= high else "yes"
 
@@ -56,27 +56,28 @@ def page(before: Sequence[Mapping[str, str]], result: Mapping[str, Any], about: 
         old = [
             row
             for row in before
-            if row["recipe"] == entry["recipe"] and row["answer"].partition(":")[0] == entry["kind"]
+            if row["recipe"] == entry["recipe"]
+            and row.get("method", row.get("answer", "")).partition(":")[0] == entry["kind"]
         ]
         for column, new in scores(entry).items():
             if new != "-":
-                said = old[0][column]
-                rows.append([entry["recipe"], entry["kind"], column, said, new, moved(said, new)])
+                earlier = old[0][column]
+                rows.append([entry["recipe"], entry["kind"], column, earlier, new, moved(earlier, new)])
     return f"""# The comparison's scores before and after
 
 Machine: {about["machine"]}. Commit: {about["commit"]}. Written by `{about["command"]}`, which ran `{about["ran"]}`.
 
-*Before* is `benchmarks/COMPARISON.md` of commit {about["before"]}, from before inference was a stream, before networks ran by other engines, and before the training loop, its
-workers and what is frozen were changed for speed. *After* is the same systems trained anew, on the same {result["folds"]} folds by person and as many
-operations. Intervals are 95 %, by bootstrap over people.
+*Before* is `benchmarks/COMPARISON.md` of commit {about["before"]}. That was before inference became a stream, before other engines could run
+networks, and before the training loop, its workers and frozen stages were made faster. *After* are the same systems, trained
+again on the same {result["folds"]} folds by person with as many operations. Intervals are 95 %, by bootstrap over people.
 
-{table(["recipe", "answer", "score", "before", "after", "outside the interval"], rows)}
+{table(["recipe", "method", "score", "before", "after", "outside the interval"], rows)}
 """
 
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
-@click.option("--before", required=True, help="The commit of the earlier comparison.")
+@click.option("--before", required=True, help="Commit of the earlier comparison.")
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts/unmoved"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output/unmoved"), show_default=True)
 def main(data: Path, before: str, artifacts: Path, output: Path) -> None:
@@ -84,10 +85,10 @@ def main(data: Path, before: str, artifacts: Path, output: Path) -> None:
     shown = subprocess.run(
         ["git", "show", f"{before}:benchmarks/COMPARISON.md"], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    words = ["compare", *RECIPES, "--data", f"{data}/train", "--eval", f"{data}/eval"]
-    words += ["--labels", f"{data}/eval/eval_labels.csv", "--budget", "recipes/budgets/cpu.toml", "--folds", "3"]
+    arguments = ["compare", *RECIPES, "--data", f"{data}/train", "--eval", f"{data}/eval"]
+    arguments += ["--labels", f"{data}/eval/eval_labels.csv", "--budget", "recipes/budgets/cpu.toml", "--folds", "3"]
     step = run_step(
-        "compare", [*words, "--artifacts", str(artifacts), "--output", str(output)], artifacts / "steps.log"
+        "compare", [*arguments, "--artifacts", str(artifacts), "--output", str(output)], artifacts / "steps.log"
     )
     about = {
         "machine": machine(),

@@ -1,4 +1,4 @@
-"""The Python API: fit a cascade, open a run, load what predicts."""
+"""The Python API: fit a cascade, open a run, load a fitted cascade."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade
 from facecade.predictions import Prediction, Predictions
 from facecade.runs.describe import describe
-from facecade.runs.prepare import Beginning, prepare_run
+from facecade.runs.prepare import DataOptions, prepare_run
 from facecade.runs.run import open_run as read_run
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 
-AnImage = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Image.Image | np.ndarray
 """A file, a PIL image, or pixels, uint8 (height, width, 3), RGB."""
 
-TAKEN = "a path, a PIL image, a uint8 array (height, width, 3), a list of these, or a folder"
+IMAGE_TYPES = "a path, a PIL image, a uint8 array (height, width, 3), a list of these, or a folder"
 
 
 def fit(
@@ -46,29 +46,29 @@ def fit(
     device: Device = "auto",
     jobs: int = 0,
 ) -> Run:
-    """Train all stages of a recipe and stack them; the same run folder as `fit-stage all` and `fit-meta` make.
+    """Train all stages of a recipe and stack them, as `fit-stage all` and `fit-meta` do.
 
-    Called again with the same arguments after it was stopped, it goes on where it was.
+    A call that was stopped resumes when it is repeated with the same arguments.
 
     Args:
-        data: a folder or a manifest CSV, as `check` takes it.
-        recipe: a name, as `quick`, or a file.
+        data: a folder or a manifest CSV, as for `check`.
+        recipe: a name, e.g. `quick`, or a file.
         artifacts: folder of the run.
-        settings: changes of the recipe, each `key=value`, as `"stages.mask.epochs=2"`.
+        settings: changes of the recipe, each `key=value`, e.g. `"stages.mask.epochs=2"`.
         corrections: CSV files of label corrections.
         extra: labelled images to train on that are never scored.
-        skip_bad: go on without bad rows and files.
-        jobs: fits at once; 0 = as many as there are cores.
+        skip_bad: skip bad rows and files.
+        jobs: fits at once; 0 = number of cores.
 
     Raises:
         FacecadeError: bad data, a wrong key, fits that failed; `error.hint` says what to do.
     """
     machine = Machine(device, jobs)
-    beginning = Beginning(
+    options = DataOptions(
         Path(data), [Path(each) for each in corrections], extra=Path(extra) if extra else None, skip_bad=skip_bad
     )
     file = shipped.find("recipe", str(recipe))
-    run, stages = prepare_run(Path(artifacts), beginning, file, ["all"], settings, workers=machine.workers)
+    run, stages = prepare_run(Path(artifacts), options, file, ["all"], settings, workers=machine.workers)
     pipeline.fit_stage(run, stages, run.recipe.fits, machine, resume=True)
     if run.combiner_state() != "fitted":
         pipeline.fit_meta(run)
@@ -76,7 +76,7 @@ def fit(
 
 
 def open_run(artifacts: PathLike = "artifacts") -> Run:
-    """A run that was begun before; raises FacecadeError where there is none."""
+    """Open an existing run; raises FacecadeError where there is none."""
     read_run(Path(artifacts))
     return Run(Path(artifacts))
 
@@ -89,11 +89,11 @@ def load(
     device: Device = "auto",
     ensemble: EnsembleKind | None = None,
 ) -> Cascade:
-    """A fitted cascade, from the folder of a run or of an export; its networks are loaded once and kept.
+    """Load a fitted cascade from the folder of a run or of an export; its networks are loaded once.
 
     Args:
-        engine: what runs the networks. `auto`: the fastest that is known of the run; torch where nothing is exported yet.
-        ensemble: which networks of each stage run, where not those that the recipe names.
+        engine: what runs the networks. `auto`: the fastest, as measured for the run; torch where nothing is exported yet.
+        ensemble: overrides the recipe's ensemble.
 
     Raises:
         FacecadeError: neither a run nor an export, or one that is not fitted.
@@ -103,7 +103,7 @@ def load(
 
 
 class Run:
-    """A run's folder: what is fitted, and how good it is."""
+    """A run's folder: its fits and their scores."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -117,7 +117,9 @@ class Run:
     def fits(self) -> pd.DataFrame:
         """Every fold of every stage: `stage, fold, name, state, backbone, seconds`, and its scores on held-out people."""
         rows = describe(read_run(self.folder))["fits"]
-        return pd.DataFrame([{**{k: v for k, v in row.items() if k != "score"}, **row["score"]} for row in rows])
+        return pd.DataFrame(
+            [{**{key: value for key, value in row.items() if key != "score"}, **row["score"]} for row in rows]
+        )
 
     def leaderboard(self) -> pd.DataFrame:
         """The combining methods with their nested out-of-fold scores, the best first: `method, kept`, and of `macro-F1` and
@@ -134,12 +136,12 @@ class Run:
         return pd.DataFrame(rows).sort_values("macro-F1", ascending=False, ignore_index=True)
 
     def expected(self) -> pd.DataFrame:
-        """Scores to expect on new people, with the choice of the method nested as well: `score, value, low, high`."""
+        """Scores to expect on new people, with the choice of the method nested too: `score, value, low, high`."""
         choice: dict[str, dict[str, float]] = self._record()["nested_choice"]
         return pd.DataFrame([{"score": name, **value} for name, value in choice.items()])
 
     def load(self, **options: Any) -> Cascade:
-        """What predicts; options as of `facecade.load`."""
+        """Load the fitted cascade; options as for `facecade.load`."""
         return load(self.folder, **options)
 
     def plot(self) -> Figure:
@@ -166,41 +168,41 @@ class Cascade:
 
     @property
     def engine(self) -> str:
-        """What runs the networks, as `openvino fp32`."""
+        """The engine and its precision, e.g. `openvino fp32`."""
         return " ".join(self._networks.made_of["engine"])
 
-    def predict(self, images: AnImage | Sequence[AnImage], workers: int = 0) -> Predictions:
+    def predict(self, images: ImageLike | Sequence[ImageLike], workers: int = 0) -> Predictions:
         """Predict one image or many.
 
         Args:
-            images: a path, a PIL image, pixels as uint8 (height, width, 3), RGB, a list of these, or a folder: each of its
-                images, as `infer` finds them.
+            images: a path, a PIL image, pixels as uint8 (height, width, 3), RGB, a list of these, or a folder, whose
+                images are found as by `infer`.
             workers: threads that decode and find faces; 0 = cores.
 
         Returns:
-            A prediction for each image, in order. An image that cannot be read is flagged, and stops nothing.
+            A prediction for each image, in order. An image that cannot be read gets a flag, not an error.
 
         Raises:
-            TypeError: anything else.
+            TypeError: any other type.
             FacecadeError: a folder without images.
         """
-        ids, given = _listed(images)
+        ids, inputs = _ids_and_inputs(images)
         rows: list[Prediction] = []
-        for part in self._networks.predict(given, workers or cores()):
+        for part in self._networks.predict(inputs, workers or cores()):
             for label, probability, years, box, flag in zip(
                 part.label, part.probability, part.years, part.boxes, part.flags, strict=True
             ):
                 age, if_male, if_female = (float(value) for value in years)
-                place = len(rows)
+                index = len(rows)
                 rows.append(
                     Prediction(
-                        given[place], ids[place], int(label), probability, age, if_male, if_female, box, _flags(flag)
+                        inputs[index], ids[index], int(label), probability, age, if_male, if_female, box, _flags(flag)
                     )
                 )
         return Predictions(rows)
 
-    def explain(self, image: AnImage) -> Explanation:
-        """Every face of an image: what is predicted, by which stages, and what contributed to it.
+    def explain(self, image: ImageLike) -> Explanation:
+        """Explain every face of an image: the prediction, each stage's prediction, and the contributions.
 
         Raises:
             TypeError: not an image.
@@ -209,14 +211,15 @@ class Cascade:
         from facecade.base.files import content_hash
         from facecade.faces.decode import decode
 
-        given = _one(image)
-        if isinstance(given, Path):
-            return self._explainer(decode(given), content_hash(given))
-        return self._explainer(given)
+        path_or_pixels = _path_or_pixels(image)
+        if isinstance(path_or_pixels, Path):
+            return self._explainer(decode(path_or_pixels), content_hash(path_or_pixels))
+        return self._explainer(path_or_pixels)
 
     def infer(self, data: PathLike, output: PathLike = "output", workers: int = 0) -> dict[str, Any]:
-        """Predict a folder, manifest or file and write submission.csv and predictions.csv, as the command does; memory does
-        not grow with the images, and a call that was stopped goes on.
+        """Predict a folder, manifest or file and write submission.csv and predictions.csv, as the command does.
+
+        Memory does not grow with the images. A call that was stopped resumes when it is repeated.
 
         Returns:
             The summary that `infer --json` prints.
@@ -240,17 +243,17 @@ def _scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _listed(images: AnImage | Sequence[AnImage]) -> tuple[list[str], list[Path | np.ndarray]]:
-    """What each image is called, and each as a path or pixels."""
+def _ids_and_inputs(images: ImageLike | Sequence[ImageLike]) -> tuple[list[str], list[Path | np.ndarray]]:
+    """Each image's id, and each image as a path or pixels."""
     if isinstance(images, str | Path) and Path(images).is_dir():
         source = read_source(Path(images))
         return source.image_ids, [source.root / path for path in source.table["path"]]
     many = list(images) if isinstance(images, list | tuple) else [images]
-    given = [_one(each) for each in many]  # type: ignore[arg-type]  # what is no image raises there
-    return [str(each) if isinstance(each, Path) else f"image {place}" for place, each in enumerate(given)], given
+    inputs = [_path_or_pixels(each) for each in many]  # type: ignore[arg-type]  # raises for what is not an image
+    return [str(each) if isinstance(each, Path) else f"image {index}" for index, each in enumerate(inputs)], inputs
 
 
-def _one(image: AnImage) -> Path | np.ndarray:
+def _path_or_pixels(image: ImageLike) -> Path | np.ndarray:
     if isinstance(image, str | Path):
         return Path(image)
     if isinstance(image, Image.Image):
@@ -258,5 +261,5 @@ def _one(image: AnImage) -> Path | np.ndarray:
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return image
-        raise TypeError(f"an array of pixels is uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
-    raise TypeError(f"an image is {TAKEN}, not {type(image).__name__}")
+        raise TypeError(f"pixels must be uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
+    raise TypeError(f"images must be {IMAGE_TYPES}, not {type(image).__name__}")

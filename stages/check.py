@@ -1,4 +1,4 @@
-"""Whether everything that a recipe names exists, before anything is written or trained."""
+"""Check that everything that a recipe names exists, before anything is written or trained."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from facecade.training.optimizers import Schedule, make_optimizer
 
 
 def check_recipe(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Make everything that a recipe names, so that a wrong name fails before anything is written or trained.
+    """Build everything that a recipe names, so that a wrong name fails before anything is written or trained.
 
     Args:
-        stages: those to be fitted, whose weights must be there.
+        stages: to be fitted; their weights must exist.
 
     Raises:
-        FacecadeError: a backbone, loss, augmentation, optimizer or schedule that there is not, or that does not take its
-            arguments; weights that are not installed.
+        FacecadeError: an unknown backbone, loss, augmentation, optimizer or schedule, or arguments that it does not
+            accept; weights that are not installed.
     """
 
     columns: dict[str, tuple[str, ...]] = {}
-    for name, stage in recipe.stages.items():
-        made = make_stage(name, stage.loss, stage.auxiliary)
-        if columns.setdefault(kind_of(name), made.columns) != made.columns:
+    for name, settings in recipe.stages.items():
+        stage = make_stage(name, settings.loss, settings.auxiliary)
+        if columns.setdefault(kind_of(name), stage.columns) != stage.columns:
             raise FacecadeError(
-                f"{name} answers something else than the other {kind_of(name)} stage",
-                "give both a loss of the same kind: their answers are averaged",
+                f"{name} has other outputs than the other {kind_of(name)} stage",
+                "give both a loss of the same kind: their outputs are averaged",
             )
-        if stage.vote == "hard" and not isinstance(made, Classifier):
+        if settings.vote == "hard" and not isinstance(stage, Classifier):
             raise FacecadeError(
-                f"stages.{name}.vote = 'hard' counts votes for classes, and {name} answers more or other than one class",
+                f"stages.{name}.vote = 'hard' counts votes for classes, and {name} does not predict exactly one class",
                 "vote = 'soft' averages its views",
             )
-        require_model(stage.backbone)
-        if stage.freeze != "none":
-            PartlyFrozen(new_backbone(made, stage, 0), stage.freeze, stage.size)
-        settings = stage.model_copy(update={"layer_decay": 1.0})  # of one layer there is nothing to decay
-        Schedule(make_optimizer(torch.nn.Linear(1, 1), settings), settings, 2)  # timm warns of a schedule of one step
+        require_model(settings.backbone)
+        if settings.freeze != "none":
+            PartlyFrozen(new_backbone(stage, settings, 0), settings.freeze, settings.size)
+        settings = settings.model_copy(update={"layer_decay": 1.0})  # the test model has a single layer
+        Schedule(make_optimizer(torch.nn.Linear(1, 1), settings), settings, 2)  # timm warns about a schedule of 1 step
     for transforms in recipe.augment.values():
         build(transforms, recipe.face.size)
     for name in stages:
-        stage = recipe.stages[name]
-        while stage.start:
-            stage = recipe.stages[stage.start]
-        require_weights(stage.backbone, stage.weights)
+        settings = recipe.stages[name]
+        while settings.start_stage:
+            settings = recipe.stages[settings.start_stage]
+        require_weights(settings.backbone, settings.weights)

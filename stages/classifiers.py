@@ -1,4 +1,4 @@
-"""The stages that name a class: one label, or several at once."""
+"""The stages that predict a class: of one label, or of several at once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from facecade.stages.targets import age_band_of, class_of, gender_age_of, gender
 
 
 def mask(loss: str) -> Classifier:
-    """Worn, worn incorrectly, or not at all."""
+    """Mask: worn, worn incorrectly, or not worn."""
     return Classifier("mask", MASKS, mask_of, loss)
 
 
 def gender(loss: str) -> Classifier:
-    """As the data's labels name it."""
+    """Gender, as labelled."""
     return Classifier("gender", GENDERS, gender_of, loss)
 
 
 def band(loss: str) -> Classifier:
-    """Under 30, 30 to 59, 60 and over."""
+    """Age band: under 30, 30 to 59, 60 and over."""
     return Classifier("band", BANDS, age_band_of, loss)
 
 
@@ -28,5 +28,5 @@ def gender_age(loss: str) -> Classifier:
 
 
 def flat(loss: str) -> Classifier:
-    """All 18 classes at once."""
+    """All 18 classes."""
     return Classifier("flat", [class_name(label) for label in range(N_CLASSES)], class_of, loss)

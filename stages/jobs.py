@@ -1,7 +1,7 @@
-"""Many fits: one after another, or several at once, each in a process with cores of its own.
+"""Many fits: one after another, or several at once, each in a process with its own cores.
 
-Two models that train side by side on a core each are half as fast again as two that share both cores in
-turn: nothing waits for decoding, augmentation or another thread (benchmarks/RESULTS.md says on what machine).
+Two models that train at the same time on one core each are 1.5 times as fast as one after the other on both cores:
+nothing waits for decoding, augmentation or another thread (benchmarks/RESULTS.md names the machine).
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from typing import Any
 
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
-from facecade.base.progress import Bar, Listener, Message, tell
+from facecade.base.progress import Bar, Message, RemoteBars, redirect
 from facecade.stages.cost import training_flops
 from facecade.stages.fit import Fit, RunData, fit_fold
 
 Outcome = dict[str, Any] | BaseException
-"""A fit's record, or why there is none."""
+"""A fit's record, or the error that prevented it."""
 
 
 def fit_all(
     fits: Sequence[Fit], run_data: RunData, machine: Machine, resume: bool, done: Callable[[Fit, Outcome], None]
 ) -> list[Outcome]:
-    """Run fits, in an order that lets each find the one it starts from; go on where one fails.
+    """Run fits in an order that respects their dependencies; continue if one fails.
 
     Args:
         fits: in the recipe's order, so that a fit comes after the one it starts from.
-        done: called with each fit and its outcome as soon as it is there.
+        done: called with each fit and its outcome as soon as it is known.
 
     Returns:
         The outcomes, in the order of `fits`.
     """
     outcomes: dict[tuple[str, int], Outcome] = {}
-    jobs = min(machine.jobs or _jobs(machine), len(fits))
-    cost = _costs(fits, run_data) if len(fits) > 1 else {}
+    jobs = min(machine.jobs or _default_jobs(machine), len(fits))
+    cost = _gigaflops(fits, run_data) if len(fits) > 1 else {}
     with Bar("all", sum(cost[fit.key] for fit in fits), "gigaflops") if cost else nullcontext() as bar:
 
-        def settle(fit: Fit, outcome: Outcome) -> None:
+        def finish(fit: Fit, outcome: Outcome) -> None:
             outcomes[fit.key] = outcome
             done(fit, outcome)
             if bar:
@@ -52,22 +52,22 @@ def fit_all(
 
         if jobs <= 1:
             for fit in fits:
-                settle(fit, _skipped(fit, outcomes) or _attempt(fit, run_data, machine, resume))
+                finish(fit, _skip_reason(fit, outcomes) or _try_fit(fit, run_data, machine, resume))
         else:
-            _fit_side_by_side(fits, run_data, machine, jobs, resume, outcomes, settle)
+            _fit_in_parallel(fits, run_data, machine, jobs, resume, outcomes, finish)
     return [outcomes[fit.key] for fit in fits]
 
 
-def _jobs(machine: Machine) -> int:
+def _default_jobs(machine: Machine) -> int:
     from facecade.training.device import torch_device
 
     return 1 if torch_device(machine.device).type == "cuda" else max(1, cores() // machine.threads)
 
 
-def _costs(fits: Sequence[Fit], run_data: RunData) -> dict[tuple[str, int], int]:
-    """Gigaflops of each fit, 1 of a mean of others; 1 where its model cannot even be run, which its fit will say."""
+def _gigaflops(fits: Sequence[Fit], run_data: RunData) -> dict[tuple[str, int], int]:
+    """Gigaflops of each fit; 1 for a mean of other fits, and for a model that cannot be run (its fit reports why)."""
     costs = {}
-    for fit in {fit.stage.name: fit for fit in fits}.values():  # folds cost the same, and counting builds the model
+    for fit in {fit.stage.name: fit for fit in fits}.values():  # folds cost the same, and counting builds a model
         try:
             costs[fit.stage.name] = round(training_flops(fit.stage, fit.recipe, run_data.table) / 1e9) + 1
         except Exception:
@@ -75,67 +75,67 @@ def _costs(fits: Sequence[Fit], run_data: RunData) -> dict[tuple[str, int], int]
     return {fit.key: 1 if fit.soup else costs[fit.stage.name] for fit in fits}
 
 
-def _skipped(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | None:
+def _skip_reason(fit: Fit, outcomes: dict[tuple[str, int], Outcome]) -> Outcome | None:
     failed = [stage for stage, fold in fit.needs if isinstance(outcomes.get((stage, fold)), BaseException)]
     return FacecadeError(f"not tried: {failed[0]}, which it is made from, failed") if failed else None
 
 
-def _attempt(fit: Fit, run_data: RunData, machine: Machine, resume: bool) -> Outcome:
-    from facecade.training.device import threads, torch_device
+def _try_fit(fit: Fit, run_data: RunData, machine: Machine, resume: bool) -> Outcome:
+    from facecade.training.device import torch_device, torch_threads
 
     try:
         device = torch_device(machine.device)
-        with threads(machine.threads if device.type == "cpu" else 0):
+        with torch_threads(machine.threads if device.type == "cpu" else 0):
             return fit_fold(fit, run_data, device, machine, resume)
     except Exception as error:
         return error
 
 
-def _fit_side_by_side(
+def _fit_in_parallel(
     fits: Sequence[Fit],
     run_data: RunData,
     machine: Machine,
     jobs: int,
     resume: bool,
     outcomes: dict[tuple[str, int], Outcome],
-    settle: Callable[[Fit, Outcome], None],
+    finish: Callable[[Fit, Outcome], None],
 ) -> None:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     messages: Queue[tuple[int, Message]] = context.Queue()
-    listener = Listener()
+    bars = RemoteBars()
     waiting = list(fits)
     running: dict[Future[Outcome], tuple[Fit, ProcessPoolExecutor]] = {}
     with _workers_killed_on_error(), ExitStack() as pools:
 
-        def process() -> ProcessPoolExecutor:
-            """One process, by itself: a pool of several would lose all its fits where one process is killed."""
+        def new_worker() -> ProcessPoolExecutor:
+            """A pool of one process: a larger pool would lose all its fits if one process is killed."""
             task = (messages, run_data, machine, resume)
-            return pools.enter_context(ProcessPoolExecutor(1, context, _begin_worker, task))
+            return pools.enter_context(ProcessPoolExecutor(1, context, _init_worker, task))
 
-        idle = [process() for _ in range(jobs)]
+        idle = [new_worker() for _ in range(jobs)]
         while waiting or running:
-            unsettled = {fit.key for fit in [*waiting, *(fit for fit, _ in running.values())]}
-            for fit in [fit for fit in waiting if unsettled.isdisjoint(fit.needs)]:
-                if skipped := _skipped(fit, outcomes):
+            unfinished = {fit.key for fit in [*waiting, *(fit for fit, _ in running.values())]}
+            for fit in [fit for fit in waiting if unfinished.isdisjoint(fit.needs)]:
+                if reason := _skip_reason(fit, outcomes):
                     waiting.remove(fit)
-                    settle(fit, skipped)
+                    finish(fit, reason)
                 elif idle:
                     waiting.remove(fit)
                     worker = idle.pop()
                     try:
-                        future = worker.submit(_work, fit)
-                    except BrokenExecutor:  # killed while it waited, which costs no fit
-                        worker = process()
-                        future = worker.submit(_work, fit)
+                        future = worker.submit(_run_fit, fit)
+                    except BrokenExecutor:  # killed while idle: no fit is lost
+                        worker = new_worker()
+                        future = worker.submit(_run_fit, fit)
                     running[future] = fit, worker
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not messages.empty():
-                listener.receive(*messages.get())
+                bars.receive(*messages.get())
             for future in finished:
                 fit, worker = running.pop(future)
                 killed = isinstance(future.exception(), BrokenExecutor)
-                idle.append(process() if killed else worker)
-                settle(fit, _outcome(future))
+                idle.append(new_worker() if killed else worker)
+                finish(fit, _outcome(future))
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
@@ -147,7 +147,7 @@ def _outcome(future: Future[Outcome]) -> Outcome:
 
 @contextmanager
 def _workers_killed_on_error() -> Iterator[None]:
-    """Without it, Ctrl-C would wait for the fits under way."""
+    """Without it, Ctrl-C would wait for the running fits."""
     try:
         yield
     except BaseException:
@@ -159,21 +159,21 @@ def _workers_killed_on_error() -> Iterator[None]:
 _task: tuple[RunData, Machine, bool]
 
 
-def _begin_worker(messages: Queue[tuple[int, Message]], run_data: RunData, machine: Machine, resume: bool) -> None:
-    """In a new process: Ctrl-C is the parent's to answer, and the parent's end is this one's."""
+def _init_worker(messages: Queue[tuple[int, Message]], run_data: RunData, machine: Machine, resume: bool) -> None:
+    """Initialize a worker process: the parent handles Ctrl-C, and the worker exits when the parent does."""
     global _task
     _task = run_data, machine, resume
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    tell(lambda message: messages.put((os.getpid(), message)))
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    redirect(lambda message: messages.put((os.getpid(), message)))
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent:
         wait_for([parent.sentinel])
         os._exit(1)
 
 
-def _work(fit: Fit) -> Outcome:
-    return _attempt(fit, *_task)
+def _run_fit(fit: Fit) -> Outcome:
+    return _try_fit(fit, *_task)

@@ -1,8 +1,8 @@
 """Several tasks on one backbone, a loss on each (multi-task learning, Caruana 1997, doi:10.1023/A:1007379606734).
 
-Mask, gender and age teach a backbone more about faces than any one of them does. The joint stage answers all
-three, and other stages may start from it (`weights = "stage:joint"`); an aided stage learns the others beside its
-own task (`auxiliary = 0.2`) and answers its own alone.
+A backbone that is trained on mask, gender and age learns more about faces than from one of them. The joint stage
+predicts all three, and other stages may start from it (`weights = "stage:joint"`). A stage with auxiliary tasks is
+trained on the others too (`auxiliary = 0.2`) and predicts its own target only.
 """
 
 from __future__ import annotations
@@ -22,96 +22,97 @@ from facecade.stages.age import AgeRegressor
 from facecade.stages.stage import Criterion, Stage
 from facecade.training.losses import is_age_loss
 
-SHARES = {"mask": 0.5, "gender": 1.0, "age": 1.0}
-"""Weight of each task's loss. The mask is the easiest of the three to learn, and needs the least."""
+LOSS_WEIGHTS = {"mask": 0.5, "gender": 1.0, "age": 1.0}
+"""Weight of each task's loss. The mask is the easiest of the three and needs the least."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One task among several. share: weight of its loss."""
+class Task:
+    """One of several tasks of a model."""
 
     name: str
     stage: Stage
-    share: float
+    loss_weight: float
 
 
-def part(name: str, loss: str, share: float = 1.0) -> Part:
-    """The task `mask`, `gender` or `age`; age is a band where its loss is a classifier's."""
+def make_task(name: str, loss: str, loss_weight: float = 1.0) -> Task:
+    """The task `mask`, `gender` or `age`; with a classification loss, age is predicted as a band."""
     stages = {
         "mask": classifiers.mask,
         "gender": classifiers.gender,
         "age": (lambda text: AgeRegressor("age", None, text)) if is_age_loss(loss) else classifiers.band,
     }
-    return Part(name, stages[name](loss), share * SHARES[name])
+    return Task(name, stages[name](loss), loss_weight * LOSS_WEIGHTS[name])
 
 
-class ManyTasks(Stage):
-    """The parts' heads side by side. A row without one of the labels teaches the other parts."""
+class MultiTask(Stage):
+    """The heads of several tasks, concatenated. A row without one of the labels is used for the other tasks."""
 
-    def __init__(self, name: str, parts: Sequence[Part]) -> None:
-        self.name, self.parts = name, tuple(parts)
-        self.widths = [part.stage.width for part in self.parts]
-        self.outputs = tuple(output for part in self.parts for output in part.stage.outputs)
-        self.learns_years = any(part.stage.learns_years for part in self.parts)
+    def __init__(self, name: str, tasks: Sequence[Task]) -> None:
+        self.name, self.tasks = name, tuple(tasks)
+        self.widths = [task.stage.width for task in self.tasks]
+        self.outputs = tuple(output for task in self.tasks for output in task.stage.outputs)
+        self.learns_years = any(task.stage.learns_years for task in self.tasks)
 
-    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
-        losses = [part.stage.criterion(cap, column) for part, column in zip(self.parts, taught.T, strict=True)]
+    def criterion(self, cap: float | None, target: np.ndarray) -> Criterion:
+        losses = [task.stage.criterion(cap, column) for task, column in zip(self.tasks, target.T, strict=True)]
 
         def total(outputs: Tensor, target: Tensor) -> Tensor:
             result = torch.zeros(len(outputs), device=outputs.device)
-            pieces = zip(self.parts, losses, outputs.split(self.widths, 1), target.unbind(1), strict=True)
-            for part, loss, logits, wanted in pieces:
-                each = loss(logits, wanted.nan_to_num())
-                result = result + part.share * torch.where(wanted.isnan(), torch.zeros_like(each), each)
+            of_tasks = zip(self.tasks, losses, outputs.split(self.widths, 1), target.unbind(1), strict=True)
+            for task, loss, logits, task_target in of_tasks:
+                each = loss(logits, task_target.nan_to_num())
+                result = result + task.loss_weight * torch.where(task_target.isnan(), torch.zeros_like(each), each)
             return result
 
         return total
 
     def target(self, table: pd.DataFrame) -> np.ndarray:
-        """What each part should answer for each row, float32 (N, T); NaN where unknown."""
-        return np.column_stack([part.stage.target(table) for part in self.parts])
+        """The target of each task for each row, float32 (N, T); NaN if unknown."""
+        return np.column_stack([task.stage.target(table) for task in self.tasks])
 
 
-class Joint(ManyTasks):
-    """Mask, gender and age, all answered.
+class Joint(MultiTask):
+    """Predicts mask, gender and age.
 
-    loss: the three's, as `ce | ce | dldl`; one alone is the age's, beside cross-entropy.
+    loss: of the three, for example `ce | ce | dldl`; a single one is for age, with cross-entropy for the others.
     """
 
     def __init__(self, loss: str) -> None:
-        said = [text.strip() for text in loss.split("|")]
-        if len(said) not in (1, len(SHARES)):
-            raise FacecadeError(f"'{loss}' is no loss of the joint stage", "write ce | ce | dldl: mask, gender, age")
-        losses = said if len(said) > 1 else ["ce", "ce", said[0]]
-        super().__init__("joint", [part(name, text) for name, text in zip(SHARES, losses, strict=True)])
-        self.columns = tuple(f"{part.name}.{column}" for part in self.parts for column in part.stage.columns)
-        self.measures = tuple(f"{part.name} {measure}" for part in self.parts for measure in part.stage.measures)
+        losses = [text.strip() for text in loss.split("|")]
+        if len(losses) not in (1, len(LOSS_WEIGHTS)):
+            raise FacecadeError(f"'{loss}' is not a loss of the joint stage", "write ce | ce | dldl: mask, gender, age")
+        if len(losses) == 1:
+            losses = ["ce", "ce", losses[0]]
+        super().__init__("joint", [make_task(name, text) for name, text in zip(LOSS_WEIGHTS, losses, strict=True)])
+        self.columns = tuple(f"{task.name}.{column}" for task in self.tasks for column in task.stage.columns)
+        self.measures = tuple(f"{task.name} {measure}" for task in self.tasks for measure in task.stage.measures)
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
-        return np.max([part.stage.weight(table, other_gender) for part in self.parts], axis=0).astype(np.float32)
+        return np.max([task.stage.weight(table, other_gender) for task in self.tasks], axis=0).astype(np.float32)
 
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        return encode(*(part.stage.stratum(table) for part in self.parts))
+        return encode(*(task.stage.stratum(table) for task in self.tasks))
 
     def logits(self, outputs: Tensor) -> Tensor:
-        pieces = zip(self.parts, outputs.split(self.widths, 1), strict=True)
-        return torch.cat([part.stage.logits(piece) for part, piece in pieces], 1)
+        pieces = zip(self.tasks, outputs.split(self.widths, 1), strict=True)
+        return torch.cat([task.stage.logits(piece) for task, piece in pieces], 1)
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        ends = np.cumsum([len(part.stage.columns) for part in self.parts])
+        ends = np.cumsum([len(task.stage.columns) for task in self.tasks])
         pieces = np.split(logits, ends[:-1], axis=1)
-        scores = [(part.name, part.stage.score(piece, table)) for part, piece in zip(self.parts, pieces, strict=True)]
+        scores = [(task.name, task.stage.score(piece, table)) for task, piece in zip(self.tasks, pieces, strict=True)]
         return {f"{name} {measure}": value for name, score in scores for measure, value in score.items()}
 
 
-class Aided(ManyTasks):
-    """A stage that learns the other tasks beside its own, and answers its own alone."""
+class WithAuxiliaryTasks(MultiTask):
+    """A stage that is trained on the other tasks too, and predicts its own target only."""
 
-    def __init__(self, stage: Stage, share: float) -> None:
+    def __init__(self, stage: Stage, loss_weight: float) -> None:
         own = "age" if isinstance(stage, AgeRegressor) else stage.name
         losses = {"mask": "ce", "gender": "ce", "age": "dldl"}
-        others = [part(name, loss, share) for name, loss in losses.items() if name != own]
-        super().__init__(stage.name, [Part(own, stage, 1.0), *others])
+        others = [make_task(name, loss, loss_weight) for name, loss in losses.items() if name != own]
+        super().__init__(stage.name, [Task(own, stage, 1.0), *others])
         self.own, self.columns, self.measures = stage, stage.columns, stage.measures
 
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A stage: one thing that is learned."""
+"""A stage: one target that a model is trained to predict."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class Stage(ABC):
-    """A target, the rows it learns from, its loss, and how its head is read.
+    """A target, its training rows, its loss, and the logits of its head.
 
-    The table is a sample table (`faces.table`) of N rows. A stage knows nothing of backbones,
-    folds or files.
+    The table is a sample table (`faces.table`) of N rows. A stage is independent of backbones, folds and files.
 
-    name: the stage's. outputs: what each output of the model's head stands for; a stage that starts from another
-    takes over the outputs of the same name. columns: names of the C logits that it answers. measures: names of its
-    scores, the one that its settings are searched for last.
+    outputs: names of the outputs of the model's head; a stage that starts from another takes its outputs of the same
+    name. columns: names of the C logits. measures: names of its scores; the last is the default of `tune`.
     """
 
     name: str
@@ -32,7 +30,7 @@ class Stage(ABC):
     columns: tuple[str, ...]
     measures: tuple[str, ...] = ("accuracy",)
     learns_years = False
-    """Whether an age in years is among its targets."""
+    """Whether it is trained on ages in years."""
 
     @property
     def width(self) -> int:
@@ -40,51 +38,51 @@ class Stage(ABC):
         return len(self.outputs)
 
     @abstractmethod
-    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
-        """The loss that it learns by.
+    def criterion(self, cap: float | None, target: np.ndarray) -> Criterion:
+        """Its loss function.
 
         Args:
-            cap: where ages are censored, in years.
-            taught: targets of the rows that teach, for losses that weigh rare classes.
+            cap: age in years from which labels are censored; None if they are exact.
+            target: of the training rows, for losses that weight rare classes.
         """
 
     @abstractmethod
     def target(self, table: pd.DataFrame) -> np.ndarray:
-        """What each row should answer, float32 (N,), or (N, T) for T tasks; NaN where unknown."""
+        """The target of each row, float32 (N,), or (N, T) for T tasks; NaN if unknown."""
 
     @abstractmethod
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
-        """How much each row teaches, float32 (N,); 0 where it does not."""
+        """Weight of each row in the loss, float32 (N,); 0 if it is not used."""
 
     @abstractmethod
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        """The class that sampling balances by, int64 (N,)."""
+        """The class of each row, for balanced sampling, int64 (N,)."""
 
     @abstractmethod
     def logits(self, outputs: Tensor) -> Tensor:
-        """The head's outputs [N, width] as logits [N, C], float32."""
+        """Outputs of the head [N, width] → logits [N, C], float32."""
 
     @abstractmethod
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        """Measures of logits (N, C) on N held-out rows."""
+        """Scores, by measure, of logits (N, C) for N held-out rows."""
 
 
 class Classifier(Stage):
-    """A stage that names one of several classes.
+    """A stage that predicts one of several classes.
 
-    label: from a table to the class of each row, float32 (N,); NaN where unknown. loss: as a recipe writes it.
+    label: function from a table to the class of each row, float32 (N,); NaN if unknown. loss: as a recipe writes it.
     """
 
     def __init__(
         self, name: str, values: Sequence[str], label: Callable[[pd.DataFrame], np.ndarray], loss: str
     ) -> None:
-        class_loss(loss, torch.ones(len(values)))  # a wrong name fails here, not after an hour
+        class_loss(loss, torch.ones(len(values)))  # a wrong name fails now, not during training
         self.name, self.columns = name, tuple(values)
         self.outputs = tuple(f"{name} {value}" for value in values)
         self.label, self.loss = label, loss
 
-    def criterion(self, cap: float | None, taught: np.ndarray) -> Criterion:
-        counts = np.bincount(taught[~np.isnan(taught)].astype(int), minlength=self.width)
+    def criterion(self, cap: float | None, target: np.ndarray) -> Criterion:
+        counts = np.bincount(target[~np.isnan(target)].astype(int), minlength=self.width)
         return class_loss(self.loss, torch.from_numpy(counts).float())
 
     def target(self, table: pd.DataFrame) -> np.ndarray:

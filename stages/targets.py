@@ -1,4 +1,4 @@
-"""Classes to learn, from a sample table of N rows: float32 (N,), NaN where a label is unknown."""
+"""Target classes of a sample table of N rows: float32 (N,); NaN if a label is unknown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of
 
 def mask_of(table: pd.DataFrame) -> np.ndarray:
     """Mask 0..2."""
-    return _place(table["mask"], MASKS)
+    return _class_index(table["mask"], MASKS)
 
 
 def gender_of(table: pd.DataFrame) -> np.ndarray:
     """Gender 0..1."""
-    return _place(table["gender"], GENDERS)
+    return _class_index(table["gender"], GENDERS)
 
 
 def age_band_of(table: pd.DataFrame) -> np.ndarray:
@@ -35,5 +35,5 @@ def class_of(table: pd.DataFrame) -> np.ndarray:
     return mask_of(table) * len(GENDERS) * len(BANDS) + gender_age_of(table)
 
 
-def _place(column: pd.Series, values: Sequence[str]) -> np.ndarray:
-    return column.map({value: place for place, value in enumerate(values)}).to_numpy(np.float32)
+def _class_index(column: pd.Series, values: Sequence[str]) -> np.ndarray:
+    return column.map({value: index for index, value in enumerate(values)}).to_numpy(np.float32)

@@ -1,4 +1,4 @@
-"""The three verbs as a person calls them, with good input and bad."""
+"""The commands fit-stage, fit-meta and infer as a person calls them, with good and bad input."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ COMMANDS = sorted(main.list_commands(click.Context(main)))
 
 
 @pytest.fixture(scope="session")
-def answered(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inferred(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of `infer` on the drawn eval set."""
-    output = tmp_path_factory.mktemp("answered")
+    output = tmp_path_factory.mktemp("inferred")
     succeed("infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", output)
     return output
 
@@ -46,16 +46,16 @@ def copy_run(fitted: Path, to: Path) -> Path:
     return to
 
 
-def test_submission_answers_every_row_in_order(answered: Path, drawn: Path) -> None:
-    asked = pd.read_csv(drawn / "eval/info.csv")
-    submission = pd.read_csv(answered / "submission.csv")
+def test_submission_has_every_row_in_order(inferred: Path, drawn: Path) -> None:
+    info = pd.read_csv(drawn / "eval/info.csv")
+    submission = pd.read_csv(inferred / "submission.csv")
     assert list(submission.columns) == ["ImageID", "ans"]
-    assert submission["ImageID"].tolist() == asked["ImageID"].tolist()
+    assert submission["ImageID"].tolist() == info["ImageID"].tolist()
     assert submission["ans"].between(0, 17).all()
 
 
-def test_predictions_say_the_parts_of_each_answer(answered: Path) -> None:
-    table = pd.read_csv(answered / "predictions.csv", keep_default_na=False)
+def test_predictions_have_mask_gender_band_and_probabilities(inferred: Path) -> None:
+    table = pd.read_csv(inferred / "predictions.csv", keep_default_na=False)
     probability = table[[f"p{label}" for label in range(18)]].to_numpy(float)
     assert abs(probability.sum(1) - 1).max() < 1e-3
     masks, genders, bands = ["wear", "incorrect", "normal"], ["male", "female"], ["<30", "30-59", ">=60"]
@@ -68,18 +68,18 @@ def test_predictions_say_the_parts_of_each_answer(answered: Path) -> None:
     assert (table["flags"] == "").all()
 
 
-def test_evaluate_scores_and_writes(answered: Path, drawn: Path, tmp_path: Path) -> None:
+def test_evaluate_scores_and_writes(inferred: Path, drawn: Path, tmp_path: Path) -> None:
     labels = drawn / "eval/eval_labels.csv"
-    result = json.loads(succeed("evaluate", answered / "submission.csv", labels, "--output", tmp_path, "--json"))
+    result = json.loads(succeed("evaluate", inferred / "submission.csv", labels, "--output", tmp_path, "--json"))
     assert result == json.loads((tmp_path / "evaluation.json").read_text())
-    both = pd.read_csv(answered / "submission.csv").merge(pd.read_csv(labels), on="ImageID")
+    both = pd.read_csv(inferred / "submission.csv").merge(pd.read_csv(labels), on="ImageID")
     assert result["score"]["accuracy"]["value"] == pytest.approx((both["ans_x"] == both["ans_y"]).mean(), abs=1e-6)
     assert "age MAE" in result["score"] and result["people"] == 12
-    assert "macro-F1" in succeed("evaluate", answered / "predictions.csv", labels, "--output", tmp_path)
+    assert "macro-F1" in succeed("evaluate", inferred / "predictions.csv", labels, "--output", tmp_path)
 
 
-def test_the_same_seed_gives_the_same_bytes(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
-    """Another run from nothing, with other worker counts: the same submission and predictions."""
+def test_the_same_seed_gives_the_same_bytes(fitted: Path, inferred: Path, drawn: Path, tmp_path: Path) -> None:
+    """A new run with other worker counts: the same submission and predictions."""
     artifacts = tmp_path / "again"
     recipe = ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, "--workers", 1]
     succeed("fit-stage", "all", "--data", drawn / "train", *recipe, *TINY)
@@ -87,28 +87,30 @@ def test_the_same_seed_gives_the_same_bytes(fitted: Path, answered: Path, drawn:
     words = ["--engine", "torch", "--workers", 5]
     succeed("infer", drawn / "eval", "--artifacts", artifacts, "--output", tmp_path, *words)
     for name in ("submission.csv", "predictions.csv"):
-        assert (tmp_path / name).read_bytes() == (answered / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (inferred / name).read_bytes()
 
 
-def test_answers_do_not_depend_on_what_else_is_asked(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
-    table = pd.read_csv(answered / "predictions.csv", keep_default_na=False).set_index("ImageID")
+def test_prediction_does_not_depend_on_the_other_images(
+    fitted: Path, inferred: Path, drawn: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(inferred / "predictions.csv", keep_default_na=False).set_index("ImageID")
     one = table.index[5]
-    said = succeed("infer", drawn / "eval/images" / one, "--artifacts", fitted, "--output", tmp_path)
-    assert f"{one}: {table.loc[one, 'mask']}, {table.loc[one, 'gender']}, {table.loc[one, 'band']}, " in said
-    alone = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False).set_index("ImageID")
-    assert alone.loc[one].equals(table.loc[one])
+    text = succeed("infer", drawn / "eval/images" / one, "--artifacts", fitted, "--output", tmp_path)
+    assert f"{one}: {table.loc[one, 'mask']}, {table.loc[one, 'gender']}, {table.loc[one, 'band']}, " in text
+    single = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False).set_index("ImageID")
+    assert single.loc[one].equals(table.loc[one])
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the process has written the file."""
+    """Wait until the process has written the file."""
     deadline = time.monotonic() + 180
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert path.exists()
 
 
-def test_a_killed_run_resumes_to_the_same_result(fitted: Path, drawn: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle of the stages, then --resume: every weight as in the unbroken run."""
+def test_killed_run_resumes_to_the_same_weights(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """SIGKILL between the stages, then --resume: the weights equal those of an uninterrupted run."""
     artifacts = tmp_path / "killed"
     command = [sys.executable, "cli.py", "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml"]
     command += ["--artifacts", artifacts, *TINY]
@@ -124,8 +126,8 @@ def test_a_killed_run_resumes_to_the_same_result(fitted: Path, drawn: Path, tmp_
         assert (artifacts / path).read_bytes() == (fitted / path).read_bytes(), path
 
 
-def test_fits_side_by_side_are_those_one_after_another(fitted: Path, drawn: Path, tmp_path: Path) -> None:
-    """Two processes, killed with their parent in the middle, and on with --resume: the same weights."""
+def test_parallel_fits_equal_sequential_fits(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """Two processes, killed with their parent and resumed: the same weights."""
     artifacts = tmp_path / "jobs"
     command = [sys.executable, "cli.py", "fit-stage", "all", "--data", drawn / "train", "--recipe", "recipes/demo.toml"]
     command += ["--artifacts", artifacts, *TINY, "--jobs", 2]
@@ -133,14 +135,14 @@ def test_fits_side_by_side_are_those_one_after_another(fitted: Path, drawn: Path
     wait_for(artifacts / "stages/mask/fold0/meta.json", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    said = succeed("fit-stage", "all", "--resume", "--artifacts", artifacts, "--jobs", 2)
-    assert all(stage in said for stage in ("joint", "mask", "gender", "age-male", "age-female"))
+    text = succeed("fit-stage", "all", "--resume", "--artifacts", artifacts, "--jobs", 2)
+    assert all(stage in text for stage in ("joint", "mask", "gender", "age-male", "age-female"))
     for path in fitted.rglob("weights.safetensors"):
         assert (artifacts / path.relative_to(fitted)).read_bytes() == path.read_bytes(), path
 
 
-def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path) -> None:
-    """Every fold of the joint stage fails; what starts from it is not tried, and the rest is fitted."""
+def test_failed_fit_is_named_and_the_others_are_fitted(fitted: Path, tmp_path: Path) -> None:
+    """Every fold of the joint stage fails; stages that start from it are not tried, the others are fitted."""
     run = copy_run(fitted, tmp_path / "run")
     weights = tmp_path / "another.pt"
     torch.save({"conv.weight": torch.zeros(1)}, weights)
@@ -153,7 +155,7 @@ def test_a_failed_fit_is_named_and_the_others_go_on(fitted: Path, tmp_path: Path
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}
 
 
-def test_a_fit_from_a_file_that_now_holds_something_else_is_stale(fitted: Path, tmp_path: Path) -> None:
+def test_fit_is_stale_when_its_weight_file_has_changed(fitted: Path, tmp_path: Path) -> None:
     run, weights = copy_run(fitted, tmp_path / "run"), tmp_path / "start.safetensors"
     shutil.copy(fitted / "stages/joint/fold0/weights.safetensors", weights)
 
@@ -167,34 +169,35 @@ def test_a_fit_from_a_file_that_now_holds_something_else_is_stale(fitted: Path, 
     shutil.copy(fitted / "stages/joint/fold1/weights.safetensors", weights)
     assert states() == {"stale"}, "joint, and gender, which starts from it"
     weights.unlink()
-    assert states() == {"fitted"}, "a fit does not need what it started from any more"
+    assert states() == {"fitted"}, "a fit no longer needs the file it started from"
 
 
-def test_training_computes_in_what_is_asked_for_and_says_so(fitted: Path, tmp_path: Path) -> None:
+def test_training_uses_and_notes_the_requested_precision(fitted: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
-    for option, said, expected in (("--bf16", "cpu, bfloat16 autocast", True), ("--fp32", "cpu, float32", False)):
+    for option, message, expected in (("--bf16", "cpu, bfloat16 autocast", True), ("--fp32", "cpu, float32", False)):
         result = call("fit-stage", "joint", "--fold", 0, "--artifacts", run, "--device", "cpu", "--json", option)
-        assert result.exit_code == 0 and said in result.stderr
+        assert result.exit_code == 0 and message in result.stderr
         assert json.loads(result.stdout)[0]["bf16"] is expected
     before, after = (folder / "stages/joint/fold0/weights.safetensors" for folder in (fitted, run))
-    assert before.read_bytes() == after.read_bytes(), "float32 is what a processor trains in by itself"
+    assert before.read_bytes() == after.read_bytes(), "float32 is the default on a CPU"
 
 
-def test_a_killed_process_takes_one_fit_with_it(drawn: Path, tmp_path: Path) -> None:
-    """As where memory runs out: that fit is named, and the others are fitted."""
+def test_killed_process_fails_only_its_fit(drawn: Path, tmp_path: Path) -> None:
+    """As when memory runs out: that fit is named, and the others are fitted."""
     artifacts = tmp_path / "jobs"
     command = [sys.executable, "cli.py", "fit-stage", "mask", "--data", drawn / "train", "--jobs", 2]
     command += ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2], "--set", "stages.mask.epochs=9"]
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    for fold in range(2):  # both are then at the first of nine epochs, or not far behind it
+    for fold in range(2):  # both are then near the first of nine epochs
         wait_for(artifacts / f"stages/mask/fold{fold}/history.jsonl", process)
-    os.kill(fitting(process.pid)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 1 and "1 of 3 fits failed" in said and "its process was killed" in said, said
+    os.kill(fit_processes(process.pid)[0], signal.SIGKILL)
+    _, messages = process.communicate(timeout=240)
+    assert process.returncode == 1 and "1 of 3 fits failed" in messages, messages
+    assert "its process was killed" in messages, messages
     assert len(list(artifacts.rglob("meta.json"))) == 2
 
 
-def test_a_process_killed_while_it_waits_takes_no_fit_with_it(drawn: Path, tmp_path: Path) -> None:
+def test_idle_process_that_is_killed_fails_no_fit(drawn: Path, tmp_path: Path) -> None:
     artifacts = tmp_path / "jobs"
     command = [sys.executable, "cli.py", "fit-stage", "joint", "mask", "gender", "age-male", "--fold", 0, "--jobs", 2]
     command += ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2]]
@@ -202,35 +205,35 @@ def test_a_process_killed_while_it_waits_takes_no_fit_with_it(drawn: Path, tmp_p
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     assert any("mask fold 0: accuracy" in line for line in process.stderr)
-    os.kill(fitting(process.pid)[1], signal.SIGKILL)  # that of the joint stage was begun first
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+    os.kill(fit_processes(process.pid)[1], signal.SIGKILL)  # the process of the joint stage started first
+    _, messages = process.communicate(timeout=240)
+    assert process.returncode == 0, messages
     assert len(list(artifacts.rglob("meta.json"))) == 4
 
 
-def fitting(parent: int) -> list[int]:
-    """The processes that fit for another, the oldest first."""
+def fit_processes(parent: int) -> list[int]:
+    """The child processes that fit, the oldest first."""
     children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
     return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("loss=0.3*ce + 0.7*focl", "did you mean focal"),
         ("backbone=resnet_18", "did you mean resnet18"),
         ("stages.joint.vote=hard", "stages.joint.vote = 'hard' counts votes for classes"),
     ],
 )
-def test_a_name_that_there_is_not_stops_before_anything_is_fitted(fitted: Path, setting: str, said: str) -> None:
+def test_unknown_name_is_an_error_before_anything_is_fitted(fitted: Path, setting: str, message: str) -> None:
     result = call("fit-stage", "mask", "--artifacts", fitted, "--set", setting)
-    assert result.exit_code == 1 and said in result.stderr
+    assert result.exit_code == 1 and message in result.stderr
     assert json.loads(succeed("ls", "--artifacts", fitted, "--json"))["combiner"]["state"] == "fitted", (
         "nothing changed"
     )
 
 
-def test_what_a_stage_starts_from_is_fitted_first(fitted: Path, tmp_path: Path) -> None:
+def test_start_stage_is_fitted_first(fitted: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     (run / "stages/joint/fold1/meta.json").unlink()
     plan = json.loads(succeed("fit-stage", "gender", "--artifacts", run, "--dry-run", "--json"))["plan"]
@@ -248,7 +251,7 @@ def test_what_a_stage_starts_from_is_fitted_first(fitted: Path, tmp_path: Path) 
         assert (run / weights).read_bytes() == (fitted / weights).read_bytes()
 
 
-def test_artifacts_hold_no_pickle_and_say_what_made_them(fitted: Path) -> None:
+def test_artifacts_hold_no_pickle_and_record_their_origin(fitted: Path) -> None:
     suffixes = {path.suffix for path in fitted.rglob("*") if path.is_file() and path.parent.name != "events"}
     assert suffixes <= {".json", ".jsonl", ".csv", ".npz", ".ubj", ".safetensors", ".u8", ".onnx", ".txt", ""}
     for meta in fitted.rglob("meta.json"):
@@ -257,14 +260,14 @@ def test_artifacts_hold_no_pickle_and_say_what_made_them(fitted: Path) -> None:
     assert not list(fitted.rglob(".*.npz")), "a temporary file was left"
 
 
-def test_what_cannot_be_seen_is_answered_and_flagged(fitted: Path, answered: Path, drawn: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_predicted_and_flagged(fitted: Path, inferred: Path, drawn: Path, tmp_path: Path) -> None:
     data = tmp_path / "eval"
     shutil.copytree(drawn / "eval", data)
     ids = pd.read_csv(data / "info.csv")["ImageID"].tolist()
     (data / "images" / ids[0]).unlink()
     (data / "images" / ids[1]).write_bytes(b"")
-    whole = (data / "images" / ids[2]).read_bytes()
-    (data / "images" / ids[2]).write_bytes(whole[: len(whole) // 3])
+    content = (data / "images" / ids[2]).read_bytes()
+    (data / "images" / ids[2]).write_bytes(content[: len(content) // 3])
     (data / "images" / ids[3]).write_text("no image")
     words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path, "--json"]
     summary = json.loads(succeed("infer", data, *words))
@@ -273,34 +276,34 @@ def test_what_cannot_be_seen_is_answered_and_flagged(fitted: Path, answered: Pat
     assert table["ImageID"].tolist() == ids
     assert table["flags"][:4].str.split(":").str[0].tolist() == ["no-file", "unreadable", "unreadable", "unreadable"]
     assert table["ans"][:4].nunique() == 1 and (table["age"][:4] == "").all()
-    before = pd.read_csv(answered / "predictions.csv", keep_default_na=False)
+    before = pd.read_csv(inferred / "predictions.csv", keep_default_na=False)
     assert table[4:].astype(str).equals(before[4:].astype(str))
 
 
-def test_all_of_it_unreadable_still_answers(fitted: Path, tmp_path: Path) -> None:
+def test_only_unreadable_images_are_still_predicted(fitted: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
-    said = json.loads(succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path, "--json"))
+    summary = json.loads(succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path, "--json"))
     assert len(pd.read_csv(tmp_path / "submission.csv")) == 1
-    assert said["prediction"]["age"] is None and said["prediction"]["flags"] == "unreadable: empty file"
+    assert summary["prediction"]["age"] is None and summary["prediction"]["flags"] == "unreadable: empty file"
 
 
-def test_images_that_were_trained_on_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_training_images_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     source = sorted((drawn / "train/images").glob("*/mask1.jpg"))[:3]
     rows = ["ImageID,ans"]
-    (tmp_path / "seen").mkdir()
+    (tmp_path / "trained-on").mkdir()
     for number, path in enumerate(source):
-        shutil.copy(path, tmp_path / f"seen/{number}.jpg")
+        shutil.copy(path, tmp_path / f"trained-on/{number}.jpg")
         rows.append(f"{number}.jpg,{number}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    succeed("infer", tmp_path / "seen", "--artifacts", fitted, "--output", tmp_path)
+    succeed("infer", tmp_path / "trained-on", "--artifacts", fitted, "--output", tmp_path)
     assert (pd.read_csv(tmp_path / "predictions.csv")["flags"] == "trained-on").all()
     result = call("evaluate", tmp_path / "submission.csv", tmp_path / "labels.csv", "--output", tmp_path)
     assert result.exit_code == 1 and "trained on" in result.stderr and "macro-F1" not in result.stdout
 
 
-def test_odd_but_sound_images_are_answered(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_unusual_images_are_predicted(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     face = Image.open(next((drawn / "eval/images").iterdir()))
-    folder = tmp_path / "odd"
+    folder = tmp_path / "unusual"
     folder.mkdir()
     face.convert("CMYK").save(folder / "cmyk.jpg")
     face.convert("L").save(folder / "grey.png")
@@ -312,7 +315,7 @@ def test_odd_but_sound_images_are_answered(fitted: Path, drawn: Path, tmp_path: 
     assert len(table) == 5 and (table["flags"] == "").all()
 
 
-def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
+def test_ls_shows_states_and_the_next_command(fitted: Path) -> None:
     listed = json.loads(succeed("ls", "--artifacts", fitted, "--json"))
     assert [item["state"] for item in listed["fits"]] == ["fitted"] * 15 and listed["combiner"]["state"] == "fitted"
     text = succeed("ls", "--artifacts", fitted)
@@ -323,7 +326,7 @@ def test_ls_shows_state_and_what_is_next(fitted: Path) -> None:
     assert f"{mean:.4f}" in lines["joint"] and "test_efficientnet" in lines["gender"]
 
 
-def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fitted: Path, tmp_path: Path) -> None:
+def test_stale_and_missing_folds_are_refused_with_the_command_that_fits_them(fitted: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     succeed("fit-stage", "gender", "--fold", 0, "--set", "lr=2e-3", "--artifacts", run)
     states = {
@@ -342,7 +345,7 @@ def test_stale_and_missing_folds_are_refused_with_the_command_that_mends_them(fi
     assert "the combiner is stale" in result.stderr and "fit-meta" in result.stderr
 
 
-def test_a_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     (run / "stages/mask/fold0/weights.safetensors").write_bytes(b"\0" * 100)
     result = call("infer", drawn / "eval", "--artifacts", run, "--engine", "torch", "--output", tmp_path)
@@ -352,21 +355,21 @@ def test_a_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) 
     assert result.exit_code == 1 and "outputs.npz" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_labelled_folder_can_be_inferred_too(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_labelled_folder_can_be_inferred(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     succeed("infer", drawn / "train", "--artifacts", fitted, "--output", tmp_path)
-    said = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
-    assert said["ImageID"].nunique() == len(said) == 24 * 7
-    assert all((drawn / "train" / name).exists() for name in said["ImageID"])
-    assert (said["flags"] == "trained-on").all()
+    table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert table["ImageID"].nunique() == len(table) == 24 * 7
+    assert all((drawn / "train" / name).exists() for name in table["ImageID"])
+    assert (table["flags"] == "trained-on").all()
 
 
 def test_dry_run_writes_nothing(drawn: Path, tmp_path: Path) -> None:
-    said = succeed("fit-stage", "mask", "--data", drawn / "train", "--artifacts", tmp_path / "none", "--dry-run", *TINY)
-    assert said.splitlines() == [f"would fit mask fold {fold} (now missing)" for fold in range(3)]
+    text = succeed("fit-stage", "mask", "--data", drawn / "train", "--artifacts", tmp_path / "none", "--dry-run", *TINY)
+    assert text.splitlines() == [f"would fit mask fold {fold} (now missing)" for fold in range(3)]
     assert not (tmp_path / "none").exists()
 
 
-def test_a_dry_run_over_a_run_knows_what_is_fitted(fitted: Path, drawn: Path) -> None:
+def test_dry_run_shows_the_states_of_an_existing_run(fitted: Path, drawn: Path) -> None:
     words = ["--data", drawn / "train", "--recipe", "recipes/demo.toml", "--artifacts", fitted, "--dry-run", *TINY]
     assert succeed("fit-stage", "mask", *words, "--resume").strip() == ""
     assert "would fit mask fold 0 (now fitted)" in succeed("fit-stage", "mask", *words)
@@ -382,52 +385,52 @@ def test_artifacts_and_output_come_from_the_environment(
     assert (tmp_path / "there/submission.csv").exists()
 
 
-def test_what_could_not_be_seen_is_flagged(fitted: Path) -> None:
+def test_face_and_training_flags(fitted: Path) -> None:
     cascade = cascade_of_run(open_run(fitted), Machine(engine="torch"))
     row_predictor = RowPredictor.load(cascade, cascade.combiner)
-    look = FaceCrop("content", None, np.zeros((2, 2, 3), np.uint8))
-    (stage_outputs,) = cascade.ensemble.predict_chunks([look.crop[None]])
-    for detects, seen, flag in (
+    face = FaceCrop("content", None, np.zeros((2, 2, 3), np.uint8))
+    (stage_outputs,) = cascade.ensemble.predict_chunks([face.crop[None]])
+    for detects, trained_on, flag in (
         (True, {}, "no-face"),
         (True, {"content": "trained-on"}, "no-face trained-on"),
         (False, {}, ""),
     ):
-        rows = replace(row_predictor, detects=detects, trained_on=seen).rows(BatchOutputs([look], stage_outputs))
+        rows = replace(row_predictor, detects=detects, trained_on=trained_on).rows(BatchOutputs([face], stage_outputs))
         assert rows.table(["a"])["flags"].tolist() == [flag]
 
 
-def test_infer_that_was_stopped_goes_on_to_the_same_answers(
-    fitted: Path, answered: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stopped_infer_resumes_to_the_same_predictions(
+    fitted: Path, inferred: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers: list[int] = []
+    counts: list[int] = []
     rows = RowPredictor.rows
 
-    def until_the_second(self: RowPredictor, batch: BatchOutputs) -> Any:
-        answers.append(len(batch.faces))
-        if len(answers) == 2:
+    def stop_at_the_second(self: RowPredictor, batch: BatchOutputs) -> Any:
+        counts.append(len(batch.faces))
+        if len(counts) == 2:
             raise KeyboardInterrupt
         return rows(self, batch)
 
     words = ["infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
     with monkeypatch.context() as patched:
-        patched.setattr(RowPredictor, "rows", until_the_second)
+        patched.setattr(RowPredictor, "rows", stop_at_the_second)
         stopped = call(*words)
-    assert stopped.exit_code != 0 and "the same command goes on" in stopped.stderr
+    assert stopped.exit_code != 0 and "the same command continues" in stopped.stderr
     assert not (tmp_path / "submission.csv").exists()
     result = call(*words)
-    assert result.exit_code == 0 and "going on after 64 of 84 images" in result.stderr
+    assert result.exit_code == 0 and "resuming after 64 of 84 images" in result.stderr
     for name in ("predictions.csv", "submission.csv"):
-        assert (tmp_path / name).read_bytes() == (answered / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (inferred / name).read_bytes()
 
 
-def test_faces_are_drawn_as_asked(tmp_path: Path) -> None:
+def test_draw_writes_the_requested_people(tmp_path: Path) -> None:
     succeed("draw", tmp_path / "data", "--people", 12)
-    said = json.loads(succeed("check", tmp_path / "data/train", "--json"))
-    assert (said["people"], said["images"], said["problems"]) == (12, 84, [])
+    summary = json.loads(succeed("check", tmp_path / "data/train", "--json"))
+    assert (summary["people"], summary["images"], summary["problems"]) == (12, 84, [])
     assert (tmp_path / "data/eval/eval_labels.csv").exists()
 
 
-def test_a_labelled_source_without_a_sound_row_says_what_is_wrong(fitted: Path, tmp_path: Path) -> None:
+def test_labelled_data_without_a_valid_row_lists_the_problems(fitted: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "mine.csv"
     sheet.write_text("path,person,mask,gender,age\ngone.jpg,ann,normal,female,33\n")
     for command in (["infer", sheet, "--artifacts", fitted], ["fit-stage", "mask", "--data", sheet]):
@@ -435,7 +438,7 @@ def test_a_labelled_source_without_a_sound_row_says_what_is_wrong(fitted: Path, 
         assert result.exit_code == 1 and "mine.csv row 2: no file 'gone.jpg'" in result.stderr
 
 
-def test_naming_the_data_again_keeps_the_recipe(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_giving_the_data_again_keeps_the_recipe(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     run = copy_run(fitted, tmp_path / "run")
     before = json.loads((run / "run.json").read_text())["recipe"]
     again = ["fit-stage", "all", "--resume", "--data", drawn / "train", "--artifacts", run, "--jobs", 1]
@@ -445,8 +448,8 @@ def test_naming_the_data_again_keeps_the_recipe(fitted: Path, drawn: Path, tmp_p
     assert json.loads((run / "run.json").read_text())["recipe"] == before
 
 
-def test_a_refit_makes_the_combiner_stale(fitted: Path, tmp_path: Path) -> None:
-    """Also where the settings are the same: other threads round differently, and the embeddings' basis is the old fit's."""
+def test_new_fit_makes_the_combiner_stale(fitted: Path, tmp_path: Path) -> None:
+    """Even with the same settings: other threads round differently, and the alignment belongs to the old fit."""
     run = copy_run(fitted, tmp_path / "run")
     meta = run / "stages/mask/fold0/meta.json"
     meta.write_text(meta.read_text().replace(json.loads(meta.read_text())["outputs"], "0" * 16))
@@ -483,16 +486,18 @@ BAD_CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "said"), BAD_CALLS, ids=[" ".join(case[0])[:60] for case in BAD_CALLS])
-def test_mistakes_are_answered_in_words(
-    arguments: list[str], code: int, said: str, drawn: Path, fitted: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), BAD_CALLS, ids=[" ".join(case[0])[:60] for case in BAD_CALLS]
+)
+def test_wrong_calls_give_a_message_and_an_exit_code(
+    arguments: list[str], code: int, message: str, drawn: Path, fitted: Path, tmp_path: Path
 ) -> None:
-    filled = [argument.format(drawn=drawn, fitted=fitted) for argument in arguments]
+    formatted = [argument.format(drawn=drawn, fitted=fitted) for argument in arguments]
     if arguments[0] == "fit-stage" and "--artifacts" not in arguments and len(arguments) > 1:
-        filled += ["--artifacts", str(tmp_path / "a")]
-    result = call(*filled)
+        formatted += ["--artifacts", str(tmp_path / "a")]
+    result = call(*formatted)
     assert result.exit_code == code, result.output
-    assert said in result.stderr and "Traceback" not in result.output
+    assert message in result.stderr and "Traceback" not in result.output
     assert not (tmp_path / "a/run.json").exists()
 
 
@@ -500,7 +505,7 @@ def test_evaluate_names_bad_rows(drawn: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "s.csv"
     sheet.write_text("ImageID,ans\na.jpg,3\nb.jpg,18\nc.jpg,old\na.jpg,4\n")
     result = call("evaluate", sheet, drawn / "eval/eval_labels.csv")
-    for line in ("row 3: ans is '18'", "row 4: ans is 'old'", "row 5: ImageID 'a.jpg' stands twice"):
+    for line in ("row 3: ans is '18'", "row 4: ans is 'old'", "row 5: ImageID 'a.jpg' appears twice"):
         assert line in result.stderr
     sheet.write_text("ImageID,ans,age,person\na.jpg,3,,ann\nb.jpg,4,31,\nc.jpg,5,old,bob\n")
     result = call("evaluate", drawn / "eval/info.csv", sheet)
@@ -511,7 +516,7 @@ def test_evaluate_names_bad_rows(drawn: Path, tmp_path: Path) -> None:
     assert "lacks 84 of the labelled images" in result.stderr
 
 
-def test_bad_images_stop_training_unless_told_to_go_on(drawn: Path, tmp_path: Path) -> None:
+def test_bad_images_stop_training_without_skip_bad(drawn: Path, tmp_path: Path) -> None:
     data = tmp_path / "train"
     shutil.copytree(drawn / "train", data)
     bad = sorted((data / "images").iterdir())[0]
@@ -538,7 +543,7 @@ def test_bad_images_stop_training_unless_told_to_go_on(drawn: Path, tmp_path: Pa
     assert len(pd.read_csv(tmp_path / "a/table.csv")) == 24 * 7 - 2
 
 
-def test_check_counts_and_names_everything_bad(drawn: Path, tmp_path: Path) -> None:
+def test_check_counts_and_lists_all_problems(drawn: Path, tmp_path: Path) -> None:
     good = json.loads(succeed("check", drawn / "train", "--json"))
     assert good["images"] == 168 and good["people"] == 24 and good["problems"] == []
     assert sum(item["images"] for item in good["classes"]) == 168
@@ -553,7 +558,7 @@ def test_check_counts_and_names_everything_bad(drawn: Path, tmp_path: Path) -> N
     assert "2 problem(s)" in result.stdout
 
 
-def test_corrections_change_the_run_and_say_so(drawn: Path, tmp_path: Path) -> None:
+def test_corrections_are_applied_noted_and_saved(drawn: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "c.csv"
     sheet.write_text("id,field,value\n000000,age,33\n999999,gender,male\n")
     other = tmp_path / "d.csv"
@@ -561,23 +566,23 @@ def test_corrections_change_the_run_and_say_so(drawn: Path, tmp_path: Path) -> N
     arguments = ["fit-stage", "mask", "--fold", 0, "--data", drawn / "train", "--recipe", "recipes/demo.toml", *TINY]
     result = call(*arguments, "--artifacts", tmp_path / "a", "--corrections", sheet, "--corrections", other)
     assert (
-        result.exit_code == 0 and "000000: age" in result.stderr and "999999: nobody of that id here" in result.stderr
+        result.exit_code == 0 and "000000: age" in result.stderr and "999999: no such id in the table" in result.stderr
     )
     table = pd.read_csv(tmp_path / "a/table.csv", dtype={"id": str})
     assert (table.loc[table["id"] == "000000", "age"] == 34).all()
-    kept = tmp_path / "a/corrections.csv"
-    assert kept.read_text() == "id,field,value\n000000,age,33\n000000,age,34\n"
+    file = tmp_path / "a/corrections.csv"
+    assert file.read_text() == "id,field,value\n000000,age,33\n000000,age,34\n"
     succeed("fit-stage", "mask", "--artifacts", tmp_path / "a", "--set", "batch_size=8", "--fold", 0)
-    assert len(open_run(tmp_path / "a").corrections) == 2, "another recipe changes nothing about labels"
+    assert len(open_run(tmp_path / "a").corrections) == 2, "another recipe keeps the corrections"
     succeed(*arguments, "--artifacts", tmp_path / "a")
-    assert not kept.exists(), "begun anew without them"
+    assert not file.exists(), "the new run has no corrections"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_that_ends_in_an_example(command: str) -> None:
-    said = succeed(command, "--help")
-    assert "Options:" in said.partition("Example:")[0]
-    lines = said.partition("Example:")[2].strip().splitlines()
+    text = succeed(command, "--help")
+    assert "Options:" in text.partition("Example:")[0]
+    lines = text.partition("Example:")[2].strip().splitlines()
     assert all(line.strip().startswith("python cli.py ") for line in lines)
     example = lines[0].strip()
     assert example.startswith(f"python cli.py {command} ")
@@ -585,7 +590,7 @@ def test_every_command_has_help_that_ends_in_an_example(command: str) -> None:
     parser = main.get_command(click.Context(main), command).make_parser(
         main.make_context("cli", [], resilient_parsing=True)
     )
-    parser.parse_args(args=words[1:])  # raises for an option that is not there
+    parser.parse_args(args=words[1:])  # raises for an unknown option
 
 
 def test_help_imports_nothing_heavy() -> None:

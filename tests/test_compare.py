@@ -1,4 +1,4 @@
-"""Recipes compared on the same folds; scaled to the same compute."""
+"""Recipes compared on the same folds and scaled to the same compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from facecade.base.errors import FacecadeError
 from facecade.comparison.budget import Budget, read_budget, scale
 from facecade.comparison.repeats import with_repeats
 from facecade.recipe_file import parse, read_toml
-from facecade.report.leaderboard import nearest, page
+from facecade.report.leaderboard import best_published, page
 from facecade.runs.run import open_run
 from facecade.stages import make_stage
 from facecade.stages.cost import training_flops
@@ -53,9 +53,9 @@ def two(tmp_path: Path) -> list[Path]:
 
 def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path: Path) -> None:
     where = ["--artifacts", tmp_path / "a", "--output", tmp_path / "o", "--folds", 3, "--jobs", 1]
-    scored = ["--eval", drawn / "eval", "--labels", drawn / "eval/eval_labels.csv"]
+    evaluation = ["--eval", drawn / "eval", "--labels", drawn / "eval/eval_labels.csv"]
     store = tmp_path / "mlflow.db"
-    words = ["--data", drawn / "train", *where, *scored, "--mlflow", store, "--json"]
+    words = ["--data", drawn / "train", *where, *evaluation, "--mlflow", store, "--json"]
     result = json.loads(succeed("compare", *two, *words))
     assert [run.info.run_name for run in tracked(store)].count("combiner") == 2 and len(tracked(store)) == 2 + 6
     assert not result["failed"] and {row["recipe"] for row in result["entries"]} == {"first", "second"}
@@ -70,28 +70,28 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     assert len({row["folds_hash"] for row in result["entries"]}) == 1
     assert len(pd.read_csv(tmp_path / "o/leaderboard.csv")) == 4
     assert "| 1 | " in (tmp_path / "o/leaderboard.md").read_text()
-    first = {**result, "budget": {"teraflops": 20, "pixels": 16128, "weights": "package"}}
+    with_budget = {**result, "budget": {"teraflops": 20, "pixels": 16128, "weights": "package"}}
     calls = [{"commit": "abc", "machine": "m"}] * 2
-    text = page([(first, "python cli.py compare")], "first", calls)
+    text = page([(with_budget, "python cli.py compare")], "first", calls)
     assert "averaged" not in text
     rival = next(row for row in result["entries"] if row["recipe"] == "second" and row["kind"] == "combined")
     assert "Commit: abc." in text and f"combined, `second`, has {rival['nested']['macro-F1']['value']:.3f}" in text
-    faces = {**result, "budget": {**first["budget"], "weights": "weights/w.safetensors"}}
-    others = [(faces, "c --budget faces"), ({**first, "repeats": 2}, "c --repeats 2")]
-    text = page([(first, "c"), *others], "first", calls)
+    faces = {**result, "budget": {**with_budget["budget"], "weights": "weights/w.safetensors"}}
+    others = [(faces, "c --budget faces"), ({**with_budget, "repeats": 2}, "c --repeats 2")]
+    text = page([(with_budget, "c"), *others], "first", calls)
     assert "starts from `weights/w.safetensors`, as `first` does" in text and "c --budget faces" in text
     assert "## The published recipes from ImageNet, every network 2 times, averaged" in text
-    assert text.count("| 1 | ") == 3 and nearest(result, "first", 2) == ["second"]
-    made = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
-    before = {path: path.stat().st_mtime_ns for path in made}
+    assert text.count("| 1 | ") == 3 and best_published(result, "first", 2) == ["second"]
+    files = [*(tmp_path / "a").rglob("weights.safetensors"), *(tmp_path / "a").rglob("predictions.csv")]
+    before = {path: path.stat().st_mtime_ns for path in files}
     again = call("compare", *two, *words)
-    assert len(tracked(store)) == 2 + 6, "what is fitted already is not written again"
+    assert len(tracked(store)) == 2 + 6, "existing fits are not tracked again"
     assert again.exit_code == 0 and again.stderr.count("fitted already") == 6
-    assert before == {path: path.stat().st_mtime_ns for path in made} and len(made) == 10
+    assert before == {path: path.stat().st_mtime_ns for path in files} and len(files) == 10
     assert json.loads(again.stdout)["entries"] == result["entries"]
 
 
-def test_repeated_networks_are_other_ones_and_are_averaged(two: list[Path], drawn: Path, tmp_path: Path) -> None:
+def test_repeated_networks_differ_and_are_averaged(two: list[Path], drawn: Path, tmp_path: Path) -> None:
     where = ["--artifacts", tmp_path / "a", "--output", tmp_path / "o", "--folds", 3, "--jobs", 1]
     words = ["--data", drawn / "train", *where, "--json"]
     once = json.loads(succeed("compare", two[0], *words))
@@ -103,12 +103,12 @@ def test_repeated_networks_are_other_ones_and_are_averaged(two: list[Path], draw
     assert (first["rows"] == second["rows"]).all() and np.abs(first["logits"] - second["logits"]).max() > 1e-3
     run = open_run(tmp_path / "a/first")
     nested = read_arrays(run.folder / "combiner/nested.npz")
-    answer = nested["predictions"][list(nested["methods"]).index("as trained")][first["rows"]]
+    prediction = nested["predictions"][list(nested["methods"]).index("as trained")][first["rows"]]
     mean = sum(softmax(each["logits"], axis=1) for each in (first, second))
-    assert (answer == mean.argmax(1)).all(), "the published answer is the soft vote of both"
+    assert (prediction == mean.argmax(1)).all(), "the published prediction is the soft vote of both"
 
 
-def test_a_copy_starts_from_the_copy() -> None:
+def test_copy_starts_from_the_copy_of_its_start_stage() -> None:
     stage = {"backbone": "resnet10t"}
     tables = {"stages": {"joint": stage, "joint-2": stage, "gender": {**stage, "weights": "stage:joint-2"}}}
     stages = with_repeats(tables, 2)["stages"]
@@ -117,7 +117,7 @@ def test_a_copy_starts_from_the_copy() -> None:
     assert with_repeats(tables, 1) == tables
 
 
-def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn: Path, tmp_path: Path) -> None:
+def test_failed_recipe_is_named_and_the_other_is_ranked(two: list[Path], drawn: Path, tmp_path: Path) -> None:
     two[1].write_text(SMALL.format(loss="focl"))
     where = ["--artifacts", tmp_path / "a", "--output", tmp_path / "o", "--folds", 3, "--jobs", 1]
     result = call("compare", *two, "--data", drawn / "train", *where)
@@ -126,16 +126,14 @@ def test_one_that_fails_is_named_and_the_other_is_ranked(two: list[Path], drawn:
     assert result.exit_code == 1 and "did you mean focal" in result.stdout and "|" not in result.stdout
 
 
-def test_a_recipe_that_is_not_there_stops_all_before_anything_is_trained(
-    two: list[Path], drawn: Path, tmp_path: Path
-) -> None:
+def test_missing_recipe_is_an_error_before_training(two: list[Path], drawn: Path, tmp_path: Path) -> None:
     result = call("compare", *two, tmp_path / "third.toml", "--data", drawn / "train", "--artifacts", tmp_path / "a")
     assert result.exit_code == 1 and "third.toml does not exist" in result.stderr
     assert not (tmp_path / "a").exists()
 
 
 def table_of(people: int) -> pd.DataFrame:
-    """A sample table of so many people, seven images each, every sixth of them old."""
+    """A table of `people` people with seven images each, of three ages in turn."""
     rows = []
     for person in range(people):
         gender, age = ("male", "female")[person % 2], (25.0, 45.0, 65.0)[person // 2 % 3]
@@ -146,10 +144,10 @@ def table_of(people: int) -> pd.DataFrame:
 
 
 def flops(tables: dict[str, Any], table: pd.DataFrame) -> float:
-    """Operations of training a recipe on a fold."""
+    """Operations of training a recipe on one fold."""
     recipe = parse(tables)
-    made = {name: make_stage(name, stage.loss, stage.auxiliary) for name, stage in recipe.stages.items()}
-    total = sum(training_flops(made[name], stage, table) for name, stage in recipe.stages.items())
+    stage_objects = {name: make_stage(name, stage.loss, stage.auxiliary) for name, stage in recipe.stages.items()}
+    total = sum(training_flops(stage_objects[name], stage, table) for name, stage in recipe.stages.items())
     return total * (recipe.folds - 1) / recipe.folds
 
 
@@ -158,7 +156,7 @@ def flops(tables: dict[str, Any], table: pd.DataFrame) -> float:
     [ROOT / "recipes/quick.toml", *sorted((ROOT / "recipes/published").glob("*.toml"))],
     ids=lambda path: path.stem,
 )
-def test_a_budget_gives_every_recipe_the_same(path: Path) -> None:
+def test_budget_gives_every_recipe_the_same_compute(path: Path) -> None:
     budget, table = read_budget(ROOT / "recipes/budgets/cpu.toml"), table_of(1200)
     tables = read_toml(path)
     before = parse(tables)
@@ -175,21 +173,21 @@ def test_a_budget_gives_every_recipe_the_same(path: Path) -> None:
         else:
             assert stage.backbone == "tf_efficientnet_lite2" and stage.weights == "package"
             assert stage.lr == budget.lr and stage.batch_size == budget.batch_size
-        said = next(change for change in scaled.changes if change.startswith(f"{name}: "))
+        text = next(change for change in scaled.changes if change.startswith(f"{name}: "))
         for key in ("backbone", "weights", "size", "epochs", "lr", "batch_size"):
-            assert (f"{key.replace('_', ' ')} " in said) == (getattr(stage, key) != getattr(old, key)), (key, said)
+            assert (f"{key.replace('_', ' ')} " in text) == (getattr(stage, key) != getattr(old, key)), (key, text)
         assert ("face " in "; ".join(scaled.changes)) == (after.face.size != before.face.size)
     assert {name: after.augment[name] for name in before.augment} == before.augment
 
 
-def test_an_unknown_key_of_a_budget_names_the_nearest(tmp_path: Path) -> None:
+def test_unknown_key_of_a_budget_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text("terraflops = 2\npixels = 3\n")
     with pytest.raises(FacecadeError, match=r"2 problem(?s:.)*did you mean teraflops") as error:
         read_budget(tmp_path / "small.toml")
     assert "pixels: input should be greater than or equal to 256, not 3" in str(error.value)
 
 
-def test_a_budget_never_enlarges_and_keeps_schedules_in_proportion() -> None:
+def test_budget_never_enlarges_and_scales_schedules() -> None:
     tables = {"stages": {"mask": {"backbone": "resnet18", "size": [64, 48], "epochs": 20, "lr": 1e-4,
                                   "schedule_args": {"num_epochs": 10, "min_lr": 1e-6}}}}  # fmt: skip
     half = flops(tables, table_of(24)) / 2 / 1e12
@@ -202,7 +200,7 @@ def test_a_budget_never_enlarges_and_keeps_schedules_in_proportion() -> None:
     assert stage.schedule_args == {"num_epochs": round(stage.epochs / 2), "min_lr": pytest.approx(1e-5)}
 
 
-def test_a_small_budget_takes_fewer_images_of_a_person() -> None:
+def test_small_budget_takes_fewer_images_per_person() -> None:
     tables = {"stages": {"mask": {"backbone": "resnet10t", "size": [32, 32], "epochs": 2}}}
     table = table_of(24)
     tiny = Budget(teraflops=flops(tables, table) / 7 / 1e12)

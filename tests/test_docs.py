@@ -1,4 +1,4 @@
-"""What the documentation tells people to type works as typed."""
+"""The commands and options in the documentation exist and work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY, succeed
 
-from benchmarks.tables import barred, tables
+from benchmarks.tables import required_ratios, tables
 from facecade.cli import main
 from facecade.recipe import StageRecipe
 from facecade.recipe_file import parse, read_toml
@@ -24,45 +24,45 @@ README = (ROOT / "README.md").read_text()
 DOCS = sorted((ROOT / "docs").glob("**/*.md"))
 PAGES = {path.stem: path for path in (ROOT / "docs/commands").glob("*.md")}
 COMMANDS = {name: main.get_command(click.Context(main), name) for name in main.list_commands(click.Context(main))}
-ANYWHERE = {"--help", "--debug", "--version"}
+GLOBAL_OPTIONS = {"--help", "--debug", "--version"}
 """Options of every command, or of the command line itself."""
 
 PARSED_ONLY = {"serve", "compare", "tune", "export", "fit-stage", "fit-meta", "eda", "report", "audit", "weights"}
-"""Commands that are not run from their pages: they never end, take long, or read files by others, and are run by the tutorial or tests of their
-own."""
+"""Commands that are not run from their pages: they never end, take long, or need downloaded files. The tutorial or their
+own tests run them."""
 
 ENDLESS = {"serve"}
-VERBS = ["check", "eda", "fit-stage", "ls", "fit-meta", "infer", "evaluate", "report", "audit", "explain"]
-"""What the tutorial leads through, in its order, before a page is served."""
+TUTORIAL_COMMANDS = ["check", "eda", "fit-stage", "ls", "fit-meta", "infer", "evaluate", "report", "audit", "explain"]
+"""The commands of the tutorial in order, before `serve`."""
 
-PRINTS_NOTHING = {"serve"}
+WITHOUT_JSON = {"serve"}
 
 
 def fenced(text: str) -> list[str]:
-    """The lines of the fenced blocks, without comments."""
+    """The lines of the fenced code blocks, without comments."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every `python cli.py …` of the fenced blocks, in its order, without these two words."""
+    """The words of every `python cli.py …` in the fenced code blocks, in order, without these two words."""
     parts = [part for line in fenced(text) for part in line.split(" && ")]
     return [shlex.split(part)[2:] for part in parts if part.startswith("python cli.py ")]
 
 
-def test_the_readmes_commands_run_in_their_order(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, in a folder of their own; only the data is drawn and the training cut short."""
-    found = commands(README)
-    assert [command[0] for command in found] == [
-        *["weights"] * 2,  # files of others, which tests of their own read where they are
+def test_readme_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, in a temporary folder, with drawn data and short training."""
+    lines = commands(README)
+    assert [command[0] for command in lines] == [
+        *["weights"] * 2,  # downloaded files, which other tests convert if they are there
         *["check", "fit-stage", "fit-meta", "infer", "evaluate"],
     ]
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "eval").symlink_to(drawn / "eval")
     monkeypatch.chdir(tmp_path)
-    places = {"DATA": str(drawn / "train"), "LABELS": "eval/eval_labels.csv"}
-    for command in found[2:]:
-        filled = [places.get(word, word) for word in command]
+    placeholders = {"DATA": str(drawn / "train"), "LABELS": "eval/eval_labels.csv"}
+    for command in lines[2:]:
+        filled = [placeholders.get(word, word) for word in command]
         if command[0] == "fit-stage":
             filled += [*TINY, "--weights", "none", "--set", "backbone=test_efficientnet", "--set", "backbone_args={}"]
             filled += ["--set", "face.detector=centre", "--set", "per_person=1"]
@@ -70,7 +70,7 @@ def test_the_readmes_commands_run_in_their_order(drawn: Path, tmp_path: Path, mo
     assert (tmp_path / "output/submission.csv").exists() and (tmp_path / "output/evaluation.json").exists()
 
 
-def test_the_readme_lists_every_command_and_recipe() -> None:
+def test_readme_lists_every_command_and_recipe() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)[ `]", README, re.MULTILINE))
     assert set(COMMANDS) <= listed
     assert {path.name for path in (ROOT / "recipes").glob("*.toml")} == set(
@@ -78,7 +78,7 @@ def test_the_readme_lists_every_command_and_recipe() -> None:
     )
 
 
-def test_the_readme_names_the_keys_and_losses_that_there_are() -> None:
+def test_readme_lists_existing_keys_and_all_losses() -> None:
     rows = dict(re.findall(r"^\| (`[a-z_`, ]+`) \| (.*) \|$", README.partition("| key |")[2], re.MULTILINE))
     keys = {key for cell in rows for key in re.findall(r"`(\w+)`", cell)}
     assert "backbone" in keys and keys <= set(StageRecipe.model_fields)
@@ -90,10 +90,10 @@ def test_the_readme_names_the_keys_and_losses_that_there_are() -> None:
     sorted([*(ROOT / "recipes").glob("*.toml"), *(ROOT / "recipes/published").glob("*.toml")]),
     ids=lambda path: path.stem,
 )
-def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
+def test_every_recipe_parses_and_its_components_exist(path: Path) -> None:
     import timm
 
-    import facecade.backbones  # noqa: F401 - its networks' names
+    import facecade.backbones  # noqa: F401 - registers its networks with timm
     from facecade.stages import make_stage
     from facecade.training.augment import build
 
@@ -105,7 +105,7 @@ def test_every_recipe_parses_and_its_parts_exist(path: Path) -> None:
         make_stage(name, stage.loss, stage.auxiliary)
 
 
-def test_files_that_the_documentation_names_exist() -> None:
+def test_files_named_in_the_documentation_exist() -> None:
     for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "artifacts/README.md"):
         for name in re.findall(
             r"`((?:facecade|stages|recipes|tests|benchmarks|docs)/[\w./-]+\.\w+)`",
@@ -114,8 +114,11 @@ def test_files_that_the_documentation_names_exist() -> None:
             assert (ROOT / name).exists(), f"{page} names {name}"
 
 
-def named(text: str, page: str) -> set[tuple[str, str]]:
-    """Command and option of every option that a page names in its code. It is the page's command unless the same piece of code names another."""
+def mentioned_options(text: str, page: str) -> set[tuple[str, str]]:
+    """(command, option) of every option in the code of a page.
+
+    The command is the page's, unless the same code span names another.
+    """
     prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     found = set()
     for piece in [*fenced(text), *re.findall(r"`([^`\n]+)`", prose)]:
@@ -126,7 +129,7 @@ def named(text: str, page: str) -> set[tuple[str, str]]:
             elif word in COMMANDS:
                 command = word
     outside = re.sub(r"`[^`\n]+`", "", prose)
-    assert "--" not in re.sub(r"\|[-|: ]+\|", "", outside), f"{page}: an option stands outside of code"
+    assert "--" not in re.sub(r"\|[-|: ]+\|", "", outside), f"{page}: an option is not in a code span"
     return found
 
 
@@ -148,30 +151,30 @@ def test_every_command_has_a_page_and_every_page_a_command() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
-def test_a_page_names_every_option_of_its_command_and_none_that_is_not(page: str) -> None:
+def test_a_page_documents_exactly_the_options_of_its_command(page: str) -> None:
     text = PAGES[page].read_text()
     assert text.startswith(f"# {page}\n")
-    said = named(text, page)
-    assert options(page) <= {option for command, option in said if command == page}
-    unknown = {(command, option) for command, option in said if option not in options(command) | ANYWHERE}
+    mentioned = mentioned_options(text, page)
+    assert options(page) <= {option for command, option in mentioned if command == page}
+    unknown = {(command, option) for command, option in mentioned if option not in options(command) | GLOBAL_OPTIONS}
     assert not unknown
     assert any(words[0] == page for words in commands(text)), "no example"
     assert "## Exit codes" in text and "## Options" in text
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
-def test_what_is_typed_is_understood(path: Path) -> None:
-    """Every command line parses, and names recipes that there are."""
+def test_command_lines_in_the_documentation_parse(path: Path) -> None:
+    """Every command line parses, and its recipes exist."""
     for words in commands(path.read_text()):
         rest = words[1:] if words[0] == "--debug" else words
-        COMMANDS[rest[0]].make_context(rest[0], list(rest[1:]))  # raises for what click would refuse
+        COMMANDS[rest[0]].make_context(rest[0], list(rest[1:]))  # raises click.UsageError for a wrong command line
         for word in words:
             if word.startswith("recipes/"):
                 assert (ROOT / word).exists(), f"{path.name}: {word}"
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.stem)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_link_targets_exist(path: Path) -> None:
     text = path.read_text()
     for target in re.findall(r"\]\(([^)#\s]+)\)", text):
         assert "://" in target or (path.parent / target).exists(), f"{path.name} links to {target}"
@@ -179,34 +182,36 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
-def test_results_show_what_the_pages_on_speed_measured() -> None:
-    """`python benchmarks/speed.py` puts it there."""
+def test_results_page_shows_the_measurements_of_the_speed_pages() -> None:
+    """`python benchmarks/speed.py` writes them."""
     shown = [table for table in tables((ROOT / "benchmarks/RESULTS.md").read_text()) if table.heading == "Speed"]
     measured = [
-        row for page in ("INFERENCE", "TRAINING") for row in barred((ROOT / f"benchmarks/{page}.md").read_text())
+        row
+        for page in ("INFERENCE", "TRAINING")
+        for row in required_ratios((ROOT / f"benchmarks/{page}.md").read_text())
     ]
-    assert [(row["of"], row["ratio"], row["measured"], row["bar"]) for row in shown[0].rows] == measured
+    assert [(row["of"], row["ratio"], row["measured"], row["required"]) for row in shown[0].rows] == measured
     assert {"(b) / bound", "(b) / (a)", "loop / forward and backward alone"} <= {what for _, what, _, _ in measured}
 
 
-def test_numbers_quoted_from_a_benchmark_stand_there() -> None:
-    """In every sentence that names its page; those with two decimals and more, and of memory, perhaps rounded."""
+def test_numbers_quoted_from_a_benchmark_are_on_its_page() -> None:
+    """In sentences that name a page: numbers with two or more decimals, in MiB or in %, possibly rounded."""
     sentences = re.split(r"\n\n|\n(?=[*|])|(?<=\.) ", (ROOT / "docs/recipes.md").read_text())
     missing, count = [], 0
     for sentence in sentences:
         pages = re.findall(r"`(benchmarks/\w+\.md)`", sentence)
-        there = [float(number) for page in pages for number in re.findall(r"\d+(?:\.\d+)?", (ROOT / page).read_text())]
+        values = [float(number) for page in pages for number in re.findall(r"\d+(?:\.\d+)?", (ROOT / page).read_text())]
         for number in re.findall(r"\d+\.\d{2,}|\d+(?:\.\d)?(?= MiB| %)", sentence) if pages else ():
             count += 1
-            if not any(round(value, len(number.partition(".")[2])) == float(number) for value in there):
+            if not any(round(value, len(number.partition(".")[2])) == float(number) for value in values):
                 missing.append(f"{number}, of {' or '.join(pages)}")
     assert not missing and count > 20
 
 
 @pytest.fixture(scope="module")
-def desk(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a reader has it whose run is fitted and has answered."""
-    folder = tmp_path_factory.mktemp("desk")
+def workspace(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a fitted run and its predictions."""
+    folder = tmp_path_factory.mktemp("workspace")
     shutil.copytree(fitted, folder / "artifacts", ignore=shutil.ignore_patterns(".lock", "pseudo", "export"))
     (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / "eval").symlink_to(drawn / "eval")
@@ -215,25 +220,23 @@ def desk(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def places(drawn: Path) -> dict[str, str]:
+def placeholder_values(drawn: Path) -> dict[str, str]:
     image = sorted((drawn / "eval/images").iterdir())[0]
     return {"DATA": str(drawn / "train"), "LABELS": "eval/eval_labels.csv", "IMAGE": str(image)}
 
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - PARSED_ONLY))
-def test_a_pages_own_examples_run(page: str, desk: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(desk)
-    further = {"infer": ["--engine", "torch"], "pseudo-label": ["--engine", "torch"]}
+def test_examples_of_a_page_run(page: str, workspace: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    extra_options = {"infer": ["--engine", "torch"], "pseudo-label": ["--engine", "torch"]}
     for words in commands(PAGES[page].read_text()):
         if words[0] == page:
-            filled = [places(drawn).get(word, word) for word in words]
-            succeed(*filled, *further.get(page, []))
+            filled = [placeholder_values(drawn).get(word, word) for word in words]
+            succeed(*filled, *extra_options.get(page, []))
 
 
-def test_the_tutorials_commands_run_in_their_order(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As written, in a folder of their own; only the data are drawn and the training cut short."""
+def test_tutorial_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, in a temporary folder, with drawn data and short training."""
     text = (ROOT / "docs/tutorial.md").read_text()
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "eval").symlink_to(drawn / "eval")
@@ -242,33 +245,34 @@ def test_the_tutorials_commands_run_in_their_order(
     assert {name for name, _ in exports} == {"FACECADE_ARTIFACTS", "FACECADE_OUTPUT"}
     for name, value in exports:
         monkeypatch.setenv(name, value)
-    small = ["epochs=1", "per_person=1", "size=[48,36]", "views=['plain']", "weights=none", "backbone_args={}"]
-    small += ["backbone=test_efficientnet", "face.size=[48,36]", "face.detector=centre"]
-    further = {"fit-stage": [*TINY, *[word for setting in small for word in ("--set", setting)]]}
-    further["infer"] = ["--engine", "torch"]
+    tiny_settings = ["epochs=1", "per_person=1", "size=[48,36]", "views=['plain']", "weights=none", "backbone_args={}"]
+    tiny_settings += ["backbone=test_efficientnet", "face.size=[48,36]", "face.detector=centre"]
+    extra_options = {"fit-stage": [*TINY, *[word for setting in tiny_settings for word in ("--set", setting)]]}
+    extra_options["infer"] = ["--engine", "torch"]
     ran = []
     for command, *words in commands(text):
         if command not in ENDLESS:
-            succeed(command, *[places(drawn).get(word, word) for word in words], *further.get(command, []))
+            filled = [placeholder_values(drawn).get(word, word) for word in words]
+            succeed(command, *filled, *extra_options.get(command, []))
             ran.append(command)
-        if command == "audit":  # the reader believes one of the corrections
-            sheet = tmp_path / "output/quick/corrections.csv"
-            sheet.write_text("".join(sheet.read_text().splitlines(keepends=True)[:2]))
-    assert list(dict.fromkeys(ran)) == VERBS and ran.count("fit-stage") == 2
+        if command == "audit":  # the reader keeps one of the corrections
+            corrections = tmp_path / "output/quick/corrections.csv"
+            corrections.write_text("".join(corrections.read_text().splitlines(keepends=True)[:2]))
+    assert list(dict.fromkeys(ran)) == TUTORIAL_COMMANDS and ran.count("fit-stage") == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_get_their_completion(shell: str) -> None:
+def test_shell_completion_works(shell: str) -> None:
     line = f"_FACECADE_COMPLETE={shell}_source facecade"
     assert line in (ROOT / "docs/README.md").read_text()
     assert read_toml(ROOT / "pyproject.toml")["project"]["scripts"]["facecade"] == "facecade.cli:main"
     variable = {"_FACECADE_COMPLETE": f"{shell}_source"}
-    said = CliRunner().invoke(main, [], prog_name="facecade", env=variable)
-    assert said.exit_code == 0 and f"_FACECADE_COMPLETE={shell}_complete" in said.stdout
-    asked = {"_FACECADE_COMPLETE": "bash_complete", "COMP_WORDS": "facecade fit-", "COMP_CWORD": "1"}
-    said = CliRunner().invoke(main, [], prog_name="facecade", env=asked)
-    assert said.stdout.split() == ["plain,fit-stage", "plain,fit-meta"]
+    result = CliRunner().invoke(main, [], prog_name="facecade", env=variable)
+    assert result.exit_code == 0 and f"_FACECADE_COMPLETE={shell}_complete" in result.stdout
+    request = {"_FACECADE_COMPLETE": "bash_complete", "COMP_WORDS": "facecade fit-", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(main, [], prog_name="facecade", env=request)
+    assert result.stdout.split() == ["plain,fit-stage", "plain,fit-meta"]
 
 
-def test_every_command_that_prints_results_prints_json() -> None:
-    assert {name for name in COMMANDS if "--json" not in options(name)} == PRINTS_NOTHING
+def test_every_command_with_results_has_the_json_option() -> None:
+    assert {name for name in COMMANDS if "--json" not in options(name)} == WITHOUT_JSON

@@ -1,4 +1,5 @@
-"""Which networks answer: all folds', their mean, or one that holds nobody out."""
+"""Ensembles: all folds' networks (mean), the first, the mean of their weights (soup), or a network trained on all people
+(refit)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ TORCH = Machine(engine="torch")
 
 @pytest.fixture(scope="module")
 def refitted(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run, with a network of everybody."""
+    """The tiny run with the ensemble `refit`: a network trained on all people."""
     run = tmp_path_factory.mktemp("refitted") / "run"
     shutil.copytree(fitted, run, ignore=shutil.ignore_patterns(".lock"))
     words = ["--artifacts", run, "--resume", "--set", "ensemble=refit", "--jobs", 1]
@@ -37,7 +38,7 @@ def refitted(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_a_refit_learns_from_everybody_and_is_never_scored(refitted: Path, fitted: Path) -> None:
+def test_refit_trains_on_all_people_and_is_never_scored(refitted: Path, fitted: Path) -> None:
     run = open_run(refitted)
     for stage in run.recipe.stages:
         record = read_json(refitted / "stages" / stage / "full/meta.json")
@@ -46,23 +47,23 @@ def test_a_refit_learns_from_everybody_and_is_never_scored(refitted: Path, fitte
         outputs = read_arrays(refitted / "stages" / stage / "full/outputs.npz")
         assert len(outputs["rows"]) == len(outputs["logits"]) == 0 and len(outputs["anchors"]) == 60
     before, after = (read_json(folder / "combiner/meta.json") for folder in (fitted, refitted))
-    assert after["nested"] == before["nested"], "the combiner learns from the folds alone"
+    assert after["nested"] == before["nested"], "the combiner is fitted on the folds only"
 
 
-def test_each_answer_asks_its_own_networks(refitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_each_ensemble_runs_its_own_networks(refitted: Path, drawn: Path, tmp_path: Path) -> None:
     run = open_run(refitted)
-    asked = {"mean": [0, 1, 2], "first": [0], "refit": [3]}
-    for answer, folds in asked.items():
-        members = cascade_of_run(run, TORCH, ensemble=answer).ensemble.members
+    folds_of = {"mean": [0, 1, 2], "first": [0], "refit": [3]}
+    for ensemble, folds in folds_of.items():
+        members = cascade_of_run(run, TORCH, ensemble=ensemble).ensemble.members
         assert [fold for member in members for fold in member.folds] == folds * len(run.recipe.stages)
-    said = {}
-    for answer in [*asked, None]:
-        words = ["--ensemble", answer] if answer else []
-        output = tmp_path / str(answer)
+    tables = {}
+    for ensemble in [*folds_of, None]:
+        words = ["--ensemble", ensemble] if ensemble else []
+        output = tmp_path / str(ensemble)
         succeed("infer", drawn / "eval", "--artifacts", refitted, "--engine", "torch", "--output", output, *words)
-        said[answer] = pd.read_csv(output / "predictions.csv")
-    assert said[None].equals(said["refit"]), "the recipe's, unless another is asked for"
-    years = np.stack([said[answer]["age"].to_numpy() for answer in asked])
+        tables[ensemble] = pd.read_csv(output / "predictions.csv")
+    assert tables[None].equals(tables["refit"]), "the recipe's by default"
+    years = np.stack([tables[ensemble]["age"].to_numpy() for ensemble in folds_of])
     assert (years[0] != years[1]).mean() > 0.9 and (years[0] != years[2]).mean() > 0.9
     result = call("infer", drawn / "eval", "--artifacts", refitted, "--ensemble", "soup", "--output", tmp_path)
     assert (
@@ -72,22 +73,22 @@ def test_each_answer_asks_its_own_networks(refitted: Path, drawn: Path, tmp_path
     )
 
 
-def test_a_refit_speaks_in_the_folds_basis(refitted: Path) -> None:
-    """What it says of anchors lies near what the folds say, embedding by embedding, or the combiner would misread it."""
+def test_refit_embeds_in_the_folds_basis(refitted: Path) -> None:
+    """Its aligned embeddings of the anchors correlate with the folds', as the combiner requires."""
     run = open_run(refitted)
     for stage, alignment in read_alignments(run).items():
         outputs = [read_arrays(run.fold_folder(stage, fold) / "outputs.npz") for fold in range(4)]
-        said = [alignment.apply(fold, each["anchor_embedding"]) for fold, each in enumerate(outputs)]
-        apart = [float(np.corrcoef(said[0][:, 0], each[:, 0])[0, 1]) for each in said[1:]]
-        assert min(apart) > 0.5, (stage, apart)
+        aligned = [alignment.apply(fold, each["anchor_embedding"]) for fold, each in enumerate(outputs)]
+        correlations = [float(np.corrcoef(aligned[0][:, 0], each[:, 0])[0, 1]) for each in aligned[1:]]
+        assert min(correlations) > 0.5, (stage, correlations)
 
 
-def test_a_soup_is_the_mean_of_the_folds_weights(refitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_soup_is_the_mean_of_the_folds_weights(refitted: Path, drawn: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(refitted, folder, ignore=shutil.ignore_patterns(".lock"))
     words = ["--artifacts", folder, "--resume", "--set", "ensemble=soup", "--jobs", 1]
     planned = succeed("fit-stage", "all", *words, "--dry-run").splitlines()
-    assert len(planned) == 5 and all("full (now stale)" in line for line in planned), "the refit is no soup"
+    assert len(planned) == 5 and all("full (now stale)" in line for line in planned), "the refit is not a soup"
     succeed("fit-stage", "all", *words)
     succeed("fit-meta", "--artifacts", folder)
     for stage in open_run(folder).recipe.stages:
@@ -99,11 +100,13 @@ def test_a_soup_is_the_mean_of_the_folds_weights(refitted: Path, drawn: Path, tm
         for key, value in soup.items():
             mean = torch.stack([fold[key].double() for fold in folds]).mean(0)
             assert torch.allclose(value.double(), mean, rtol=1e-5, atol=1e-6 if value.is_floating_point() else 1)
-    said = json.loads(succeed("infer", drawn / "eval", "--artifacts", folder, "--output", tmp_path / "out", "--json"))
-    assert said["images"] == 84
+    summary = json.loads(
+        succeed("infer", drawn / "eval", "--artifacts", folder, "--output", tmp_path / "out", "--json")
+    )
+    assert summary["images"] == 84
 
 
-def test_an_export_holds_the_networks_of_its_answer(refitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_export_holds_the_networks_of_its_ensemble(refitted: Path, drawn: Path, tmp_path: Path) -> None:
     folder = tmp_path / "export"
     manifest = json.loads(succeed("export", folder, "--artifacts", refitted, "--ensemble", "first", "--json"))
     assert all(len(network["files"]) == 1 for network in manifest["networks"])
@@ -115,7 +118,7 @@ def test_an_export_holds_the_networks_of_its_answer(refitted: Path, drawn: Path,
     assert result.exit_code == 1 and "this export holds the networks of --ensemble first, not mean" in result.stderr
 
 
-def test_a_soup_waits_for_folds_that_are_missing(fitted: Path, tmp_path: Path) -> None:
+def test_soup_adds_missing_folds_to_the_plan(fitted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(fitted, folder, ignore=shutil.ignore_patterns(".lock"))
     shutil.rmtree(folder / "stages/mask/fold1")

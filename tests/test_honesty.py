@@ -1,4 +1,4 @@
-"""The whole stack on labels that mean nothing scores chance."""
+"""With random labels the whole stack scores at chance level."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from conftest import succeed
 from facecade.faces.table import read_source
 
 
-def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_path: Path) -> None:
-    """People exchange gender and age, images their masks; then stages, folds, combiner as ever.
+def test_shuffled_labels_score_at_chance_level(drawn: Path, tmp_path: Path) -> None:
+    """Shuffle gender and age among people, and mask among images; then fit stages and combiner as usual.
 
-    A leak anywhere (a person in two folds, a threshold or a rule scored where it was learned, a row described by
-    a model that saw it) would let the networks' memory of training labels through.
+    A leak anywhere (a person in two folds, cuts or a method scored on the rows they were fitted on, a row's outputs by a
+    model that trained on it) would raise the score through memorized training labels.
     """
     table = read_source(drawn / "train").table
     generator = np.random.default_rng(0)
     people = table.drop_duplicates("person").set_index("person")[["gender", "age"]]
-    exchanged = pd.DataFrame(generator.permutation(people.to_numpy()), index=people.index, columns=["gender", "age"])
-    table[["gender", "age"]] = exchanged.loc[table["person"]].to_numpy()
+    shuffled = pd.DataFrame(generator.permutation(people.to_numpy()), index=people.index, columns=["gender", "age"])
+    table[["gender", "age"]] = shuffled.loc[table["person"]].to_numpy()
     table["mask"] = generator.permutation(table["mask"].to_numpy())
     table["path"] = [str(drawn / "train" / path) for path in table["path"]]
     table[["path", "person", "mask", "gender", "age"]].to_csv(tmp_path / "shuffled.csv", index=False)
@@ -42,13 +42,13 @@ def test_shuffled_labels_score_chance_through_the_whole_stack(drawn: Path, tmp_p
     succeed("fit-stage", "all", "--data", tmp_path / "shuffled.csv", *fit)
     record = json.loads(succeed("fit-meta", "--artifacts", tmp_path / "a", "--json"))
 
-    # Chance: always saying the commonest class of 18 scores 1/18 × its F1; guessing by frequency about 1/18.
-    by_way = {name: scores["macro-F1"]["value"] for name, scores in record["nested"].items()}
-    by_way["the nested choice"] = record["nested_choice"]["macro-F1"]["value"]
-    assert max(by_way.values()) < 0.14, by_way
-    # The networks did learn their training labels: what they remember is what a leak would have shown.
-    last = [
+    # Chance: always predicting the most frequent of 18 classes scores 1/18 × its F1; guessing by frequency about 1/18.
+    by_method = {name: scores["macro-F1"]["value"] for name, scores in record["nested"].items()}
+    by_method["the nested choice"] = record["nested_choice"]["macro-F1"]["value"]
+    assert max(by_method.values()) < 0.14, by_method
+    # The networks did fit their training labels, so a leak would have raised the score.
+    final_losses = [
         json.loads(path.read_text().splitlines()[-1])["loss"]
         for path in (tmp_path / "a").glob("stages/gender/*/history.jsonl")
     ]
-    assert max(last) < 0.66, last
+    assert max(final_losses) < 0.66, final_losses

@@ -42,9 +42,10 @@ MAY_IMPORT = {
     "pipeline": CORE - {"pipeline"},
     "api": CORE | {"predictions", "plots"},
     "comparison": CORE,
-    "pages": CORE,
-    "web": CORE | {"pages"},
-    "benchmarks": CORE | {"pages"},
+    "html": set(),
+    "pages": CORE | {"html"},
+    "web": CORE | {"html"},
+    "benchmarks": CORE | {"pages", "html"},
     "commands": CORE | {"comparison", "pages", "web"},
     "cli": {"commands"},
 }
@@ -67,14 +68,15 @@ def files(part: str) -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of everything a file imports, inside functions too; of the package the parts."""
+    """Top-level names of everything a file imports, inside functions too; for the package its parts. The standard library's
+    html is left out: it has the name of a part."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name.removeprefix("facecade.").partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "facecade":
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module != "html":
             names.add(node.module.removeprefix("facecade.").partition(".")[0])
     return names
 

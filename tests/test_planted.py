@@ -1,4 +1,4 @@
-"""Wrong labels that are planted among drawn faces are found by `audit`, which is never told of them, and can be corrected."""
+"""`audit` finds wrong labels planted among drawn faces, and its corrections can be applied."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from conftest import call, succeed
 
 from facecade.faces.synthetic import draw_data
 
-EACH = 4
-"""People with a wrong gender, with a wrong age, and with two files swapped."""
+PEOPLE_PER_ERROR = 4
+"""People with a wrong gender; as many with a wrong age, and as many with two files swapped."""
 
 RECIPE = """
 seed = 1
@@ -46,38 +46,38 @@ anchors = 60
 components = 4
 rounds = 3
 """
-"""One small joint network: quick to train, and enough to tell drawn faces apart."""
+"""One small joint network: fast to train, and good enough for drawn faces."""
 
 
 def plant(train: Path) -> set[tuple[str, str]]:
-    """Write wrong labels into drawn data; what was done to whom."""
+    """Write wrong labels into drawn data; returns kind and path of each error."""
     with open(train / "train.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     generator = np.random.default_rng(1)
-    chosen = generator.permutation(len(rows))[: 3 * EACH]
+    selected = generator.permutation(len(rows))[: 3 * PEOPLE_PER_ERROR]
     planted = set()
-    for number, place in enumerate(chosen):
-        row, kind = rows[place], ("gender", "age", "swap")[number % 3]
+    for number, index in enumerate(selected):
+        row, kind = rows[index], ("gender", "age", "swap")[number % 3]
         planted.add((kind, row["path"]))
         if kind == "gender":
             row["gender"] = {"male": "female", "female": "male"}[row["gender"]]
         elif kind == "age":
-            far = [age for age in range(18, 81) if abs(age - int(row["age"])) >= 30]
-            row["age"] = str(generator.choice(far))
+            far_ages = [age for age in range(18, 81) if abs(age - int(row["age"])) >= 30]
+            row["age"] = str(generator.choice(far_ages))
         else:
             normal, incorrect = (
                 train / "images" / row["path"] / f"{name}.jpg" for name in ("normal", "incorrect_mask")
             )
-            beside = normal.rename(normal.with_name("beside.jpg"))
+            temporary = normal.rename(normal.with_name("beside.jpg"))
             incorrect.rename(normal)
-            beside.rename(incorrect)
+            temporary.rename(incorrect)
     pd.DataFrame(rows).to_csv(train / "train.csv", index=False)
     return planted
 
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[tuple[str, str]]]:
-    """A folder with data/, the run in artifacts/, and what audit wrote in output/; and what was planted."""
+    """A folder with data/, the run in artifacts/ and audit's files in output/; and the planted errors."""
     folder = tmp_path_factory.mktemp("planted")
     draw_data(folder / "data", people=84, seed=7)
     planted = plant(folder / "data/train")
@@ -89,7 +89,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[tuple[s
     return folder, planted
 
 
-def test_nine_of_ten_planted_errors_are_among_the_first_rows(audited: tuple[Path, set[tuple[str, str]]]) -> None:
+def test_first_rows_hold_nine_of_ten_planted_errors(audited: tuple[Path, set[tuple[str, str]]]) -> None:
     folder, planted = audited
     table = pd.read_csv(folder / "output/audit.csv")
     first = table.head(int(1.5 * len(planted)))
@@ -98,7 +98,7 @@ def test_nine_of_ten_planted_errors_are_among_the_first_rows(audited: tuple[Path
     assert table["probability"].is_monotonic_decreasing and table["rank"].tolist() == list(range(1, len(table) + 1))
 
 
-def test_the_sheet_shows_the_first_findings(audited: tuple[Path, set[tuple[str, str]]]) -> None:
+def test_page_shows_the_first_findings(audited: tuple[Path, set[tuple[str, str]]]) -> None:
     folder, _ = audited
     page, table = (folder / "output/audit.html").read_text(), pd.read_csv(folder / "output/audit.csv")
     assert page.count("<figure>") == min(20, len(table))
@@ -108,35 +108,35 @@ def test_the_sheet_shows_the_first_findings(audited: tuple[Path, set[tuple[str, 
     assert "<script" not in page and 'src="http' not in page
 
 
-def test_corrections_are_taken_as_they_are_written(audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path) -> None:
+def test_corrections_file_is_accepted_by_fit_stage(audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path) -> None:
     folder, _ = audited
-    sheet, anew = folder / "output/corrections.csv", tmp_path / "anew"
-    wrong = pd.read_csv(sheet, dtype=str)
-    assert wrong.columns[:3].tolist() == ["id", "field", "value"] and len(wrong) >= 3
-    assert wrong["probability"].astype(float).min() >= 0.5
-    data = ["--data", folder / "data/train", "--recipe", folder / "recipe.toml", "--artifacts", anew]
+    sheet, artifacts = folder / "output/corrections.csv", tmp_path / "anew"
+    corrections = pd.read_csv(sheet, dtype=str)
+    assert corrections.columns[:3].tolist() == ["id", "field", "value"] and len(corrections) >= 3
+    assert corrections["probability"].astype(float).min() >= 0.5
+    data = ["--data", folder / "data/train", "--recipe", folder / "recipe.toml", "--artifacts", artifacts]
     result = call("fit-stage", "all", *data, "--corrections", sheet, "--dry-run")
     assert result.exit_code == 0, result.stderr
-    for row in wrong.itertuples():
-        line = "exchanged normal and incorrect" if row.value == "swap" else f"{row.field} {row.recorded} → "
-        assert any(f"{row.id}: {line}" in said for said in result.stderr.replace(".0 →", " →").splitlines()), row
-    assert len(result.stderr.split("correction: ")) - 1 == len(wrong)
+    for row in corrections.itertuples():
+        line = "swapped normal and incorrect" if row.value == "swap" else f"{row.field} {row.recorded} → "
+        assert any(f"{row.id}: {line}" in text for text in result.stderr.replace(".0 →", " →").splitlines()), row
+    assert len(result.stderr.split("correction: ")) - 1 == len(corrections)
 
 
-def test_only_what_is_probable_enough_is_put_down(audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path) -> None:
+def test_corrections_file_holds_only_probable_errors(
+    audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path
+) -> None:
     run = ["--artifacts", audited[0] / "artifacts", "--output", tmp_path]
-    said = json.loads(succeed("audit", *run, "--most", 0, "--confidence", 0.9, "--json"))
-    assert [Path(file).name for file in said["files"]] == ["audit.html", "audit.csv", "corrections.csv"]
-    sure = [one for one in said["findings"] if one["score"] >= 0.9]
-    assert 0 < len(pd.read_csv(tmp_path / "corrections.csv")) == len(sure) < len(said["findings"])
+    result = json.loads(succeed("audit", *run, "--most", 0, "--confidence", 0.9, "--json"))
+    assert [Path(file).name for file in result["files"]] == ["audit.html", "audit.csv", "corrections.csv"]
+    probable = [each for each in result["findings"] if each["score"] >= 0.9]
+    assert 0 < len(pd.read_csv(tmp_path / "corrections.csv")) == len(probable) < len(result["findings"])
     assert "data:image/jpeg" not in (tmp_path / "audit.html").read_text()
 
 
-def test_corrections_that_somebody_edited_are_never_overwritten(
-    audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path
-) -> None:
+def test_edited_corrections_are_never_overwritten(audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path) -> None:
     run = ["--artifacts", audited[0] / "artifacts", "--output", tmp_path, "--most", 0]
-    for _ in range(2):  # what nobody edited is written to the same place
+    for _ in range(2):  # an unedited file is overwritten
         succeed("audit", *run)
     assert [path.name for path in tmp_path.glob("corrections*")] == ["corrections.csv"]
     (tmp_path / "corrections.csv").write_text("id,field,value\nmine,age,30\n")
@@ -145,7 +145,7 @@ def test_corrections_that_somebody_edited_are_never_overwritten(
     assert (tmp_path / "corrections-2.csv").read_text() == (audited[0] / "output/corrections.csv").read_text()
 
 
-def test_what_a_run_was_begun_with_is_given_to_the_next(
+def test_earlier_corrections_are_part_of_the_proposed_command(
     audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path
 ) -> None:
     artifacts = shutil.copytree(audited[0] / "artifacts", tmp_path / "run")
@@ -155,10 +155,10 @@ def test_what_a_run_was_begun_with_is_given_to_the_next(
     proposed = f"--corrections {artifacts}/corrections.csv --corrections {tmp_path}/output/corrections.csv"
     assert proposed in succeed("audit", *run, "--most", 0)
     succeed("report", *run)
-    assert "began with 1 label correction." in (tmp_path / "output/MODEL_CARD.md").read_text()
+    assert "started with 1 label correction." in (tmp_path / "output/MODEL_CARD.md").read_text()
 
 
-def test_what_stands_in_the_way_is_said(fitted: Path, tmp_path: Path) -> None:
+def test_missing_run_and_combiner_are_named(fitted: Path, tmp_path: Path) -> None:
     result = call("audit", "--artifacts", tmp_path)
     assert result.exit_code == 1 and "holds no run" in result.stderr
     run = shutil.copytree(fitted, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Every published recipe fits, stacks and infers, on drawn faces and a few pixels."""
+"""Every published recipe fits, stacks and infers, on drawn faces of low resolution."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def few(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def asked(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of eight images to answer for."""
-    folder = tmp_path_factory.mktemp("asked")
+def eight_images(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight images to infer."""
+    folder = tmp_path_factory.mktemp("eight_images")
     for image in sorted((drawn / "eval/images").iterdir())[:8]:
         shutil.copy(image, folder)
     return folder
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_published_recipe_runs(path: Path, few: Path, asked: Path, tmp_path: Path) -> None:
-    """One epoch of a few steps for each stage and fold, at 80×80 pixels and without weights; all else as written."""
+def test_published_recipe_runs(path: Path, few: Path, eight_images: Path, tmp_path: Path) -> None:
+    """One epoch of a few steps for each stage and fold, at 80×80 pixels, without pretrained weights; all else unchanged."""
     run = ["--artifacts", tmp_path / "a"]
     small = ["folds=3", "epochs=1", "size=[80, 80]", "batch_size=8", "face.size=[80, 80]"]
     small += ["combiner.anchors=50", "combiner.rounds=2", "combiner.components=4"]
     settings = [word for setting in small for word in ("--set", setting)]
     fit = ["--data", few, "--recipe", path, "--weights", "none", "--jobs", 1, *settings]
-    said = succeed("fit-stage", "all", *run, *fit)
-    assert all(f"{stage}: " in said for stage in parse(read_toml(path)).stages)
+    text = succeed("fit-stage", "all", *run, *fit)
+    assert all(f"{stage}: " in text for stage in parse(read_toml(path)).stages)
     assert "nested" in succeed("fit-meta", *run).lower()
-    succeed("infer", asked, *run, "--output", tmp_path)
-    answers = pd.read_csv(tmp_path / "submission.csv")
-    assert len(answers) == 8 and answers["ans"].between(0, 17).all()
+    succeed("infer", eight_images, *run, "--output", tmp_path)
+    submission = pd.read_csv(tmp_path / "submission.csv")
+    assert len(submission) == 8 and submission["ans"].between(0, 17).all()
 
 
 TWICE = """
@@ -76,7 +76,7 @@ components = 4
 """
 
 
-def test_several_models_of_a_kind_vote(drawn: Path, tmp_path: Path) -> None:
+def test_several_stages_of_a_kind_vote(drawn: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "twice.toml"
     recipe.write_text(TWICE)
     where = ["--artifacts", tmp_path / "a"]
@@ -84,14 +84,14 @@ def test_several_models_of_a_kind_vote(drawn: Path, tmp_path: Path) -> None:
     weights = [
         (tmp_path / f"a/stages/{stage}/fold0/weights.safetensors").read_bytes() for stage in ("joint", "joint-2")
     ]
-    assert weights[0] != weights[1], "each has a seed of its own"
+    assert weights[0] != weights[1], "each has its own seed"
     succeed("fit-meta", *where)
     succeed("infer", drawn / "eval", *where, "--output", tmp_path / "o")
     assert len(pd.read_csv(tmp_path / "o/submission.csv")) == len(pd.read_csv(drawn / "eval/info.csv"))
 
 
-def test_models_of_a_kind_that_answer_different_things_are_refused(drawn: Path, tmp_path: Path) -> None:
+def test_stages_of_a_kind_with_different_outputs_are_refused(drawn: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "twice.toml"
     recipe.write_text(TWICE.replace('[stages.joint-2]\nloss = "dldl"', '[stages.joint-2]\nloss = "l1"'))
     result = call("fit-stage", "all", "--data", drawn / "train", "--recipe", recipe, "--artifacts", tmp_path / "a")
-    assert result.exit_code == 1 and "joint-2 answers something else" in result.stderr
+    assert result.exit_code == 1 and "joint-2 has other outputs" in result.stderr

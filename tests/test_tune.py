@@ -1,4 +1,4 @@
-"""The search for settings: two trials, killed and resumed; what it writes; what it refuses."""
+"""The search for settings: resuming, results and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def space(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_study_killed_goes_on_and_writes_its_best_as_a_recipe(space: Path, drawn: Path, tmp_path: Path) -> None:
+def test_killed_study_resumes_and_writes_its_best_as_a_recipe(space: Path, drawn: Path, tmp_path: Path) -> None:
     settings = [word for word in TINY if word not in ("--jobs", "1")]
     words = ["tune", "mask", "--data", drawn / "train", "--recipe", "recipes/demo.toml", "--space", space]
     words += ["--fold", 0, "--fold", 1, "--artifacts", tmp_path / "a", *settings, "--trials"]
@@ -39,8 +39,8 @@ def test_a_study_killed_goes_on_and_writes_its_best_as_a_recipe(space: Path, dra
     assert not (tmp_path / "a/mask/tuning.json").exists()
     result = json.loads(succeed(*words, 2, "--json"))
     finished = [trial for trial in result["trials"] if trial["state"] in ("complete", "pruned")]
-    assert len(finished) == 2 and result["trials"][0]["state"] == "running", "the killed trial is told apart"
-    assert finished[0]["settings"] != result["trials"][0]["settings"], "a study that goes on draws anew"
+    assert len(finished) == 2 and result["trials"][0]["state"] == "running", "the killed trial stays running"
+    assert finished[0]["settings"] != result["trials"][0]["settings"], "a resumed study draws other settings"
     best = parse(read_toml(tmp_path / "a/mask/best.toml")).stages["mask"]
     assert best.lr == pytest.approx(result["best"]["settings"]["lr"])
     assert best.optimizer == result["best"]["settings"]["optimizer"]
@@ -48,12 +48,12 @@ def test_a_study_killed_goes_on_and_writes_its_best_as_a_recipe(space: Path, dra
     assert set(result["importance"]) <= {"lr", "optimizer"}
     again = succeed(*words, 3, "--mlflow", tmp_path / "mlflow.db")
     assert 1 <= len(tracked(tmp_path / "mlflow.db")) <= 2, (
-        "a fit for each fold of the third trial that was not given up"
+        "a fit for each fold of the third trial, unless it was pruned"
     )
-    assert "Best: trial" in again and "too good" in again
+    assert "Best: trial" in again and "slightly too high" in again
 
 
-def test_what_a_stage_starts_from_is_fitted_once(space: Path, drawn: Path, tmp_path: Path) -> None:
+def test_start_stage_is_fitted_once(space: Path, drawn: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         """folds = 3
@@ -78,24 +78,24 @@ weights = "stage:joint"
     assert result.stderr.count("gender fold 0: accuracy") == 2
 
 
-def test_data_that_are_none_end_it_before_a_trial(space: Path, tmp_path: Path) -> None:
+def test_missing_data_are_an_error_before_a_trial(space: Path, tmp_path: Path) -> None:
     result = call("tune", "mask", "--data", tmp_path, "--space", space, "--artifacts", tmp_path / "a")
-    assert result.exit_code == 1 and "holds no images" in result.stderr and "trial" not in result.stderr
+    assert result.exit_code == 1 and "has no images" in result.stderr and "trial" not in result.stderr
     assert not list(tmp_path.rglob("study.log"))
 
 
-def test_spaces_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_spaces_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
-    for text, said in (
+    for text, message in (
         ("lrr = { low = 1, high = 2 }", "did you mean lr"),
         ("lr = 3", "{ low"),
         ("lr = { low = 1 }", "{ low"),
-        ("lr = { low = 2, high = 1 }", "lr goes from 2 to 1"),
-        ("lr = { low = 0.0, high = 1, log = true }", "from above 0 to more"),
+        ("lr = { low = 2, high = 1 }", "lr has low = 2 and high = 1"),
+        ("lr = { low = 0.0, high = 1, log = true }", "low above 0"),
     ):
         path.write_text(text)
         result = call("tune", "mask", "--data", tmp_path, "--space", path)
-        assert result.exit_code == 1 and said in result.stderr
+        assert result.exit_code == 1 and message in result.stderr
     assert set(read_space(ROOT / "recipes/spaces/default.toml")) >= {"lr", "dropout"}
     assert "did you mean mask" in call("tune", "maks", "--data", tmp_path).stderr
     assert "did you mean age mae" in call("tune", "joint", "--data", tmp_path, "--measure", "age mea").stderr
@@ -108,5 +108,5 @@ def test_trials_of_other_settings_are_another_study(space: Path, drawn: Path, tm
     words += ["--artifacts", tmp_path / "a", "--trials", 1, "--json", *settings]
     first = json.loads(succeed(*words))
     other = json.loads(succeed(*words, "--set", "stages.mask.batch_size=4"))
-    assert [len(said["trials"]) for said in (first, other)] == [1, 1]
+    assert [len(each["trials"]) for each in (first, other)] == [1, 1]
     assert len(json.loads(succeed(*words))["trials"]) == 1

@@ -1,4 +1,4 @@
-"""What `pip install` of a wheel gives to people whose folder has modules of its own by our parts' names."""
+"""The installed wheel works in a folder whose modules have the same names as ours."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ from conftest import TINY
 ROOT = Path(__file__).resolve().parents[1]
 
 
+SETTINGS = [word for word in TINY if "=" in word]
+API = f"""
+from pathlib import Path
+import facecade
+run = facecade.fit("data/train", "demo", settings={SETTINGS}, jobs=1)
+print(facecade.__file__)
+print(run.leaderboard().set_index("kept").method[True])
+image = next(Path("data/eval/images").iterdir())
+print(run.load(engine="torch").predict(image)[0].label)
+"""
+"""Opens the run that the commands fitted, and predicts the same."""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -24,17 +37,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_a_wheel_adds_one_name(wheel: Path) -> None:
+def test_wheel_adds_one_top_level_name(wheel: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
-    tops = {name.partition("/")[0] for name in files}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"facecade"}
+    top_level = {name.partition("/")[0] for name in files}
+    assert {name for name in top_level if not name.endswith(".dist-info")} == {"facecade"}
     assert not [name for name in files if "__pycache__" in name or "/tests/" in name]
     assert {"facecade/stages/fit.py", "facecade/pipeline.py", "facecade/cli.py"} <= set(files)
     assert {"facecade/recipes/quick.toml", "facecade/recipes/corrections/competition.csv"} <= set(files)
     assert {"facecade/pages/page.html", "facecade/web/page.css"} <= set(files)
 
 
-def test_all_of_it_works_beside_modules_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_works_beside_modules_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -44,19 +57,30 @@ def test_all_of_it_works_beside_modules_of_the_same_names(wheel: Path, tmp_path:
         capture_output=True,
         text=True,
     ).stdout.strip()
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--prefix", environment, wheel]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--ignore-installed",
+        "--prefix",
+        environment,
+        wheel,
+    ]
     subprocess.run(command, check=True)
-    # The packages that are there, as a .pth would add them: but not what an editable install of the clone adds.
+    # The installed packages, without the .pth file of an editable install of the clone.
     (Path(site) / "others.pth").write_text(f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n")
-    desk = tmp_path / "desk"
+    user_folder = tmp_path / "user_folder"
     for name in ("run.py", "report.py", "recipe.py", "cli.py", "pipeline.py", "base/__init__.py", "stages/__init__.py"):
-        (desk / name).parent.mkdir(parents=True, exist_ok=True)
-        (desk / name).write_text("raise SystemExit('a module of the folder was imported')\n")
+        (user_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (user_folder / name).write_text("raise SystemExit('a module of the folder was imported')\n")
 
     def facecade(*words: object) -> str:
         done = subprocess.run(
             [python, "-m", "facecade", *map(str, words)],
-            cwd=desk,
+            cwd=user_folder,
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": ""},
@@ -68,9 +92,19 @@ def test_all_of_it_works_beside_modules_of_the_same_names(wheel: Path, tmp_path:
     facecade("fit-stage", "all", "--data", "data/train", "--recipe", "demo", *TINY)
     facecade("fit-meta")
     facecade("infer", "data/eval", "--engine", "torch")
-    image = next((desk / "data/eval/images").iterdir())
+    image = next((user_folder / "data/eval/images").iterdir())
     assert "mask" in facecade("explain", image)
-    assert (desk / "output/submission.csv").exists()
-    command = [python, "-P", "-c", "import facecade; print(facecade.__file__)"]
-    said = subprocess.run(command, cwd=desk, check=True, capture_output=True, text=True)
-    assert Path(said.stdout.strip()).is_relative_to(environment)
+    assert (user_folder / "output/submission.csv").exists()
+    listed = subprocess.run(
+        [python, python.parent / "facecade", "ls"], cwd=user_folder, check=True, capture_output=True, text=True
+    )
+    assert "Next: facecade infer DATA" in listed.stdout
+
+    done = subprocess.run(
+        [python, "-c", API], cwd=user_folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}
+    )
+    assert done.returncode == 0, done.stderr
+    where, method, label = done.stdout.strip().splitlines()[-3:]
+    assert Path(where).is_relative_to(environment) and f"({method}," in listed.stdout
+    submission = (user_folder / "output/submission.csv").read_text().splitlines()
+    assert f"{image.name},{label}" in submission

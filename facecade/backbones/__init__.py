@@ -1,6 +1,6 @@
-"""Networks, and the weights that they start from.
+"""Networks and their pretrained weights.
 
-Importing this registers with timm, by name, the face networks that it has not.
+Importing this package registers face networks with timm that timm does not have.
 """
 
 from facecade.backbones import dlib_resnet, face_reid, faceres, inception_resnet, sface

@@ -1,7 +1,8 @@
-"""Batch norm that was folded away: put into its place again, and given back the statistics that training needs.
+"""Batch norms that were folded into a scale and a shift: loading them, and recomputing their statistics for training.
 
-Networks that were written for inference alone keep a scale and a shift for each batch norm, with the statistics in them. A copy
-trained so has statistics of 0 and 1 that are not those of its features: the first steps destroy what it has learned.
+Networks that were saved for inference only have a scale and a shift for each batch norm, which include its statistics.
+If such a network were trained with statistics of 0 and 1, which are not those of its features, the first steps would
+destroy its weights.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def put_folded(norm: nn.Module, scale: np.ndarray, shift: np.ndarray) -> None:
-    """Make a batch norm, in eval mode, the function x ↦ scale · x + shift; float32 (channels,) each.
+def set_scale_and_shift(norm: nn.Module, scale: np.ndarray, shift: np.ndarray) -> None:
+    """Make a batch norm compute scale · x + shift in eval mode; float32 (channels,) each.
 
     Raises:
-        ValueError: scale or shift has not a value for each channel.
+        ValueError: scale or shift does not have one value per channel.
     """
     assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
     if not scale.shape == shift.shape == norm.running_mean.shape:
@@ -30,25 +31,25 @@ def put_folded(norm: nn.Module, scale: np.ndarray, shift: np.ndarray) -> None:
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether the statistics of all batch norms are no features' own."""
+    """Whether all running means are 0, as `set_scale_and_shift` leaves them; False without batch norms."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     return bool(norms) and all(norm.running_mean is not None and not norm.running_mean.any() for norm in norms)
 
 
 def restore_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give each batch norm the mean and variance of what it is shown, and a scale and shift that keep its function.
+    """Set the statistics of each batch norm to the mean and variance of its input, and adapt its scale and shift.
 
-    In eval mode the model answers as before. A batch norm that is shown nothing stays as it is.
+    In eval mode, the outputs of the model stay the same. A batch norm without input is not changed.
 
     Args:
         model: called with each of `batches`.
-        batches: some hundred images of those that will be learned from.
+        batches: some hundred training images.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.affine]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
 
     def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].double().transpose(0, 1).flatten(1)  # [channels, places]
+        values = inputs[0].double().transpose(0, 1).flatten(1)  # [channels, positions]
         count = torch.full((len(values),), float(values.shape[1]), device=values.device)
         sums[norm] += torch.stack([count, values.sum(1), values.square().sum(1)]).cpu()  # type: ignore[index]
 
@@ -67,9 +68,9 @@ def restore_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
             assert norm.running_mean is not None and norm.running_var is not None
             if not count.any():
                 continue
-            mean, before = total / count, norm.running_var.double().cpu()
+            mean, old_variance = total / count, norm.running_var.double().cpu()
             variance = (squares / count - mean.square()).clamp(min=0)
-            slope = norm.weight.double().cpu() / (before + norm.eps).sqrt()
+            slope = norm.weight.double().cpu() / (old_variance + norm.eps).sqrt()
             shift = norm.bias.double().cpu() + slope * (mean - norm.running_mean.double().cpu())
             norm.weight.copy_(slope * (variance + norm.eps).sqrt())
             norm.bias.copy_(shift)

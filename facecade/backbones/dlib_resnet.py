@@ -1,8 +1,8 @@
-"""dlib's face recognition network: a ResNet of 29 convolutions that gives 128 numbers a face.
+"""dlib's face recognition network: a ResNet with 29 convolutions and an embedding of 128 numbers.
 
-Davis E. King, dlib, `dlib_face_recognition_resnet_model_v1` (2017), after He et al. (arXiv:1512.03385) with half the filters;
-trained on three million images of 7,485 people. Unlike torchvision's ResNet, convolutions that halve the map have no
-padding, and their shortcut is an average of 2×2 whose missing channels, and places, are zeros.
+Davis E. King, dlib, `dlib_face_recognition_resnet_model_v1` (2017), after He et al. (arXiv:1512.03385) with half the
+filters; trained on three million images of 7,485 people. Unlike in torchvision's ResNet, convolutions with stride 2
+have no padding, and their shortcut is 2×2 average pooling, padded with zeros to the same channels, rows and columns.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facecade.backbones.batch_norm import put_folded
-from facecade.backbones.face_network import FaceNetwork, build, configuration
+from facecade.backbones.batch_norm import set_scale_and_shift
+from facecade.backbones.face_network import FaceNetwork, build, default_cfg
 
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
 STD = (256 / 255, 256 / 255, 256 / 255)
 
-default_cfgs = generate_default_cfgs({"dlib_resnet29": configuration(150, MEAN, STD, first_conv="stem.0")})
+default_cfgs = generate_default_cfgs({"dlib_resnet29": default_cfg(150, MEAN, STD, first_conv="stem.0")})
 
 
 class Residual(nn.Module):
-    """Two convolutions beside a shortcut; with `stride` 2 the map is halved."""
+    """Two convolutions and a shortcut; `stride` 2 halves the feature map."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -43,18 +43,18 @@ class Residual(nn.Module):
         if self.stride > 1:
             features = functional.avg_pool2d(features, 2)
             shape = [max(sides) for sides in zip(result.shape[1:], features.shape[1:], strict=True)]
-            result, features = _grown(result, shape), _grown(features, shape)
+            result, features = _zero_pad(result, shape), _zero_pad(features, shape)
         return self.act2(result + features)  # type: ignore[no-any-return]
 
 
-def _grown(features: Tensor, shape: Sequence[int]) -> Tensor:
-    """A map with zeros in further channels, below and to the right, up to a shape (channels, rows, columns)."""
-    channels, rows, columns = (wanted - there for wanted, there in zip(shape, features.shape[1:], strict=True))
+def _zero_pad(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """Pad a feature map with zeros at the end of each axis, to a shape (channels, rows, columns)."""
+    channels, rows, columns = (target - current for target, current in zip(shape, features.shape[1:], strict=True))
     return functional.pad(features, (0, columns, 0, rows, 0, channels))
 
 
 class DlibResNet(FaceNetwork):
-    """The map that is kept is the last but one of five: at 150 pixels the last has one place alone."""
+    """`forward_features` ends at the fourth of five layers: at 150 pixels, the map of the fifth is 1×1."""
 
     def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, in_chans: int = 3) -> None:
         super().__init__(128, num_classes, drop_rate)
@@ -78,12 +78,12 @@ class DlibResNet(FaceNetwork):
 
 @register_model
 def dlib_resnet29(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    """dlib's network; `weights = "package"` takes them from face-recognition-models."""
+    """dlib's network; `weights = "package"` loads those of face-recognition-models."""
     return build(DlibResNet, "dlib_resnet29", pretrained, **arguments)
 
 
 def dlib_tensors(layers: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Tensor]:
-    """What dlib's file holds (formats/dlib.py) → tensors of `DlibResNet`; raises ValueError where it is another network's."""
+    """Layers of a file (formats/dlib_file.py) → tensors of `DlibResNet`; raises ValueError for another network."""
     model = DlibResNet(num_classes=0)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -91,7 +91,7 @@ def dlib_tensors(layers: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Tensor
         filters = module.weight.numel()
         bias, (scale, shift) = values[filters:], np.split(affine, 2)
         module.weight.data = torch.from_numpy(values[:filters].reshape(module.weight.shape).copy())
-        put_folded(norm, scale, shift + scale * bias)
+        set_scale_and_shift(norm, scale, shift + scale * bias)
     (matrix,) = layers["fc"]
     model.embedding.weight.data = torch.from_numpy(matrix.reshape(256, 128).T.copy())
     return model.state_dict()

@@ -1,4 +1,4 @@
-"""What timm expects of a classifier, for networks that end in an embedding of a face."""
+"""timm's interface of a classifier, for networks with a face embedding."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn import functional
 
 
 class FaceNetwork(nn.Module):
-    """Images, normalised, float32 [B, 3, H, W] → embedding [B, D] → logits [B, C].
+    """Normalized images, float32 [B, 3, H, W] → embedding [B, D] → logits [B, C].
 
-    A network gives `forward_features`, which keeps the map, and `embed`. It may be cut by `freeze` where its modules are applied
-    one after another in the order of their definition.
+    A network implements `forward_features`, which returns a feature map, and `embed`. `freeze` works for it if its
+    modules are applied one after another in the order of their definition.
 
     num_features: width D of the embedding.
     """
@@ -26,11 +26,11 @@ class FaceNetwork(nn.Module):
 
     @abstractmethod
     def forward_features(self, pixels: Tensor) -> Tensor:
-        """The last map with more than one place, float32 [B, channels, rows, columns]."""
+        """The last feature map larger than 1×1, float32 [B, channels, rows, columns]."""
 
     @abstractmethod
     def embed(self, features: Tensor) -> Tensor:
-        """The embedding [B, D] of a map, as the network was trained to give it."""
+        """Feature map → embedding [B, D], as the network was trained."""
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """The embedding [B, D], with dropout, or the logits [B, C]."""
@@ -42,11 +42,11 @@ class FaceNetwork(nn.Module):
         return self.forward_head(self.forward_features(pixels))
 
     def get_classifier(self) -> nn.Module:
-        """The module that makes logits of an embedding."""
+        """The module that computes logits from an embedding."""
         return self.classifier
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """The network's layers from the first to the last, as timm's layer decay asks for them: a block each."""
+        """The network's layers from the first to the last, for timm's layer decay: one per block."""
         blocks = [
             (r"^layer(\d)\.(\d+)", None),
             (r"^blocks\.(\d+)", None),
@@ -55,22 +55,22 @@ class FaceNetwork(nn.Module):
         return {"stem": r"^stem", "blocks": blocks}
 
     def add_classifier(self) -> None:
-        """Give the network its classifier, after all other modules."""
+        """Add the classifier; call it after all other modules are defined."""
         self.classifier = nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier of another width."""
+        """Replace the classifier by a new one of another width."""
         self.num_classes = num_classes
         self.add_classifier()
 
 
 def build(network: type[nn.Module], name: str, pretrained: bool, **arguments: Any) -> nn.Module:
-    """A network as timm builds its own; arguments as of `timm.create_model`."""
+    """Build a network the way timm does; arguments as for `timm.create_model`."""
     return build_model_with_cfg(network, name, pretrained, **arguments)  # type: ignore[no-any-return]
 
 
-def configuration(size: int, mean: tuple[float, ...], std: tuple[float, ...], **more: Any) -> dict[str, Any]:
-    """What timm keeps of a model: the size that it was trained at, and the statistics (0..1) of its input."""
+def default_cfg(size: int, mean: tuple[float, ...], std: tuple[float, ...], **more: Any) -> dict[str, Any]:
+    """timm's default_cfg of a model: its training image size, and the mean and std (0..1) of its input."""
     return {
         "input_size": (3, size, size),
         "mean": mean,

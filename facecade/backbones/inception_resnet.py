@@ -1,7 +1,7 @@
-"""facenet-pytorch's Inception-ResNet (arXiv:1602.07261) that gives 512 numbers a face, as timm has its models.
+"""facenet-pytorch's Inception-ResNet (arXiv:1602.07261) as a timm model; embedding of 512 numbers.
 
-Two sets of weights, which the hub of timm's names stands for here: `inception_resnet_v1.vggface2` (the default) and
-`inception_resnet_v1.casia_webface`, both downloaded from facenet-pytorch's own releases.
+It has two sets of weights, `inception_resnet_v1.vggface2` (the default) and `inception_resnet_v1.casia_webface`. With
+`weights = "hub"` they are downloaded from facenet-pytorch's releases.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facecade.backbones.face_network import build, configuration
+from facecade.backbones.face_network import build, default_cfg
 
 RELEASES = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
 MEAN, STD = (127.5 / 255,) * 3, (128 / 255,) * 3
 
 
-def _weights(file: str, people: int) -> dict[str, Any]:
-    origin = {"url": f"{RELEASES}/{file}", "num_classes": people, "first_conv": "conv2d_1a.conv"}
-    return {**configuration(160, MEAN, STD, **origin), "classifier": "logits"}
+def _pretrained_cfg(file: str, people: int) -> dict[str, Any]:
+    settings = {"url": f"{RELEASES}/{file}", "num_classes": people, "first_conv": "conv2d_1a.conv"}
+    return {**default_cfg(160, MEAN, STD, **settings), "classifier": "logits"}
 
 
 default_cfgs = generate_default_cfgs(
     {
-        "inception_resnet_v1.vggface2": _weights("20180402-114759-vggface2.pt", 8631),
-        "inception_resnet_v1.casia_webface": _weights("20180408-102900-casia-webface.pt", 10575),
+        "inception_resnet_v1.vggface2": _pretrained_cfg("20180402-114759-vggface2.pt", 8631),
+        "inception_resnet_v1.casia_webface": _pretrained_cfg("20180408-102900-casia-webface.pt", 10575),
     }
 )
 
 
 class InceptionResnet(InceptionResnetV1):  # type: ignore[misc]
-    """The same network, with its map and its embedding apart."""
+    """The same network, with `forward_features` and `forward_head` as separate methods."""
 
     def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, in_chans: int = 3) -> None:
         super().__init__(dropout_prob=drop_rate)
@@ -42,7 +42,7 @@ class InceptionResnet(InceptionResnetV1):  # type: ignore[misc]
         self.reset_classifier(num_classes)
 
     def forward_features(self, pixels: Tensor) -> Tensor:
-        """The last map, float32 [B, 1792, rows, columns]."""
+        """The last feature map, float32 [B, 1792, rows, columns]."""
         for name, module in self.named_children():
             if name == "avgpool_1a":
                 break
@@ -59,16 +59,16 @@ class InceptionResnet(InceptionResnetV1):  # type: ignore[misc]
         return self.forward_head(self.forward_features(pixels))
 
     def get_classifier(self) -> nn.Module:
-        """The module that makes logits of an embedding."""
+        """The module that computes logits from an embedding."""
         return self.logits  # type: ignore[no-any-return]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier of another width."""
+        """Replace the classifier by a new one of another width."""
         self.num_classes = num_classes
         self.logits = nn.Linear(512, num_classes) if num_classes else nn.Identity()
 
 
 @register_model
 def inception_resnet_v1(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    """facenet-pytorch's network; `weights = "hub"` downloads them."""
+    """facenet-pytorch's network; `weights = "hub"` downloads its weights."""
     return build(InceptionResnet, "inception_resnet_v1", pretrained, **arguments)

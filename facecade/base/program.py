@@ -1,4 +1,4 @@
-"""What the user types: a command, or the installation of an extra."""
+"""Command lines for hints: a facecade command, or the installation of an extra."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import facecade
 
 
-def command(words: str) -> str:
-    """A command as its user would type it: `python cli.py …` in a clone, `facecade …` where the package is installed."""
-    return f"{'python cli.py' if Path(sys.argv[0]).name == 'cli.py' else 'facecade'} {words}"
+def command(arguments: str) -> str:
+    """The command line: `python cli.py …` in a clone, `facecade …` if the package is installed."""
+    return f"{'python cli.py' if Path(sys.argv[0]).name == 'cli.py' else 'facecade'} {arguments}"
 
 
 def install(extra: str) -> str:
-    """How to install an extra: from the clone, where there is one."""
+    """The command that installs an extra, from the clone if there is one."""
     clone = len(facecade.__path__) > 1
     return f"pip install -e '.[{extra}]'" if clone else f"pip install 'facecade[{extra}]'"

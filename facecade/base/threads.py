@@ -1,4 +1,4 @@
-"""Work for threads, in order and with bounded memory."""
+"""A parallel map with threads, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 def bounded_map(
     call: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = 32
 ) -> Iterator[Result]:
-    """`map` in threads that run at most `ahead` results before whoever takes them: memory stays flat."""
+    """`map` in threads; at most `ahead` results wait for the caller, so memory is bounded."""
     source = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(call, item) for item in islice(source, ahead)]
+        futures = [pool.submit(call, item) for item in islice(source, ahead)]
         try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting += [pool.submit(call, item) for item in islice(source, 1)]
+            while futures:
+                yield futures.pop(0).result()
+                futures += [pool.submit(call, item) for item in islice(source, 1)]
         finally:
-            for future in waiting:
+            for future in futures:
                 future.cancel()

@@ -1,1 +1,1 @@
-"""How stages become 18 labels, from arrays alone."""
+"""Combines stage outputs into 18 classes; works on arrays alone."""

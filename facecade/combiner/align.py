@@ -1,7 +1,7 @@
-"""Folds' embeddings brought into one basis.
+"""Align the embeddings of all folds to one basis.
 
-Models trained on different folds put different meanings on the same coordinate. A rotation fitted
-on rows that both models trained on (orthogonal Procrustes, Schönemann 1966) undoes it.
+The same coordinate means different things in models trained on different folds. A rotation fitted
+on rows that both models trained on (orthogonal Procrustes, Schönemann 1966) corrects this.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from scipy.linalg import orthogonal_procrustes
 
 @dataclass(frozen=True)
 class Alignment:
-    """For every fold's model an affine map of its embeddings into the shared basis.
+    """One affine map per fold, from that model's embeddings to the shared basis: d principal components of fold 0.
 
-    offset: float32 (folds, D); matrix: float32 (folds, D, d). d principal components of fold 0.
+    offset: float32 (folds, D); matrix: float32 (folds, D, d).
     """
 
     offset: np.ndarray
     matrix: np.ndarray
 
     def apply(self, fold: int, embedding: np.ndarray) -> np.ndarray:
-        """Embeddings (N, D) of one fold's model in the shared basis (N, d), float32."""
+        """Map embeddings (N, D) of one fold's model to the shared basis: float32 (N, d)."""
         return ((embedding - self.offset[fold]) @ self.matrix[fold]).astype(np.float32)
 
     def unrotated(self) -> Alignment:
-        """Fold 0's map for every fold, to measure what the rotation is worth."""
+        """Fold 0's map for every fold, to measure what the rotation gains."""
         return Alignment(
             np.repeat(self.offset[:1], len(self.offset), 0), np.repeat(self.matrix[:1], len(self.matrix), 0)
         )
 
 
 def fit_alignment(anchors: list[np.ndarray], fold: np.ndarray, components: int) -> Alignment:
-    """Learn every fold's map into the principal components of fold 0's embedding.
+    """Fit every fold's map to the principal components of fold 0's embedding.
 
     Args:
-        anchors: each fold's embeddings (A, D) of the same A rows.
-        fold: int (A,), the fold that each anchor row belongs to.
-        components: width d of the result, at most D and A.
+        anchors: one array (A, D) per fold: its embeddings of the same A rows.
+        fold: int (A,), the fold of each anchor row.
+        components: width d of the result; at most D and at most A.
     """
-    seen = fold != 0  # rows that model 0 trained on
-    mean = anchors[0][seen].mean(0)
-    _, _, directions = np.linalg.svd(anchors[0][seen] - mean, full_matrices=False)
+    trained = fold != 0  # rows that model 0 trained on
+    mean = anchors[0][trained].mean(0)
+    _, _, directions = np.linalg.svd(anchors[0][trained] - mean, full_matrices=False)
     basis = directions[:components].T
     offsets, matrices = [mean], [basis]
     for number, embedding in enumerate(anchors[1:], start=1):
-        both = seen & (fold != number)
+        both = trained & (fold != number)
         if not both.any():  # two folds share no training rows
             both = np.ones(len(fold), bool)
         offset = embedding[both].mean(0)

@@ -1,7 +1,8 @@
-"""Which labels are probably wrong, of people (gender, age) and of images (mask), in one ranking.
+"""Find labels that are probably wrong, of people (gender, age) and of images (mask), in one ranking.
 
-Every probability is of models, calibration and error rates that knew neither the label nor the person. Gender and age are a person's,
-and what is said of the images is averaged before it is judged: seven images of one face err together, and are worth about one.
+Every probability comes from models, calibration and error rates that were fitted without the label and the person.
+Gender and age belong to a person, so the outputs for a person's images are averaged first: the errors of seven images
+of one face are correlated, and the seven are worth about one.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import pandas as pd
 
 from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs
 from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of
-from facecade.report.age_errors import AgeDoubt, Said
+from facecade.report.age_errors import AgeErrorModel, AgePredictions
 from facecade.report.label_errors import LabelErrorModel
 
-LEAST = 0.01
-"""Probability of an error from which a label is listed."""
+MIN_SCORE = 0.01
+"""Smallest probability of an error at which a label is listed."""
 
-BEFORE = np.array([19.0, 0.6, 0.4])
-"""What is held of a person's two images without a worn mask before they are seen: so many people with both labels right, with one
-wrong, and with the two swapped."""
+SWAP_PRIOR = np.array([19.0, 0.6, 0.4])
+"""Prior counts for a person's `incorrect` and `normal` image: people with both labels right, with one wrong, and with
+the two swapped."""
 
 INCORRECT, NORMAL = MASKS.index("incorrect"), MASKS.index("normal")
 
@@ -32,8 +33,9 @@ INCORRECT, NORMAL = MASKS.index("incorrect"), MASKS.index("normal")
 class Finding:
     """A label that may be wrong.
 
-    kind: `gender`, `age`, `mask` or `swap`. id, field, value: the correction (faces/corrections.py) that would mend it. rows: of the sample
-    table, those it is about. recorded, suggested: in words. score: probability that the label is wrong, 0..1. reason: a sentence.
+    kind: `gender`, `age`, `mask` or `swap`. id, field, value: the correction (faces/corrections.py) that would fix it.
+    rows: its rows in the sample table. recorded, suggested: in words. score: probability that the label is wrong, 0..1.
+    reason: a sentence.
     """
 
     kind: str
@@ -49,34 +51,39 @@ class Finding:
 
 
 def audit(table: pd.DataFrame, stage_outputs: StageOutputs, cap: float | None) -> list[Finding]:
-    """Everything whose label is wrong with a probability of at least LEAST, the most probable first.
+    """All labels that are wrong with a probability of at least MIN_SCORE, the most probable first.
 
     Args:
-        table: sample table with folds, N rows, all labelled. voices: of the same rows, out of fold.
-        cap: the age from which the data say only "at least", or None.
+        table: sample table with folds, N rows, all labelled. stage_outputs: out-of-fold outputs of the same rows.
+        cap: the recorded age that means "at least", or None.
     """
     people = _People(table)
-    genders = _Judged.of(
+    genders = _LabelPosteriors.fit(
         people.mean(stage_outputs.for_target("gender")),
         stage_outputs.stages_for_target("gender"),
         people.gender,
         people.fold,
         2,
     )
-    female = genders.true[:, GENDERS.index("female")]
-    found = [*_genders(people, genders), *_ages(people, stage_outputs, female, cap), *_masks(people, stage_outputs)]
-    return sorted((one for one in found if one.score >= LEAST), key=lambda one: (-one.score, one.id, one.field))
+    female = genders.posterior[:, GENDERS.index("female")]
+    findings = [
+        *_gender_findings(people, genders),
+        *_age_findings(people, stage_outputs, female, cap),
+        *_mask_findings(people, stage_outputs),
+    ]
+    listed = (finding for finding in findings if finding.score >= MIN_SCORE)
+    return sorted(listed, key=lambda finding: (-finding.score, finding.id, finding.field))
 
 
 class _People:
-    """The people of a sample table, in the order of their names, with what is recorded of each."""
+    """The people of a sample table, sorted by name, with the recorded fold, gender and age of each."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
         self.names, self.index = np.unique(table["person"].to_numpy(str), return_inverse=True)
         by_person = table.groupby(self.index)
         self.fold = by_person["fold"].first().to_numpy()
-        self.gender = by_person["gender"].agg(lambda said: said.mode()[0]).map(GENDERS.index).to_numpy()
+        self.gender = by_person["gender"].agg(lambda genders: genders.mode()[0]).map(GENDERS.index).to_numpy()
         self.age = by_person["age"].median().to_numpy(float)
 
     def __len__(self) -> int:
@@ -89,24 +96,24 @@ class _People:
         return np.split(order, np.cumsum(np.bincount(self.index))[:-1])
 
     def finding(
-        self, kind: str, place: int, value: str, recorded: str, suggested: str, score: float, reason: str
+        self, kind: str, index: int, value: str, recorded: str, suggested: str, score: float, reason: str
     ) -> Finding:
-        """One about a person as a whole."""
-        name, rows = str(self.names[place]), tuple(map(int, self.rows[place]))
+        """A finding about a person's label."""
+        name, rows = str(self.names[index]), tuple(map(int, self.rows[index]))
         return Finding(kind, name, name, rows, kind, value, recorded, suggested, float(score), reason)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Values (N, F) of images → their means (P, F)."""
+        """Values (N, F) of images → means (P, F) of people."""
         sums = np.zeros((len(self), values.shape[1]))
         np.add.at(sums, self.index, values)
         return sums / np.bincount(self.index)[:, None]
 
 
-def _crossed(
-    fold: np.ndarray, classes: int, fit: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
+def _cross_predict(
+    fold: np.ndarray, columns: int, fit: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
 ) -> np.ndarray:
-    """What is learned of the other folds' rows, asked about each fold's, (N, classes)."""
-    result = np.full((len(fold), classes), np.nan)
+    """Predict each fold's rows with a fit on the other folds' rows, (N, columns)."""
+    result = np.full((len(fold), columns), np.nan)
     for held_out in np.unique(fold):
         test = np.flatnonzero(fold == held_out)
         result[test] = fit(np.flatnonzero(fold != held_out))(test)
@@ -114,235 +121,241 @@ def _crossed(
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """Of M labels, with none of a fold judged by what was learned of it.
+class _LabelPosteriors:
+    """Probabilities of the true class of M labels; each fold's rows are predicted by a fit on the other folds.
 
-    said: probability (M, C) of the true class by all voices. true: the same with what is recorded. each: (M, C) by one stage alone.
+    given: labels (M,) as recorded. probability: of the true class by all stages (M, C). posterior: the same, given the
+    recorded label too. by_stage: probability (M, C) by one stage alone.
     """
 
     given: np.ndarray
-    said: np.ndarray
-    true: np.ndarray
-    each: dict[str, np.ndarray]
+    probability: np.ndarray
+    posterior: np.ndarray
+    by_stage: dict[str, np.ndarray]
 
     @classmethod
-    def of(
+    def fit(
         cls, values: np.ndarray, stage_names: Sequence[str], given: np.ndarray, fold: np.ndarray, classes: int
-    ) -> _Judged:
-        """Of values (M, F), a column for each of `speakers`."""
+    ) -> _LabelPosteriors:
+        """Fit to values (M, F); stage_names: the stage of each column."""
 
-        def both(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-            doubt = LabelErrorModel.fit(values[rows], given[rows], classes)
+        def fit_all(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+            model = LabelErrorModel.fit(values[rows], given[rows], classes)
             return lambda test: np.column_stack(
-                [doubt.probability(values[test]), doubt.posterior(values[test], given[test])]
+                [model.probability(values[test]), model.posterior(values[test], given[test])]
             )
 
-        crossed = _crossed(fold, 2 * classes, both)
-        each, stages = {}, list(dict.fromkeys(stage_names))
+        predicted = _cross_predict(fold, 2 * classes, fit_all)
+        by_stage, stages = {}, list(dict.fromkeys(stage_names))
         for stage in stages if len(stages) > 1 else []:
             own = values[:, [stage_name == stage for stage_name in stage_names]]
 
-            def alone(rows: np.ndarray, own: np.ndarray = own) -> Callable[[np.ndarray], np.ndarray]:
-                doubt = LabelErrorModel.fit(own[rows], given[rows], classes)
-                return lambda test: doubt.probability(own[test])
+            def fit_stage(rows: np.ndarray, own: np.ndarray = own) -> Callable[[np.ndarray], np.ndarray]:
+                model = LabelErrorModel.fit(own[rows], given[rows], classes)
+                return lambda test: model.probability(own[test])
 
-            each[stage] = _crossed(fold, classes, alone)
-        said, true = np.split(crossed, 2, axis=1)
-        return cls(given, said, true, each or {stage: said for stage in stages})
-
-    @property
-    def wrong(self) -> np.ndarray:
-        """Probability (M,) that what is recorded is wrong."""
-        return 1 - self.true[np.arange(len(self.given)), self.given]
+            by_stage[stage] = _cross_predict(fold, classes, fit_stage)
+        probability, posterior = np.split(predicted, 2, axis=1)
+        return cls(given, probability, posterior, by_stage or {stage: probability for stage in stages})
 
     @property
-    def other(self) -> np.ndarray:
-        """The most probable class (M,) but for the recorded."""
-        rest = self.true.copy()
-        rest[np.arange(len(rest)), self.given] = -1
-        return rest.argmax(1)
+    def error_probability(self) -> np.ndarray:
+        """Probability (M,) that the recorded label is wrong."""
+        return 1 - self.posterior[np.arange(len(self.given)), self.given]
 
-    def words(self, place: int, wanted: int, names: Sequence[str]) -> str:
-        """What the stages say of a label, as `gender and joint both say female at .99 and .97`."""
-        agree = {stage: p[place, wanted] for stage, p in self.each.items() if p[place].argmax() == wanted}
-        differ = {stage: p[place] for stage, p in self.each.items() if stage not in agree}
+    @property
+    def alternative(self) -> np.ndarray:
+        """The most probable class (M,) other than the recorded one."""
+        others = self.posterior.copy()
+        others[np.arange(len(others)), self.given] = -1
+        return others.argmax(1)
+
+    def text(self, row: int, suggested: int, names: Sequence[str]) -> str:
+        """The stages' predictions of a label, as `gender and joint both predict female at .99 and .97`."""
+        agree = {stage: p[row, suggested] for stage, p in self.by_stage.items() if p[row].argmax() == suggested}
+        differ = {stage: p[row] for stage, p in self.by_stage.items() if stage not in agree}
         parts = []
         if agree:
-            both = {1: "says", 2: "both say"}.get(len(agree), "all say")
-            sure = _listed(list(dict.fromkeys(_p(p) for p in agree.values())))
-            parts.append(f"{_listed(list(agree))} {both} {names[wanted]} at {sure}")
-        parts += [f"{stage} says {names[int(p.argmax())]} at {_p(p.max())}" for stage, p in differ.items()]
-        if len(self.each) > 1 and differ:
-            parts.append(f"together {names[wanted]} at {_p(self.said[place, wanted])}")
+            verb = {1: "predicts", 2: "both predict"}.get(len(agree), "all predict")
+            probabilities = _join(list(dict.fromkeys(_format_probability(p) for p in agree.values())))
+            parts.append(f"{_join(list(agree))} {verb} {names[suggested]} at {probabilities}")
+        parts += [
+            f"{stage} predicts {names[int(p.argmax())]} at {_format_probability(p.max())}"
+            for stage, p in differ.items()
+        ]
+        if len(self.by_stage) > 1 and differ:
+            parts.append(f"together {names[suggested]} at {_format_probability(self.probability[row, suggested])}")
         return ", ".join(parts)
 
 
-def _genders(people: _People, judged: _Judged) -> list[Finding]:
-    found = []
-    for place, (score, other) in enumerate(zip(judged.wrong, judged.other, strict=True)):
-        recorded, suggested = GENDERS[people.gender[place]], GENDERS[other]
-        reason = f"{judged.words(place, other, GENDERS)}; recorded {recorded}"
-        found.append(people.finding("gender", place, suggested, recorded, suggested, score, reason))
-    return found
+def _gender_findings(people: _People, posteriors: _LabelPosteriors) -> list[Finding]:
+    findings = []
+    for index, (score, other) in enumerate(zip(posteriors.error_probability, posteriors.alternative, strict=True)):
+        recorded, suggested = GENDERS[people.gender[index]], GENDERS[other]
+        reason = f"{posteriors.text(index, other, GENDERS)}; recorded {recorded}"
+        findings.append(people.finding("gender", index, suggested, recorded, suggested, score, reason))
+    return findings
 
 
-def _ages(people: _People, stage_outputs: StageOutputs, female: np.ndarray, cap: float | None) -> list[Finding]:
+def _age_findings(people: _People, stage_outputs: StageOutputs, female: np.ndarray, cap: float | None) -> list[Finding]:
     years = stage_outputs.age_by_gender()
     if np.isnan(years).any():
-        return _bands(people, stage_outputs)
-    stages = _years_of_stages(stage_outputs)
-    # each image by both regressors, as probable as each gender is: the other's says nothing of this person
+        return _band_findings(people, stage_outputs)
+    stages = _years_by_stage(stage_outputs)
+    # weight both regressors by the gender's probability: the other gender's regressor does not apply to this person
     mixed = (years * np.column_stack([1 - female, female])[people.index]).sum(1)
     inputs = np.column_stack([mixed, *stages.values()])
-    centre = people.mean(inputs)
-    images = people.mean(mixed[:, None] ** 2)[:, 0] - centre[:, 0] ** 2
-    said = Said(centre[:, 0], female, np.sqrt(images.clip(0) + centre[:, 1:].var(1)))
+    means = people.mean(inputs)
+    image_variance = people.mean(mixed[:, None] ** 2)[:, 0] - means[:, 0] ** 2
+    predictions = AgePredictions(means[:, 0], female, np.sqrt(image_variance.clip(0) + means[:, 1:].var(1)))
 
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        doubt = AgeDoubt.fit(said.take(rows), people.age[rows], cap)
+        model = AgeErrorModel.fit(predictions.take(rows), people.age[rows], cap)
 
-        def judge(test: np.ndarray) -> np.ndarray:
-            of = said.take(test)
-            return np.column_stack([doubt.wrong(of, people.age[test]), doubt.expected(of), doubt.reach(of)])
+        def predict(test: np.ndarray) -> np.ndarray:
+            own = predictions.take(test)
+            return np.column_stack(
+                [model.error_probability(own, people.age[test]), model.expected(own), model.error_bound(own)]
+            )
 
-        return judge
+        return predict
 
-    found = []
-    for place, (wrong, expected, reach) in enumerate(_crossed(people.fold, 3, fit)):
-        years_said = {stage: centre[place, 1 + column] for column, stage in enumerate(stages)}
-        suggested, recorded = float(np.clip(round(expected), 1, cap or 120)), _age(people.age[place], cap)
+    findings = []
+    for index, (score, expected, bound) in enumerate(_cross_predict(people.fold, 3, fit)):
+        years_by_stage = {stage: means[index, 1 + column] for column, stage in enumerate(stages)}
+        suggested, recorded = float(np.clip(round(expected), 1, cap or 120)), _format_age(people.age[index], cap)
+        about = f"about {_format_age(suggested, cap)}"
         reason = (
-            f"{_years_words(years_said)}; recorded {recorded}, and 95 % of right ages are within {reach:.0f} years of"
+            f"{_years_text(years_by_stage)}; recorded {recorded}, and 95 % of right ages are within {bound:.0f} years of"
             f" {expected:.0f}"
         )
-        found.append(
-            people.finding("age", place, f"{suggested:.0f}", recorded, f"about {_age(suggested, cap)}", wrong, reason)
-        )
-    return found
+        findings.append(people.finding("age", index, f"{suggested:.0f}", recorded, about, score, reason))
+    return findings
 
 
-def _bands(people: _People, stage_outputs: StageOutputs) -> list[Finding]:
-    """Ages where no stage knows years: by the band alone."""
+def _band_findings(people: _People, stage_outputs: StageOutputs) -> list[Finding]:
+    """Ages judged by the band alone, where no stage predicts years."""
     values = np.column_stack([people.mean(stage_outputs.for_target(stage)) for stage in AGE_STAGES])
     stage_names = [stage_name for stage in AGE_STAGES for stage_name in stage_outputs.stages_for_target(stage)]
     band = band_of(people.age)
-    judged = _Judged.of(values, stage_names, band, people.fold, len(BANDS))
-    middle = [np.median(people.age[band == place]) if (band == place).any() else 45.0 for place in range(len(BANDS))]
-    found = []
-    for place, (score, other) in enumerate(zip(judged.wrong, judged.other, strict=True)):
-        recorded = f"{people.age[place]:.0f}"
-        reason = f"{judged.words(place, other, BANDS)}; recorded {recorded}"
-        found.append(people.finding("age", place, f"{middle[other]:.0f}", recorded, BANDS[other], score, reason))
-    return found
+    posteriors = _LabelPosteriors.fit(values, stage_names, band, people.fold, len(BANDS))
+    medians = [np.median(people.age[band == each]) if (band == each).any() else 45.0 for each in range(len(BANDS))]
+    findings = []
+    for index, (score, other) in enumerate(zip(posteriors.error_probability, posteriors.alternative, strict=True)):
+        recorded = f"{people.age[index]:.0f}"
+        reason = f"{posteriors.text(index, other, BANDS)}; recorded {recorded}"
+        findings.append(people.finding("age", index, f"{medians[other]:.0f}", recorded, BANDS[other], score, reason))
+    return findings
 
 
-def _masks(people: _People, stage_outputs: StageOutputs) -> list[Finding]:
-    """Images whose mask is wrong, and people whose `normal` and `incorrect` images are each other's."""
+def _mask_findings(people: _People, stage_outputs: StageOutputs) -> list[Finding]:
+    """Images with a wrong mask label, and people whose `normal` and `incorrect` files are swapped."""
     table = people.table
     given = table["mask"].map(MASKS.index).to_numpy()
-    judged = _Judged.of(
+    posteriors = _LabelPosteriors.fit(
         stage_outputs.for_target("mask"),
         stage_outputs.stages_for_target("mask"),
         given,
         table["fold"].to_numpy(),
         len(MASKS),
     )
-    score, found = judged.wrong, []
-    for place, pair, swapped in _swaps(people, judged):
+    score, findings = posteriors.error_probability, []
+    for index, pair, swapped in _swaps(people, posteriors):
         incorrect, normal = pair
-        if swapped < max(LEAST, *np.minimum(score[list(pair)], 1 - swapped)):
-            continue  # one of the two alone explains it better
+        if swapped < max(MIN_SCORE, *np.minimum(score[list(pair)], 1 - swapped)):
+            continue  # a single wrong label explains it better
         score[list(pair)] = 0
         paths = [str(table["path"].iloc[row]).rpartition("/")[2] for row in pair]
-        found.append(
+        findings.append(
             Finding(
                 "swap",
-                str(people.names[place]),
-                str(people.names[place]),
+                str(people.names[index]),
+                str(people.names[index]),
                 pair,
                 "mask",
                 "swap",
                 "incorrect, normal",
                 "swapped",
                 swapped,
-                f"of {paths[0]}, recorded incorrect, {judged.words(incorrect, NORMAL, MASKS)};"
-                f" of {paths[1]}, recorded normal, {judged.words(normal, INCORRECT, MASKS)}",
+                f"{paths[0]}, recorded incorrect: {posteriors.text(incorrect, NORMAL, MASKS)};"
+                f" {paths[1]}, recorded normal: {posteriors.text(normal, INCORRECT, MASKS)}",
             )
         )
-    found += [
+    findings += [
         Finding(
             "mask",
             str(table["path"].iloc[row]),
             str(table["person"].iloc[row]),
             (int(row),),
             "mask",
-            MASKS[judged.other[row]],
+            MASKS[posteriors.alternative[row]],
             MASKS[given[row]],
-            MASKS[judged.other[row]],
+            MASKS[posteriors.alternative[row]],
             float(score[row]),
-            f"{judged.words(int(row), int(judged.other[row]), MASKS)}; recorded {MASKS[given[row]]}",
+            f"{posteriors.text(int(row), int(posteriors.alternative[row]), MASKS)}; recorded {MASKS[given[row]]}",
         )
-        for row in np.flatnonzero(score >= LEAST)
+        for row in np.flatnonzero(score >= MIN_SCORE)
     ]
-    return found
+    return findings
 
 
-def _swaps(people: _People, judged: _Judged) -> list[tuple[int, tuple[int, int], float]]:
-    """Of each person with one image of either kind: the person, rows of `incorrect` and of `normal`, and how probably
-    they are swapped. How many people are is learned of the other folds, by expectation and maximisation."""
+def _swaps(people: _People, posteriors: _LabelPosteriors) -> list[tuple[int, tuple[int, int], float]]:
+    """For each person with one image of either kind: the person, the rows of `incorrect` and of `normal`, and the
+    probability that they are swapped. The share of swapped people is estimated on the other folds, by expectation
+    maximization."""
     pairs = []
-    for place, rows in enumerate(people.rows):
-        incorrect, normal = (rows[judged.given[rows] == kind] for kind in (INCORRECT, NORMAL))
+    for index, rows in enumerate(people.rows):
+        incorrect, normal = (rows[posteriors.given[rows] == kind] for kind in (INCORRECT, NORMAL))
         if len(incorrect) == len(normal) == 1:
-            pairs.append((place, (int(incorrect[0]), int(normal[0]))))
+            pairs.append((index, (int(incorrect[0]), int(normal[0]))))
     if not pairs:
         return []
-    who, (first, second) = np.array([place for place, _ in pairs]), np.array([pair for _, pair in pairs]).T
-    p = np.clip(judged.said, 1e-12, 1)
-    # both right, one alone wrong, or each the other's
+    person, (first, second) = np.array([index for index, _ in pairs]), np.array([pair for _, pair in pairs]).T
+    p = np.clip(posteriors.probability, 1e-12, 1)
+    # both labels right, one of them wrong, or the two swapped
     right = p[first, INCORRECT] * p[second, NORMAL]
-    alone = (1 - p[first, INCORRECT]) * p[second, NORMAL] + p[first, INCORRECT] * (1 - p[second, NORMAL])
-    swapped, fold = p[first, NORMAL] * p[second, INCORRECT], people.fold[who]
-    odds = np.column_stack([right, alone, swapped])
-    result = np.zeros(len(who))
+    one_wrong = (1 - p[first, INCORRECT]) * p[second, NORMAL] + p[first, INCORRECT] * (1 - p[second, NORMAL])
+    swapped, fold = p[first, NORMAL] * p[second, INCORRECT], people.fold[person]
+    likelihood = np.column_stack([right, one_wrong, swapped])
+    result = np.zeros(len(person))
     for held_out in np.unique(fold):
-        others, shares = fold != held_out, BEFORE / BEFORE.sum()
+        others, shares = fold != held_out, SWAP_PRIOR / SWAP_PRIOR.sum()
         for _ in range(50):
-            each = odds[others] * shares
-            shares = (each / each.sum(1, keepdims=True)).sum(0) + BEFORE
+            joint = likelihood[others] * shares
+            shares = (joint / joint.sum(1, keepdims=True)).sum(0) + SWAP_PRIOR
             shares /= shares.sum()
-        each = odds[~others] * shares
-        result[~others] = (each / each.sum(1, keepdims=True))[:, 2]
-    return [(person, pair, float(probable)) for (person, pair), probable in zip(pairs, result, strict=True)]
+        joint = likelihood[~others] * shares
+        result[~others] = (joint / joint.sum(1, keepdims=True))[:, 2]
+    return [(index, pair, float(probability)) for (index, pair), probability in zip(pairs, result, strict=True)]
 
 
-def _years_of_stages(stage_outputs: StageOutputs) -> dict[str, np.ndarray]:
-    """Years (N,) by every stage that knows them."""
+def _years_by_stage(stage_outputs: StageOutputs) -> dict[str, np.ndarray]:
+    """Years (N,) of every stage that predicts them."""
     columns = {
-        stage: next((place for place, name in enumerate(names) if name in ("years", "age.years")), None)
+        stage: next((column for column, name in enumerate(names) if name in ("years", "age.years")), None)
         for stage, names in stage_outputs.columns.items()
     }
     return {
-        stage: stage_outputs.logits[stage][:, place].astype(float)
-        for stage, place in columns.items()
-        if place is not None
+        stage: stage_outputs.logits[stage][:, column].astype(float)
+        for stage, column in columns.items()
+        if column is not None
     }
 
 
-def _years_words(said: dict[str, float]) -> str:
-    both = {1: "says", 2: "both say"}.get(len(said), "say")
-    return f"{_listed(list(said))} {both} {_listed([f'{years:.0f}' for years in said.values()])}"
+def _years_text(by_stage: dict[str, float]) -> str:
+    verb = {1: "predicts", 2: "both predict"}.get(len(by_stage), "predict")
+    return f"{_join(list(by_stage))} {verb} {_join([f'{years:.0f}' for years in by_stage.values()])}"
 
 
-def _age(years: float, cap: float | None) -> str:
+def _format_age(years: float, cap: float | None) -> str:
     return f"{years:.0f}" + (" or older" if cap is not None and years >= cap else "")
 
 
-def _listed(words: Sequence[str]) -> str:
+def _join(words: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _p(probability: float) -> str:
-    """`.97`; never 1."""
+def _format_probability(probability: float) -> str:
+    """As `.97`; never 1."""
     return f"{min(float(probability), 0.999):.3f}".rstrip("0")[1:] if probability > 0.99 else f"{probability:.2f}"[1:]

@@ -1,7 +1,7 @@
-"""What moved a fitted combiner towards each class, and by how much: parts that add up to its decision.
+"""Contributions to a fitted combiner's prediction: parts that add up to its class scores.
 
-Trees are taken apart by TreeSHAP (combiner/meta.py). The soft vote that they start from, and logistic regressions, are sums
-already: of weights times what each feature is above its average.
+TreeSHAP splits the trees' outputs by feature (combiner/meta.py). The soft vote that they start from, and logistic
+regressions, are sums already: each weight times the feature's distance from its mean.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facecade.combiner.decision import GROUPS, runner_up
+from facecade.combiner.decision import GROUP_OF_CLASS, runner_up
 from facecade.combiner.estimators import Logistic, LogisticStack, SoftVote, age_input_stages, age_inputs
 from facecade.combiner.features import features
 from facecade.combiner.meta import Boosted, base_margin
@@ -25,37 +25,37 @@ Parts = dict[str, np.ndarray]
 
 
 def contributions(combiner: FittedCombiner, stage_outputs: StageOutputs) -> Parts:
-    """What each part of a combiner adds to each class of N rows, in nats.
+    """What each part of a combiner adds to the score of each class of N rows, in nats.
 
-    Parts are named by who speaks and where it is heard, as `soft vote: joint`, `trees: joint`, `trees: ages` (the features made of
-    several stages' ages), `logistic: mask`; `constant` is what is said of any face, with what makes a vote's probabilities add
-    up to one. `decision weights` come last. A rule that is no sum (hard cascade, as trained) is one part by its name.
+    A part's name is the component and the stage, as `soft vote: joint`, `trees: joint`, `trees: ages` (features made of
+    several stages' ages), `logistic: mask`. `constant` is the baseline, the same for every face, and what normalizes a
+    vote's probabilities. `decision weights` come last. A method that is not a sum (hard cascade, as trained) is one
+    part with the method's name.
 
     Returns:
-        float64 (N, 18) by name. What adds the same to every class changes nothing, and is left out: each part is 0 on average
-        over a row's classes. All together they are, up to a constant for each row, what `decision.decide` takes the
-        largest of.
+        float64 (N, 18) by name. Each part is centered: its mean over a row's classes is 0, because what adds the same
+        to every class changes nothing. The parts add up to `decision.scores`, up to a constant for each row.
     """
-    rule, inputs = combiner.estimator, combiner.inputs(stage_outputs)
-    if isinstance(rule, Boosted):
-        parts = _named("soft vote", *_soft_vote(rule.start, inputs, base_margin(rule.start, inputs)))
-        parts |= _named("trees", *_trees(rule, inputs))
-    elif isinstance(rule, SoftVote):
-        parts = _named("soft vote", *_soft_vote(rule, inputs, np.log(rule.probability(inputs) + 1e-12)))
-    elif isinstance(rule, LogisticStack):
-        parts = _named("logistic", *_logistic(rule, inputs))
+    estimator, inputs = combiner.estimator, combiner.inputs(stage_outputs)
+    if isinstance(estimator, Boosted):
+        parts = _named("soft vote", *_soft_vote(estimator.start, inputs, base_margin(estimator.start, inputs)))
+        parts |= _named("trees", *_trees(estimator, inputs))
+    elif isinstance(estimator, SoftVote):
+        parts = _named("soft vote", *_soft_vote(estimator, inputs, np.log(estimator.probability(inputs) + 1e-12)))
+    elif isinstance(estimator, LogisticStack):
+        parts = _named("logistic", *_logistic(estimator, inputs))
     else:
-        parts = {combiner.name: np.log(rule.probability(inputs) + 1e-12)}
-    parts[WEIGHTS] = np.tile(combiner.weights[GROUPS], (len(inputs), 1))
+        parts = {combiner.name: np.log(estimator.probability(inputs) + 1e-12)}
+    parts[WEIGHTS] = np.tile(combiner.weights[GROUP_OF_CLASS], (len(inputs), 1))
     return {name: values - values.mean(1, keepdims=True) for name, values in parts.items()}
 
 
 @dataclass(frozen=True)
 class MarginContributions:
-    """Why one answer and not another.
+    """The contributions to the margin of the predicted class over the runner-up.
 
-    answer, runner_up: classes. margin: how far the answer is ahead, in nats. parts: how much of the margin each part gives (negative:
-    it spoke for the other), the largest first.
+    prediction, runner_up: classes. margin: how far the prediction is ahead, in nats. parts: each part's contribution to
+    the margin (negative: it favors the runner-up), the largest first.
     """
 
     prediction: int
@@ -65,44 +65,45 @@ class MarginContributions:
 
 
 def margin_contributions(combiner: FittedCombiner, stage_outputs: StageOutputs, row: int = 0) -> MarginContributions:
-    """What made the combiner answer for one row as it did, and not with the class that comes next."""
+    """The contributions to one row's margin: of the predicted class over the next best."""
     stage_outputs = stage_outputs.take(np.array([row]))
     probability, predictions = combiner(stage_outputs)
-    prediction, other = int(predictions[0]), int(runner_up(probability, combiner.weights)[0])
+    prediction, second = int(predictions[0]), int(runner_up(probability, combiner.weights)[0])
     by_part = {
-        name: float(values[0, prediction] - values[0, other])
+        name: float(values[0, prediction] - values[0, second])
         for name, values in contributions(combiner, stage_outputs).items()
     }
     largest_first = dict(sorted(by_part.items(), key=lambda part: -abs(part[1])))
-    return MarginContributions(prediction, other, sum(by_part.values()), largest_first)
+    return MarginContributions(prediction, second, sum(by_part.values()), largest_first)
 
 
-def _named(where: str, parts: Mapping[str, np.ndarray], whole: np.ndarray) -> Parts:
-    """The parts of a whole (N, 18), by name; what they leave over is the constant."""
-    named = {f"{where}: {who}": values for who, values in parts.items()}
-    return {**named, f"{where}: {CONSTANT}": whole - sum(parts.values(), np.zeros_like(whole))}
+def _named(component: str, parts: Mapping[str, np.ndarray], whole: np.ndarray) -> Parts:
+    """The parts of a whole (N, 18), with the component in their names; the rest of the whole is the constant."""
+    named = {f"{component}: {owner}": values for owner, values in parts.items()}
+    return {**named, f"{component}: {CONSTANT}": whole - sum(parts.values(), np.zeros_like(whole))}
 
 
-def _trees(rule: Boosted, stage_outputs: StageOutputs) -> tuple[Parts, np.ndarray]:
-    """Each stage's part of what the trees say, and all of it."""
-    values, average, names = rule.shap(stage_outputs)
-    return _grouped(values, _owners(names, stage_outputs)), average + values.sum(2)
+def _trees(boosted: Boosted, stage_outputs: StageOutputs) -> tuple[Parts, np.ndarray]:
+    """Each stage's part of the trees' outputs, and the outputs (N, 18)."""
+    values, average, names = boosted.shap(stage_outputs)
+    return _sum_by_owner(values, _owners(names, stage_outputs)), average + values.sum(2)
 
 
-def _logistic(rule: LogisticStack, stage_outputs: StageOutputs) -> tuple[Parts, np.ndarray]:
-    values, names = features(stage_outputs, rule.cuts)
-    return _shares(rule.model, values, _owners(names, stage_outputs)), np.log(rule.probability(stage_outputs) + 1e-12)
+def _logistic(stack: LogisticStack, stage_outputs: StageOutputs) -> tuple[Parts, np.ndarray]:
+    values, names = features(stage_outputs, stack.cuts)
+    log_probability = np.log(stack.probability(stage_outputs) + 1e-12)
+    return _linear_parts(stack.model, values, _owners(names, stage_outputs)), log_probability
 
 
 def _soft_vote(vote: SoftVote, stage_outputs: StageOutputs, whole: np.ndarray) -> tuple[Parts, np.ndarray]:
-    """Each stage's part of the vote: on mask, on gender, and on the bands of a man and of a woman."""
-    mask = _shares(vote.mask, stage_outputs.for_target("mask"), stage_outputs.stages_for_target("mask"))
-    gender = _shares(vote.gender, stage_outputs.for_target("gender"), stage_outputs.stages_for_target("gender"))
+    """Each stage's part of the vote: on mask, on gender, and on the bands of either gender."""
+    mask = _linear_parts(vote.mask, stage_outputs.for_target("mask"), stage_outputs.stages_for_target("mask"))
+    gender = _linear_parts(vote.gender, stage_outputs.for_target("gender"), stage_outputs.stages_for_target("gender"))
     bands = []
     for ages, stage_names in zip(age_inputs(stage_outputs), age_input_stages(stage_outputs), strict=True):
-        shares, probability = _shares(vote.band, ages, stage_names), vote.band.probability(ages)
-        # Two genders' bands are compared where each is what it is: against its own average.
-        bands.append({who: each - (each * probability).sum(1, keepdims=True) for who, each in shares.items()})
+        by_stage, probability = _linear_parts(vote.band, ages, stage_names), vote.band.probability(ages)
+        # Each gender's bands are relative to their own mean, so that the two genders can be compared.
+        bands.append({stage: each - (each * probability).sum(1, keepdims=True) for stage, each in by_stage.items()})
     parts = {}
     for stage in stage_outputs.logits:
         total = np.zeros((len(stage_outputs), 3, 2, 3))
@@ -110,29 +111,30 @@ def _soft_vote(vote: SoftVote, stage_outputs: StageOutputs, whole: np.ndarray) -
             total += mask[stage][:, :, None, None]
         if stage in gender:
             total += gender[stage][:, None, :, None]
-        for of_gender, shares in enumerate(bands):
-            if stage in shares:
-                total[:, :, of_gender] += shares[stage][:, None]
+        for index, by_stage in enumerate(bands):
+            if stage in by_stage:
+                total[:, :, index] += by_stage[stage][:, None]
         parts[stage] = total.reshape(-1, N_CLASSES)
     return parts, whole
 
 
-def _shares(model: Logistic, values: np.ndarray, stage_names: Sequence[str]) -> Parts:
-    """What each speaker's columns of (N, F) add to the logits (N, classes), by speaker; columns beyond are nobody's."""
+def _linear_parts(model: Logistic, values: np.ndarray, stage_names: Sequence[str]) -> Parts:
+    """What each stage's columns of (N, F) add to the logits (N, classes), by stage; columns without a name belong to no
+    stage."""
     parts = {}
-    for who in dict.fromkeys(stage_names):
-        columns = [place for place, stage_name in enumerate(stage_names) if stage_name == who]
-        above = (values[:, columns] - model.mean[columns]) / model.scale[columns]
-        parts[who] = above @ model.weight[:, columns].T
+    for stage in dict.fromkeys(stage_names):
+        columns = [column for column, stage_name in enumerate(stage_names) if stage_name == stage]
+        standardized = (values[:, columns] - model.mean[columns]) / model.scale[columns]
+        parts[stage] = standardized @ model.weight[:, columns].T
     return parts
 
 
-def _grouped(values: np.ndarray, owners: Sequence[str]) -> Parts:
+def _sum_by_owner(values: np.ndarray, owners: Sequence[str]) -> Parts:
     """Values (N, 18, F) summed by the owner of each feature."""
-    return {who: values[..., np.array(owners) == who].sum(2) for who in dict.fromkeys(owners)}
+    return {owner: values[..., np.array(owners) == owner].sum(2) for owner in dict.fromkeys(owners)}
 
 
 def _owners(names: Sequence[str], stage_outputs: StageOutputs) -> list[str]:
-    """The stage that each feature is about, or `ages`."""
+    """The stage of each feature, or `ages`."""
     stages = [name.partition(".")[0] for name in names]
     return [stage if stage in stage_outputs.logits else AGES for stage in stages]

@@ -1,7 +1,7 @@
-"""What the combiner must beat: hard cascade, soft vote, logistic regression.
+"""Simple estimators, the baselines of XGBoost: as trained, hard cascade, soft vote, logistic regression.
 
-Every rule has the same shape: `fit(voices, label)` gives a function from voices to probabilities
-(N, 18), and holds nothing but arrays, so that it can be kept without a pickle.
+All have the same interface: `fit(stage_outputs, label)` returns an estimator, and its `probability(stage_outputs)` is
+(N, 18). It holds only arrays, so that it is saved without pickle.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from facecade.faces.labels import GENDERS, N_CLASSES, decode, encode
 
 Arrays = dict[str, np.ndarray]
 
-STRENGTH = 0.1
-"""Inverse of the L2 penalty of logistic regressions: a person's several images are worth about one."""
+INVERSE_L2 = 0.1
+"""C of the logistic regressions. The penalty is strong because the several images of a person are worth about one."""
 
 
-def learn_cuts(stage_outputs: StageOutputs, label: np.ndarray) -> np.ndarray | None:
-    """Lower and upper cut (2, 2) in years of the male and the female regressor, each from its own gender; None
-    where no stage knows years."""
+def fit_cuts_by_gender(stage_outputs: StageOutputs, label: np.ndarray) -> np.ndarray | None:
+    """Lower and upper cut (2, 2) in years of the male and the female regressor, each fitted on its own gender; None
+    where no stage predicts years."""
     _, gender, band = decode(label)
     years = stage_outputs.years()
     if years is None:
@@ -35,22 +35,22 @@ def learn_cuts(stage_outputs: StageOutputs, label: np.ndarray) -> np.ndarray | N
 
 @dataclass(frozen=True)
 class HardCascade:
-    """The most probable mask, the most probable gender, that gender's age cut into a band."""
+    """The most probable mask, the most probable gender, and the band of that gender's predicted age."""
 
     cuts: np.ndarray
 
     @classmethod
-    def knows(cls, stage_outputs: StageOutputs) -> bool:
+    def supports(cls, stage_outputs: StageOutputs) -> bool:
         return stage_outputs.years() is not None
 
     @classmethod
     def fit(cls, stage_outputs: StageOutputs, label: np.ndarray) -> HardCascade:
-        cuts = learn_cuts(stage_outputs, label)
+        cuts = fit_cuts_by_gender(stage_outputs, label)
         assert cuts is not None
         return cls(cuts)
 
     def probability(self, stage_outputs: StageOutputs) -> np.ndarray:
-        """All on one class, (N, 18)."""
+        """(N, 18): 1 for the predicted class, 0 for the others."""
         gender, years = stage_outputs.gender_probability().argmax(1), stage_outputs.years()
         assert years is not None
         bands = np.column_stack([band_by_cuts(years[:, g], (self.cuts[g, 0], self.cuts[g, 1])) for g in range(2)])
@@ -67,14 +67,14 @@ class HardCascade:
 
 @dataclass(frozen=True)
 class AsTrained:
-    """What the stages say, as it is: the 18 classes, or the product of mask and gender × band. Nothing is learned.
+    """The stages' own probabilities: the 18 classes, or the product of mask and gender × band. Nothing is fitted.
 
-    Where each gender has an age stage of its own, the more likely gender decides which of the two is heard.
+    Where each gender has an age stage of its own, only that of the more probable gender is used.
     """
 
     @classmethod
-    def knows(cls, stage_outputs: StageOutputs) -> bool:
-        return bool(stage_outputs.kind_columns("flat")) or cls._pair(stage_outputs) is not None
+    def supports(cls, stage_outputs: StageOutputs) -> bool:
+        return bool(stage_outputs.kind_columns("flat")) or cls._gender_band(stage_outputs) is not None
 
     @classmethod
     def fit(cls, stage_outputs: StageOutputs, label: np.ndarray) -> AsTrained:
@@ -84,13 +84,14 @@ class AsTrained:
         """(N, 18)."""
         if stage_outputs.kind_columns("flat"):
             return stage_outputs.cell_probability("flat").reshape(len(stage_outputs), N_CLASSES)
-        pair = self._pair(stage_outputs)
-        assert pair is not None
-        return (stage_outputs.mask_probability()[:, :, None] * pair[:, None]).reshape(len(stage_outputs), N_CLASSES)
+        gender_band = self._gender_band(stage_outputs)
+        assert gender_band is not None
+        product = stage_outputs.mask_probability()[:, :, None] * gender_band[:, None]
+        return product.reshape(len(stage_outputs), N_CLASSES)
 
     @staticmethod
-    def _pair(stage_outputs: StageOutputs) -> np.ndarray | None:
-        """Probability (N, 6) of gender × band, where the stages say it without cuts."""
+    def _gender_band(stage_outputs: StageOutputs) -> np.ndarray | None:
+        """Probability (N, 6) of gender × band, where the stages give it without cuts; or None."""
         if stage_outputs.kind_columns("gender-age"):
             return stage_outputs.cell_probability("gender-age").reshape(len(stage_outputs), -1)
         bands, gender = stage_outputs.band_probability(), stage_outputs.gender_probability()
@@ -110,7 +111,7 @@ class AsTrained:
 
 @dataclass(frozen=True)
 class Logistic:
-    """Multinomial logistic regression on standardised features, as arrays."""
+    """Multinomial logistic regression on standardized features, as arrays."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -119,14 +120,14 @@ class Logistic:
 
     @classmethod
     def fit(cls, values: np.ndarray, label: np.ndarray, classes: int) -> Logistic:
-        """Classes that do not occur get no probability."""
+        """Fit; classes that do not occur get a probability near 0."""
         scaler = StandardScaler().fit(values)
-        only = np.unique(label)
-        if len(only) == 1:  # nothing to learn: that class, whatever is seen
+        present = np.unique(label)
+        if len(present) == 1:  # nothing to fit: always predict that class
             bias = np.full(classes, -30.0)
-            bias[only] = 0.0
+            bias[present] = 0.0
             return cls(scaler.mean_, scaler.scale_, np.zeros((classes, values.shape[1])), bias)
-        model = LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-5).fit(scaler.transform(values), label)
+        model = LogisticRegression(C=INVERSE_L2, max_iter=2000, tol=1e-5).fit(scaler.transform(values), label)
         weight, bias = np.zeros((classes, values.shape[1])), np.full(classes, -30.0)
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
             weight[model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
@@ -150,9 +151,11 @@ class Logistic:
 
 @dataclass(frozen=True)
 class SoftVote:
-    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression on all voices about it.
+    """p(mask) · p(gender) · p(band | gender), each calibrated by a logistic regression on the outputs of all stages for
+    it.
 
-    Men's and women's bands share one regression, with a constant of each gender: there are too few old people for two.
+    The bands of both genders share one regression, with an intercept for each gender: there are too few old people for
+    two.
     """
 
     mask: Logistic
@@ -185,33 +188,33 @@ class SoftVote:
 
 
 def age_inputs(stage_outputs: StageOutputs) -> list[np.ndarray]:
-    """What the regression of bands sees of people, were they men and were they women: what all stages say of that
-    gender's age, and which it is. Where the genders have not the same stages, each has columns of its own."""
+    """Inputs of the regression of bands, for either gender: all stages' outputs for that gender's age, and the gender
+    as a last column. Where the genders do not have the same stages, each has its own columns."""
     male, female = (stage_outputs.for_target(stage) for stage in AGE_STAGES)
     if male.shape != female.shape:
-        nothing = [np.zeros_like(male), np.zeros_like(female)]
-        male, female = np.column_stack([male, nothing[1]]), np.column_stack([nothing[0], female])
+        zeros = [np.zeros_like(male), np.zeros_like(female)]
+        male, female = np.column_stack([male, zeros[1]]), np.column_stack([zeros[0], female])
     return [
         np.column_stack([values, np.full(len(stage_outputs), gender)]) for gender, values in enumerate((male, female))
     ]
 
 
 def age_input_stages(stage_outputs: StageOutputs) -> list[list[str]]:
-    """The stage that says each column of `age_inputs`, but for the last."""
+    """The stage of each column of `age_inputs` except the last."""
     male, female = (stage_outputs.stages_for_target(stage) for stage in AGE_STAGES)
     return [male, female] if len(male) == len(female) else [[*male, *female]] * 2
 
 
 @dataclass(frozen=True)
 class LogisticStack:
-    """One logistic regression over all the features."""
+    """One logistic regression on all features."""
 
     cuts: np.ndarray | None
     model: Logistic
 
     @classmethod
     def fit(cls, stage_outputs: StageOutputs, label: np.ndarray) -> LogisticStack:
-        cuts = learn_cuts(stage_outputs, label)
+        cuts = fit_cuts_by_gender(stage_outputs, label)
         values, _ = features(stage_outputs, cuts)
         return cls(cuts, Logistic.fit(values, label, N_CLASSES))
 

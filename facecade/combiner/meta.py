@@ -1,4 +1,4 @@
-"""XGBoost over everything the stages say, starting from the soft vote."""
+"""XGBoost on all stage outputs, starting from the soft vote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xgboost as xgb
 
 from facecade.base.errors import FacecadeError
 from facecade.base.program import command
-from facecade.combiner.estimators import Arrays, SoftVote, learn_cuts
+from facecade.combiner.estimators import Arrays, SoftVote, fit_cuts_by_gender
 from facecade.combiner.features import features
 from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import N_CLASSES
@@ -21,8 +21,8 @@ from facecade.recipe import CombinerRecipe
 class Boosted:
     """Gradient-boosted trees (arXiv:1603.02754) that correct the soft vote's log-probabilities.
 
-    Trees need hundreds of rounds to draw the plain product of three probabilities, and a few dozen
-    to learn where it errs.
+    Trees need hundreds of rounds to approximate the product of three probabilities, and only a few
+    dozen to correct it.
     """
 
     cuts: np.ndarray | None
@@ -31,8 +31,8 @@ class Boosted:
 
     @classmethod
     def fit(cls, stage_outputs: StageOutputs, label: np.ndarray, settings: CombinerRecipe, seed: int) -> Boosted:
-        """Learn from out-of-fold voices of N rows and their classes (N,)."""
-        cuts, start = learn_cuts(stage_outputs, label), SoftVote.fit(stage_outputs, label)
+        """Fit to out-of-fold outputs of N rows and their classes (N,)."""
+        cuts, start = fit_cuts_by_gender(stage_outputs, label), SoftVote.fit(stage_outputs, label)
         parameters = {
             "objective": "multi:softprob",
             "num_class": N_CLASSES,
@@ -47,7 +47,7 @@ class Boosted:
             "seed": seed,
             "nthread": 2,
         }
-        # xgb.train, not XGBClassifier: that one refuses labels in which a class is missing.
+        # xgb.train, not XGBClassifier, which refuses labels in which a class is missing.
         booster = xgb.train(parameters, _matrix(stage_outputs, cuts, start, label), settings.rounds)
         return cls(cuts, start, booster)
 
@@ -60,14 +60,13 @@ class Boosted:
         arXiv:1802.03888), as XGBoost computes them.
 
         Returns:
-            values (N, 18, F), what the trees say on average (N, 18), and the features' names. With `base_margin`, which they
-            start from, they add up to what `probability` is the softmax of.
+            values (N, 18, F), the trees' average outputs (N, 18), and the features' names. With `base_margin` they add
+            up to the logits of `probability`.
         """
         matrix = _matrix(stage_outputs, self.cuts, self.start)
         values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
-        average = values[..., -1] - base_margin(
-            self.start, stage_outputs
-        )  # XGBoost counts the base margin among the bias
+        # XGBoost includes the base margin in the bias
+        average = values[..., -1] - base_margin(self.start, stage_outputs)
         return values[..., :-1], average, list(matrix.feature_names or [])
 
     def arrays(self) -> Arrays:
@@ -90,5 +89,5 @@ def _matrix(
 
 
 def base_margin(start: SoftVote, stage_outputs: StageOutputs) -> np.ndarray:
-    """What the trees start from: the soft vote's log-probabilities, float32 (N, 18)."""
+    """The soft vote's log-probabilities, from which the trees start, float32 (N, 18)."""
     return np.log(start.probability(stage_outputs) + 1e-6).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The methods that combine stage outputs into 18 classes; a fitted one, and keeping it."""
+"""The methods that combine stage outputs into 18 classes; a fitted one, saved and loaded."""
 
 from __future__ import annotations
 
@@ -51,18 +51,19 @@ METHODS = {
     "XGBoost, aligned embeddings": Method("boosted", "aligned", False),
     "XGBoost, aligned embeddings + decision rule": Method("boosted", "aligned", True),
 }
-"""Every method that is compared, as far as the stages allow it. Raw embeddings are measured, and never chosen."""
+"""Every method that is compared, as far as the stages allow it. Methods on raw embeddings are measured, but never
+chosen."""
 
-SMOOTH = ("soft", "logistic", "boosted")
-"""Estimators whose probabilities are continuous in the stage outputs; the others jump at a cut, and have no margin."""
+CONTINUOUS = ("soft", "logistic", "boosted")
+"""Estimators whose probabilities are continuous in the stage outputs; the others jump at a cut and have no margin."""
 
 UNSTACKED = {"as trained": "as-trained", "hard cascade": "hard-cascade"}
-"""Methods that stack nothing, with the folder where each is kept beside the best: the baselines of a comparison."""
+"""Methods that stack nothing, with the folder where each is saved beside the best: the baselines of a comparison."""
 
 
 def methods_for(stage_outputs: StageOutputs) -> dict[str, Method]:
-    """The methods that these stages allow: the hard cascade needs years, `as trained` needs classes."""
-    possible = {"plain": AsTrained.knows(stage_outputs), "hard": HardCascade.knows(stage_outputs)}
+    """The methods that these stages allow: the hard cascade needs years, `as trained` needs class probabilities."""
+    possible = {"plain": AsTrained.supports(stage_outputs), "hard": HardCascade.supports(stage_outputs)}
     return {name: method for name, method in METHODS.items() if possible.get(method.estimator, True)}
 
 
@@ -79,13 +80,13 @@ class FittedCombiner:
         return probability, decide(probability, self.weights)
 
     def inputs(self, stage_outputs: StageOutputs) -> StageOutputs:
-        """What the estimator sees of the stage outputs: all, or the logits alone."""
+        """The estimator's inputs: all stage outputs, or the logits alone."""
         return stage_outputs if METHODS[self.name].embedding == "aligned" else stage_outputs.without_embedding()
 
     @property
     def has_margin(self) -> bool:
-        """Whether the probabilities say how close a prediction is to another class."""
-        return METHODS[self.name].estimator in SMOOTH
+        """Whether the probabilities tell how close a prediction is to another class."""
+        return METHODS[self.name].estimator in CONTINUOUS
 
     def margin(self, stage_outputs: StageOutputs) -> np.ndarray:
         """How far each prediction is ahead of the next class, in nats, float (N,)."""
@@ -97,14 +98,14 @@ class FittedCombiner:
 
 
 def new_estimator(name: str, settings: CombinerRecipe, seed: int) -> Callable[[StageOutputs, np.ndarray], Estimator]:
-    """What fits an estimator to out-of-fold outputs of N rows and their classes (N,)."""
+    """The function that fits an estimator to out-of-fold outputs of N rows and their classes (N,)."""
     if name == "boosted":
         return partial(Boosted.fit, settings=settings, seed=derive(seed, "xgboost") % 2**31)
     return ESTIMATORS[name].fit  # type: ignore[no-any-return]
 
 
 def save(folder: Path, combiner: FittedCombiner, record: dict[str, Any]) -> None:
-    """Keep a combiner: rule.npz, model.ubj where there are trees, meta.json last."""
+    """Save a combiner: rule.npz, model.ubj where there are trees, meta.json last."""
     (folder / "meta.json").unlink(missing_ok=True)
     write_arrays(folder / "rule.npz", combiner.estimator.arrays())
     if isinstance(combiner.estimator, Boosted):
@@ -113,7 +114,7 @@ def save(folder: Path, combiner: FittedCombiner, record: dict[str, Any]) -> None
 
 
 def load(folder: Path) -> tuple[FittedCombiner, dict[str, Any]]:
-    """A kept combiner and its record."""
+    """A saved combiner and its record."""
     record = read_json(folder / "meta.json")
     arrays = read_arrays(folder / "rule.npz")
     name = METHODS[record["method"]].estimator

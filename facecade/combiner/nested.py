@@ -1,4 +1,4 @@
-"""Nested scores: whatever is learned, choice of rule included, is learned without the fold it is scored on."""
+"""Nested scores: everything that is fitted, and the choice of the method, excludes the fold that is scored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from facecade.report.metrics import confusion, macro_f1
 
 
 class Estimator(Protocol):
-    """Something fitted that gives probabilities (N, 18)."""
+    """The fitted part of a method; gives probabilities (N, 18)."""
 
     def probability(self, stage_outputs: StageOutputs) -> np.ndarray: ...
 
@@ -24,7 +24,7 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to combine: how it is fitted, and what it may see."""
+    """An estimator to score: the function that fits it, and its inputs."""
 
     fit: Callable[[StageOutputs, np.ndarray], Estimator]
     stage_outputs: StageOutputs
@@ -32,10 +32,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class NestedResult:
-    """Nested answers of a candidate.
+    """Nested predictions of a candidate.
 
-    probability (N, 18) and answer (N,) of rows that neither rule nor decision weights saw; inner
-    (folds,): macro-F1 on each fold's training rows, by cross-validation among them.
+    probability (N, 18) and prediction (N,) of rows on which neither estimator nor decision weights were fitted;
+    inner (folds,): macro-F1 on each fold's training rows, by cross-validation among them.
     """
 
     probability: np.ndarray
@@ -46,10 +46,10 @@ class NestedResult:
 def nested(
     candidate: Candidate, label: np.ndarray, fold: np.ndarray, advance: Callable[[], None] = lambda: None
 ) -> dict[bool, NestedResult]:
-    """Score a candidate so that no answer has seen its own label.
+    """Predict each row with a candidate that was fitted without its label.
 
-    For each fold: a cross-validation over the other folds gives the probabilities that the decision
-    weights are learned from; a fit on all the other folds answers for this one.
+    For each fold: a cross-validation over the other folds gives the probabilities on which the decision
+    weights are fitted; a fit on all the other folds predicts this one.
 
     Args:
         label: int (N,) classes. fold: int (N,), by person.
@@ -64,8 +64,8 @@ def nested(
     for held_out in range(folds):
         test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
         within = cross_fit(candidate, train, label, fold)
-        rule = candidate.fit(candidate.stage_outputs.take(train), label[train])
-        probability[test] = rule.probability(candidate.stage_outputs.take(test))
+        estimator = candidate.fit(candidate.stage_outputs.take(train), label[train])
+        probability[test] = estimator.probability(candidate.stage_outputs.take(test))
         prediction[False][test] = decide(probability[test], NO_WEIGHTS)
         prediction[True][test] = decide(probability[test], fit_weights(within, label[train]))
         inner[False][held_out] = macro_f1(confusion(label[train], decide(within, NO_WEIGHTS)))
@@ -75,18 +75,18 @@ def nested(
 
 
 def cross_fit(candidate: Candidate, rows: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Out-of-fold probabilities (len(rows), 18) within some rows."""
+    """Out-of-fold probabilities (len(rows), 18) of some rows, by cross-validation among them."""
     result = np.full((len(rows), N_CLASSES), np.nan)
     for held_out in np.unique(fold[rows]):
         test = fold[rows] == held_out
-        rule = candidate.fit(candidate.stage_outputs.take(rows[~test]), label[rows[~test]])
-        result[test] = rule.probability(candidate.stage_outputs.take(rows[test]))
+        estimator = candidate.fit(candidate.stage_outputs.take(rows[~test]), label[rows[~test]])
+        result[test] = estimator.probability(candidate.stage_outputs.take(rows[test]))
     return result
 
 
 def cross_decide(probability: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Answers (N,) by decision weights that did not see them: scored on the rows they were learned from, weights look
-    better than none, and a choice between the two would always fall on them."""
+    """Predictions (N,) by decision weights that were fitted on the other folds. Scored on their own rows, weights look
+    better than none, and the choice between the two would always fall on them."""
     prediction = np.full(len(label), -1)
     for held_out in np.unique(fold):
         test = fold == held_out
@@ -95,10 +95,10 @@ def cross_decide(probability: np.ndarray, label: np.ndarray, fold: np.ndarray) -
 
 
 def select(results: Mapping[str, NestedResult], fold: np.ndarray) -> np.ndarray:
-    """Answers (N,) when the candidate itself is chosen inside each fold's training rows.
+    """Predictions (N,) when the candidate, too, is chosen on each fold's training rows.
 
-    This is the honest score of "take the best": the best of several nested scores is a little too
-    good, because the same rows chose it.
+    Their score is unbiased. The best of several nested scores is a little too high, because the same rows
+    chose it.
     """
     names = list(results)
     inner = np.array([results[name].inner for name in names])

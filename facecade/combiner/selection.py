@@ -11,7 +11,7 @@ import numpy as np
 
 from facecade.base.artifact import write_arrays
 from facecade.combiner.decision import NO_WEIGHTS, fit_weights
-from facecade.combiner.estimators import learn_cuts
+from facecade.combiner.estimators import fit_cuts_by_gender
 from facecade.combiner.methods import METHODS, UNSTACKED, FittedCombiner, methods_for, new_estimator, save
 from facecade.combiner.nested import Candidate, NestedResult, nested, select
 from facecade.combiner.stage_outputs import StageOutputs
@@ -24,8 +24,8 @@ from facecade.report.metrics import as_json, class_f1, confusion, macro_f1, pair
 class Selection:
     """Nested results of every method, and the choice among them.
 
-    aligned: out-of-fold outputs of N rows. label: classes (N,). results: by method, the simplest first. chosen: predictions
-    (N,) of the method that was best on the folds not scored.
+    aligned: out-of-fold outputs of N rows. label: classes (N,). results: by method, the simplest first. chosen:
+    predictions (N,) of the method that was best on the folds not scored.
     """
 
     aligned: StageOutputs
@@ -55,7 +55,7 @@ class Selection:
             person: of each row, (N,).
             age: recorded ages, float (N,).
         """
-        label, years, cuts = self.label, self.aligned.age(), learn_cuts(self.aligned, self.label)
+        label, years, cuts = self.label, self.aligned.age(), fit_cuts_by_gender(self.aligned, self.label)
         best, simplest = self.results[self.best].prediction, self.results[self.simplest].prediction
         return {
             "nested": {
@@ -73,7 +73,7 @@ class Selection:
         }
 
     def save(self, folder: Path, record: dict[str, Any], settings: CombinerRecipe, seed: int) -> None:
-        """Fit the best method, and those that stack nothing, on all rows; keep them with the nested predictions."""
+        """Fit the best method, and those that stack nothing, on all rows; save them with the nested predictions."""
         write_arrays(
             folder / "nested.npz",
             {
@@ -85,10 +85,10 @@ class Selection:
                 "predictions": np.stack([result.prediction for result in self.results.values()]),
             },
         )
-        unstacked = [(name, folder / place) for name, place in UNSTACKED.items() if name in self.results]
-        for name, place in [*unstacked, (self.best, folder)]:
+        unstacked = [(name, folder / subfolder) for name, subfolder in UNSTACKED.items() if name in self.results]
+        for name, path in [*unstacked, (self.best, folder)]:
             fitted = fit_final(name, self.results[name], self.aligned, self.label, settings, seed)
-            save(place, fitted, record)
+            save(path, fitted, record)
 
 
 def compare(
@@ -107,12 +107,12 @@ def compare(
         label, fold: int (N,).
         advance: called after each fit.
     """
-    seen = {"aligned": aligned, "raw": raw, "none": aligned.without_embedding()}
+    inputs = {"aligned": aligned, "raw": raw, "none": aligned.without_embedding()}
     fitted: dict[tuple[str, str], dict[bool, NestedResult]] = {}
     results = {}
     for name, method in methods_for(aligned).items():
         if (method.estimator, method.embedding) not in fitted:
-            candidate = Candidate(new_estimator(method.estimator, settings, seed), seen[method.embedding])
+            candidate = Candidate(new_estimator(method.estimator, settings, seed), inputs[method.embedding])
             fitted[method.estimator, method.embedding] = nested(candidate, label, fold, advance)
         results[name] = fitted[method.estimator, method.embedding][method.weighted]
     eligible = {name: result for name, result in results.items() if METHODS[name].embedding != "raw"}
@@ -129,6 +129,6 @@ def fit_final(
 ) -> FittedCombiner:
     """Fit a method on all rows; its decision weights come from its out-of-fold probabilities."""
     method = METHODS[name]
-    seen = aligned if method.embedding == "aligned" else aligned.without_embedding()
+    inputs = aligned if method.embedding == "aligned" else aligned.without_embedding()
     weights = fit_weights(result.probability, label) if method.weighted else NO_WEIGHTS
-    return FittedCombiner(name, new_estimator(method.estimator, settings, seed)(seen, label), weights)
+    return FittedCombiner(name, new_estimator(method.estimator, settings, seed)(inputs, label), weights)

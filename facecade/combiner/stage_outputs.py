@@ -1,4 +1,4 @@
-"""What all stages predict for N rows: logits and embeddings by stage, and what they mean."""
+"""The outputs of all stages for N rows: logits and embeddings by stage, and the probabilities and years in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGE_STAGES = tuple(f"age-{gender}" for gender in GENDERS)
 
 @dataclass(frozen=True)
 class FoldOutput:
-    """What one fold's model says: of the rows it never saw, and of the anchors that all folds share.
+    """The outputs of one fold's model: for its held-out rows, and for the anchors that all folds share.
 
     rows: int64 (n,), rows of the sample table, with embedding (n, D) and logits (n, C), float32;
     anchors: int64 (A,) with anchor_embedding (A, D).
@@ -35,13 +35,13 @@ class FoldOutput:
 
 
 def read_fold(folder: Path) -> FoldOutput:
-    """The outputs that a fit left in its folder."""
+    """The outputs that a fit saved in its folder."""
     return FoldOutput(**read_arrays(folder / "outputs.npz"))
 
 
 @dataclass(frozen=True)
 class StageOutputs:
-    """What all stages say of N rows: logits (N, C) by stage, their column names, embeddings (N, d)."""
+    """The outputs of all stages for N rows: logits (N, C) by stage, their column names, embeddings (N, d)."""
 
     logits: dict[str, np.ndarray]
     columns: dict[str, tuple[str, ...]]
@@ -51,7 +51,7 @@ class StageOutputs:
         return len(next(iter(self.logits.values())))
 
     def take(self, rows: np.ndarray) -> StageOutputs:
-        """The voices of some rows."""
+        """The outputs of some rows."""
         return StageOutputs(
             {stage: values[rows] for stage, values in self.logits.items()},
             self.columns,
@@ -59,47 +59,49 @@ class StageOutputs:
         )
 
     def with_rows(self, rows: np.ndarray, others: StageOutputs) -> StageOutputs:
-        """The same voices, but for some rows, which `others` are about."""
+        """A copy in which some rows are replaced by `others`."""
 
-        def put(values: np.ndarray, new: np.ndarray) -> np.ndarray:
+        def replace(values: np.ndarray, new: np.ndarray) -> np.ndarray:
             values = values.copy()
             values[rows] = new
             return values
 
         return StageOutputs(
-            {stage: put(values, others.logits[stage]) for stage, values in self.logits.items()},
+            {stage: replace(values, others.logits[stage]) for stage, values in self.logits.items()},
             self.columns,
-            {stage: put(values, others.embedding[stage]) for stage, values in self.embedding.items()},
+            {stage: replace(values, others.embedding[stage]) for stage, values in self.embedding.items()},
         )
 
     def select(self, stages: Sequence[str]) -> StageOutputs:
-        """What some of the stages say."""
-        own = [{name: each[name] for name in stages if name in each} for each in (self.logits, self.embedding)]
-        return StageOutputs(own[0], {name: self.columns[name] for name in stages}, own[1])
+        """The outputs of some of the stages."""
+        logits, embedding = (
+            {name: values[name] for name in stages if name in values} for values in (self.logits, self.embedding)
+        )
+        return StageOutputs(logits, {name: self.columns[name] for name in stages}, embedding)
 
     def without_embedding(self) -> StageOutputs:
         """The logits alone."""
         return StageOutputs(self.logits, self.columns, {})
 
     def for_target(self, target: str) -> np.ndarray:
-        """What all stages say of `mask`, `gender`, `age-male` or `age-female`, (N, C): logits of the stages that answer
-        it, and log-probabilities where it is one of several things that a stage's classes stand for."""
+        """All stages' outputs for `mask`, `gender`, `age-male` or `age-female`, (N, C): logits of the stages that
+        predict it alone, and log-probabilities where it is one of several parts of a stage's classes."""
         return np.column_stack([values for values in self._by_stage(target).values() if values.size]).astype(float)
 
     def stages_for_target(self, target: str) -> list[str]:
-        """The stage that says each column of `about`."""
+        """The stage of each column of `for_target`."""
         return [stage for stage, values in self._by_stage(target).items() for _ in range(values.shape[1])]
 
     def _by_stage(self, target: str) -> dict[str, np.ndarray]:
         return {stage: _logits_of(stage, values, self.columns[stage], target) for stage, values in self.logits.items()}
 
     def kind_logits(self, kind: str) -> np.ndarray | None:
-        """Logits (N, C) of the stages of a kind, averaged where there are several; None where there is none."""
-        found = [values for stage, values in self.logits.items() if kind_of(stage) == kind]
-        return np.mean(found, axis=0, dtype=float) if found else None
+        """Logits (N, C) of the stages of a kind, averaged where there are several; None without one."""
+        logits = [values for stage, values in self.logits.items() if kind_of(stage) == kind]
+        return np.mean(logits, axis=0, dtype=float) if logits else None
 
     def kind_columns(self, kind: str) -> tuple[str, ...]:
-        """Names of a kind's logits; none where there is no such stage."""
+        """Names of a kind's logits; empty without such a stage."""
         return next((names for stage, names in self.columns.items() if kind_of(stage) == kind), ())
 
     def logits_for(self, kind: str, prefix: str) -> np.ndarray | None:
@@ -108,11 +110,11 @@ class StageOutputs:
         if own is not None or joint is None:
             return own
         return joint[
-            :, [place for place, name in enumerate(self.kind_columns("joint")) if name.startswith(f"{prefix}.")]
+            :, [column for column, name in enumerate(self.kind_columns("joint")) if name.startswith(f"{prefix}.")]
         ]
 
     def mask_probability(self) -> np.ndarray:
-        """Probability (N, 3) of the mask's states."""
+        """Probability (N, 3) of the mask states."""
         logits = self.logits_for("mask", "mask")
         return self.cell_probability("flat").sum((2, 3)) if logits is None else softmax(logits, axis=1)
 
@@ -124,25 +126,25 @@ class StageOutputs:
         return self.cell_probability("gender-age" if self.kind_columns("gender-age") else "flat").sum((1, 3))
 
     def cell_probability(self, kind: str) -> np.ndarray:
-        """Probability (N, masks, genders, bands) that `flat` or `gender-age` stages say; the latter know one mask."""
+        """Probability (N, masks, genders, bands) of `flat` or `gender-age` stages; of the latter, masks is 1."""
         logits = self.kind_logits(kind)
         assert logits is not None
         return _cell_probability(kind, logits)
 
     def years(self) -> np.ndarray | None:
-        """Predicted age (N, 2) of a man and of a woman, in years; None where no stage knows years."""
-        own, further = self._own_years(), self._shared_years()
+        """Predicted age (N, 2) in years, if male and if female; None where no stage predicts years."""
+        own, shared = self._own_years(), self._shared_years()
         if own is not None:
             return own
-        return np.mean(further, axis=0) if further else None
+        return np.mean(shared, axis=0) if shared else None
 
     def _own_years(self) -> np.ndarray | None:
-        """Years (N, 2) by the age stages, each for its gender; None where one is missing."""
+        """Years (N, 2) of the age stages, each for its gender; None where one is missing."""
         male, female = (self.kind_logits(stage) for stage in AGE_STAGES)
         return None if male is None or female is None else np.column_stack([male[:, 0], female[:, 0]])
 
     def _shared_years(self) -> list[np.ndarray]:
-        """Years (N, 2) by stages that answer for both genders at once."""
+        """Years (N, 2) of each stage that predicts one age for both genders."""
         return [
             np.repeat(values[:, [self.columns[stage].index("age.years")]], 2, axis=1).astype(float)
             for stage, values in self.logits.items()
@@ -150,40 +152,41 @@ class StageOutputs:
         ]
 
     def band_probability(self) -> np.ndarray | None:
-        """Probability (N, 2, 3) of the age bands of a man and of a woman, where stages say it without cuts; or None."""
-        said = []
+        """Probability (N, 2, 3) of the age bands, if male and if female, where stages give it without cuts; or None."""
+        by_gender = []
         for stage in AGE_STAGES:
             names = self.kind_columns(stage) or tuple(
                 name.removeprefix("age.") for name in self.kind_columns("joint") if name.startswith("age.")
             )
             values = self.logits_for(stage, "age")
-            odds = [place for place, name in enumerate(names) if name.startswith("log_odds_")]
+            odds = [column for column, name in enumerate(names) if name.startswith("log_odds_")]
             if values is None or not (odds or names == BANDS):
                 return None
-            said.append(bands_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
-        return np.stack(said, axis=1)
+            by_gender.append(bands_from_odds(values[:, odds]) if odds else softmax(values, axis=1))
+        return np.stack(by_gender, axis=1)
 
     def age_by_gender(self) -> np.ndarray:
-        """Age estimate (N, 2) for a man and for a woman: the mean of all voices on it; NaN where there is none."""
+        """Predicted age (N, 2), if male and if female: the mean over all stages that predict years; NaN where none
+        does."""
         estimates = [values for values in [self._own_years(), *self._shared_years()] if values is not None]
         return np.mean(estimates, axis=0) if estimates else np.full((len(self), 2), np.nan)
 
     def age(self) -> np.ndarray:
-        """Age estimate (N,): the two of `ages`, weighted by how likely each gender is."""
+        """Predicted age (N,): the two of `age_by_gender`, weighted by the gender probabilities."""
         return (self.age_by_gender() * self.gender_probability()).sum(1)
 
 
 def concatenate(parts: Sequence[StageOutputs]) -> StageOutputs:
-    """The voices of some rows, and of others, below each other."""
-    return _each(parts, np.concatenate)
+    """Concatenate the outputs of several sets of rows."""
+    return _combine(parts, np.concatenate)
 
 
 def average_folds(folds: Sequence[StageOutputs]) -> StageOutputs:
-    """What several folds' models say of the same rows, averaged."""
-    return _each(folds, lambda values: np.stack(values).mean(0, dtype=np.float64).astype(np.float32))
+    """Average the outputs of several folds' models for the same rows."""
+    return _combine(folds, lambda values: np.stack(values).mean(0, dtype=np.float64).astype(np.float32))
 
 
-def _each(parts: Sequence[StageOutputs], combine: Callable[[Sequence[np.ndarray]], np.ndarray]) -> StageOutputs:
+def _combine(parts: Sequence[StageOutputs], combine: Callable[[Sequence[np.ndarray]], np.ndarray]) -> StageOutputs:
     first = parts[0]
     return StageOutputs(
         {stage: combine([part.logits[stage] for part in parts]) for stage in first.logits},
@@ -193,7 +196,7 @@ def _each(parts: Sequence[StageOutputs], combine: Callable[[Sequence[np.ndarray]
 
 
 def _logits_of(stage: str, logits: np.ndarray, names: tuple[str, ...], target: str) -> np.ndarray:
-    """What one stage says of a target, (N, C); C = 0 where it says nothing."""
+    """One stage's outputs for a target, (N, C); C = 0 where it does not predict it."""
     kind = kind_of(stage)
     if kind == target:
         return logits
@@ -205,11 +208,11 @@ def _logits_of(stage: str, logits: np.ndarray, names: tuple[str, ...], target: s
             return logits[:, :0]
         return np.log(p.sum({"mask": (2, 3), "gender": (1, 3)}[target]) + 1e-12)
     prefix = "age." if target in AGE_STAGES else f"{target}."
-    return logits[:, [place for place, name in enumerate(names) if name.startswith(prefix)]]
+    return logits[:, [column for column, name in enumerate(names) if name.startswith(prefix)]]
 
 
 def _cell_probability(kind: str, logits: np.ndarray) -> np.ndarray:
-    """Probability (N, masks, genders, bands) from the classes of `flat`, or of `gender-age` with one mask for all."""
+    """Probability (N, masks, genders, bands) from the classes of `flat`, or of `gender-age` with masks = 1."""
     masks = len(MASKS) if kind == "flat" else 1
     return softmax(logits.astype(float), axis=1).reshape(len(logits), masks, len(GENDERS), len(BANDS))
 
@@ -217,18 +220,18 @@ def _cell_probability(kind: str, logits: np.ndarray) -> np.ndarray:
 def bands_from_odds(log_odds: np.ndarray) -> np.ndarray:
     """Probabilities (N, 3) of the bands from the log-odds (N, 2) of reaching each edge."""
     reached = expit(log_odds)
-    upper = np.minimum(reached[:, 0], reached[:, 1])  # nobody is 60 without having been 30
+    upper = np.minimum(reached[:, 0], reached[:, 1])  # whoever has reached 60 has reached 30
     return np.column_stack([1 - reached[:, 0], reached[:, 0] - upper, upper])
 
 
 def missing_targets(stages: Iterable[str]) -> list[str]:
-    """What no stage of a recipe answers: of `mask`, `gender`, `age`."""
-    known = {kind_of(stage) for stage in stages}
-    if known & {"flat", "joint"}:
+    """Those of `mask`, `gender` and `age` that no stage of a recipe predicts."""
+    kinds = {kind_of(stage) for stage in stages}
+    if kinds & {"flat", "joint"}:
         return []
-    gender = {"gender", "gender-age"} & known
-    age = "gender-age" in known or set(AGE_STAGES) <= known
-    return [name for name, there in (("mask", "mask" in known), ("gender", gender), ("age", age)) if not there]
+    gender = {"gender", "gender-age"} & kinds
+    age = "gender-age" in kinds or set(AGE_STAGES) <= kinds
+    return [name for name, predicted in (("mask", "mask" in kinds), ("gender", gender), ("age", age)) if not predicted]
 
 
 def out_of_fold(
@@ -237,12 +240,12 @@ def out_of_fold(
     rows: int,
     alignments: Mapping[str, Alignment],
 ) -> StageOutputs:
-    """Every row described by the models that never saw its person.
+    """The outputs for every row by the model that held out its person.
 
-    Rows start as NaN, not 0: a row that no fold answered for would otherwise look like an answer.
+    Rows start as NaN, not 0, so that a row that no fold predicted is noticed.
 
     Raises:
-        FacecadeError: a row without an out-of-fold answer.
+        FacecadeError: a row without an out-of-fold prediction.
     """
     logits, embedding = {}, {}
     for stage, folds in outputs.items():
@@ -254,6 +257,6 @@ def out_of_fold(
         missing = int(np.isnan(logits[stage]).any(1).sum())
         if missing:
             raise FacecadeError(
-                f"stage {stage} has no out-of-fold answer for {missing} rows", command(f"fit-stage {stage}")
+                f"stage {stage} has no out-of-fold prediction for {missing} rows", command(f"fit-stage {stage}")
             )
     return StageOutputs(logits, dict(columns), embedding)

@@ -1,1 +1,1 @@
-"""The commands: a file each, imported when it is called."""
+"""The commands: one file each, imported only when the command is called."""

@@ -18,14 +18,14 @@ from facecade.report.text import columns
     type=click.IntRange(0),
     default=60,
     show_default=True,
-    help="How many are shown with their images.",
+    help="Maximum number of findings shown with their images.",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Least probability of an error that is put down as a correction.",
+    help="Minimum probability of a label error for a row in corrections.csv.",
 )
 @options.ARTIFACTS
 @options.OUTPUT
@@ -34,8 +34,8 @@ from facecade.report.text import columns
 def command(most: int, confidence: float, artifacts: Path, output: Path, workers: int, as_json: bool) -> None:
     """Rank the people and images whose label is probably wrong.
 
-    By out-of-fold answers; with the reason in words. Writes audit.html with thumbnails, audit.csv with all of them, and
-    corrections.csv, which `fit-stage --corrections` takes when a person has looked through it.
+    Uses out-of-fold predictions and gives a reason in words. Writes audit.html with thumbnails, audit.csv with all
+    findings, and corrections.csv, which `fit-stage --corrections` reads after a person has reviewed it.
 
     \b
     Example:
@@ -47,16 +47,28 @@ def command(most: int, confidence: float, artifacts: Path, output: Path, workers
     from facecade.runs.run import open_run
 
     run = open_run(artifacts)
-    found, files = write_audit(run, output, most, confidence, workers)
+    findings, files = write_audit(run, output, most, confidence, workers)
     if as_json:
-        click.echo(json.dumps({"findings": [asdict(one) for one in found], "files": list(map(str, files))}, indent=2))
+        click.echo(
+            json.dumps(
+                {"findings": [asdict(finding) for finding in findings], "files": list(map(str, files))}, indent=2
+            )
+        )
         return
     rows = [
-        [str(place), one.kind, one.id, one.recorded, one.suggested, f"{one.score:.2f}", one.reason]
-        for place, one in enumerate(found[:20], 1)
+        [
+            str(rank),
+            finding.kind,
+            finding.id,
+            finding.recorded,
+            finding.suggested,
+            f"{finding.score:.2f}",
+            finding.reason,
+        ]
+        for rank, finding in enumerate(findings[:20], 1)
     ]
-    click.echo(columns(rows, ["", "kind", "id", "recorded", "suggested", "wrong", "why"]))
+    click.echo(columns(rows, ["", "kind", "id", "recorded", "suggested", "error", "reason"]))
     click.echo("\n".join(map(str, files)))
-    sheets = [run.corrections_file] * bool(run.corrections) + [files[-1]]
-    again = " ".join([f"fit-stage all --data {run.root}", *(f"--corrections {sheet}" for sheet in sheets)])
-    click.echo(f"Next: look through {files[-1]}, then {run.command(again)}")
+    correction_files = [run.corrections_file] * bool(run.corrections) + [files[-1]]
+    fit_again = " ".join([f"fit-stage all --data {run.root}", *(f"--corrections {file}" for file in correction_files)])
+    click.echo(f"Next: review {files[-1]}, then {run.command(fit_again)}")

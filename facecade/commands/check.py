@@ -1,4 +1,4 @@
-"""`check`: count what DATA holds; name every bad row and file, and why."""
+"""`check`: count the images, people and classes of a dataset; list every bad row and file with its reason."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from facecade.report.text import columns
 @options.JSON
 @options.WORKERS
 def command(data: Path, as_json: bool, workers: int) -> None:
-    """Count what DATA holds; name every bad row and file, and why.
+    """Count the images, people and classes of a dataset; list every bad row and file with its reason.
 
     DATA is a folder with train.csv or info.csv and images/, a manifest CSV, a folder of images
-    or one image. Exits with 1 where anything is bad.
+    or one image. Exits with 1 if anything is bad.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""A command whose help ends in its example, and a group that imports its commands when they are called."""
+"""A command whose help ends with its example, and a group that imports its commands only when they are called."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import click
 
 from facecade.base.errors import FacecadeError
-from facecade.base.program import command as as_typed
+from facecade.base.program import command as command_line
 from facecade.base.program import install
 
-EXTRAS = {
+EXTRA_PACKAGES = {
     "report": ("cycler", "imagehash", "jinja2", "markupsafe", "matplotlib"),
     "web": ("gradio", "fastapi", "uvicorn", "starlette", "python_multipart"),
 }
-"""Packages that an extra installs and a command imports."""
+"""For each extra, the packages that it installs and commands import."""
 
 
 class ExampleLast:
-    """Help that ends in its example: what follows "Example:" in the docstring comes after the options."""
+    """Prints the "Example:" part of the docstring at the end of the help, after the options."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         text, marker, example = inspect.cleandoc(settings.get("help") or "").partition("\b\nExample:")
-        example = example.replace("python cli.py ", as_typed(""))
+        example = example.replace("python cli.py ", command_line(""))
         super().__init__(*arguments, **{**settings, "help": text, "epilog": marker + example})
 
 
@@ -34,10 +34,10 @@ class Command(ExampleLast, click.Command):
 
 
 class LazyGroup(ExampleLast, click.Group):
-    """Commands, each imported when it is called, whose errors are for people: what, where, what next; no traceback without
-    --debug.
+    """A group that imports each command when it is called, and prints an error as text: what went wrong, where, and
+    what to do next. The traceback is shown only with --debug.
 
-    modules: the module of each command by its name, in the order of the help.
+    modules: maps each command name to its module, in the order of the help.
     """
 
     def __init__(self, *arguments: Any, modules: Mapping[str, str], **settings: Any) -> None:
@@ -66,20 +66,20 @@ class LazyGroup(ExampleLast, click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            called = self.get_command(ctx, ctx.invoked_subcommand or "")
-            resumes = called is not None and any(option.name == "resume" for option in called.params)
-            same = "the same command with --resume" if resumes else "the same command"
-            click.echo(f"\nStopped. What is finished is kept; {same} goes on.", err=True)
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            has_resume = command is not None and any(option.name == "resume" for option in command.params)
+            same_command = "the same command with --resume" if has_resume else "the same command"
+            click.echo(f"\nStopped. Finished work is kept; {same_command} continues.", err=True)
             ctx.exit(130)
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
             if isinstance(error, ModuleNotFoundError):
-                for extra, packages in EXTRAS.items():
+                for extra, packages in EXTRA_PACKAGES.items():
                     if (error.name or "").partition(".")[0] in packages:
-                        click.echo(f"Error: this needs {error.name}\nNext: {install(extra)}", err=True)
+                        click.echo(f"Error: this command needs {error.name}\nNext: {install(extra)}", err=True)
                         ctx.exit(1)
             click.echo(f"Error: {type(error).__name__}: {error}", err=True)
-            again = as_typed("--debug …")
-            click.echo(f"Next: this should not happen; run again as `{again}` and report the traceback", err=True)
+            debug_command = command_line("--debug …")
+            click.echo(f"Next: this is a bug; run `{debug_command}` and report the traceback", err=True)
             ctx.exit(1)

@@ -1,4 +1,4 @@
-"""`compare`: train recipes on the same people and folds, and rank them."""
+"""`compare`: train several recipes on the same people and folds, and rank them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from facecade.commands.command import Command
 @click.argument("recipes", nargs=-1, required=True, type=options.Shipped("recipe"), metavar="RECIPE...")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
 @click.option(
-    "--budget", type=options.Shipped("budget"), help="The compute that every recipe is scaled to, by name or path."
+    "--budget", type=options.Shipped("budget"), help="Compute budget that every recipe is scaled to, by name or path."
 )
-@click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Folder to label and score as well.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Labels of --eval.")
-@click.option("--folds", type=click.IntRange(3), default=4, show_default=True, help="Folds that all recipes share.")
+@click.option(
+    "--eval", "evaluation", type=click.Path(path_type=Path), help="Evaluation folder, also predicted and scored."
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels of the --eval folder.")
+@click.option(
+    "--folds", type=click.IntRange(3), default=4, show_default=True, help="Number of folds, the same for all recipes."
+)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
     "--repeats",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Train each network so often, and score the average.",
+    help="Number of times each network is trained; the average is scored.",
 )
 @options.JOBS
 @options.THREADS
-@options.artifacts("artifacts/compare", "Folder of the comparison: a run for each recipe.")
+@options.artifacts("artifacts/compare", "Folder of the comparison, with one run for each recipe.")
 @options.OUTPUT
 @options.DEVICE
 @options.WORKERS
@@ -54,9 +58,9 @@ def command(
     mlflow: str | None,
     as_json: bool,
 ) -> None:
-    """Train recipes on the same people and folds, and rank them.
+    """Train several recipes on the same people and folds, and rank them.
 
-    Called again, it goes on where it was.
+    Call it again to continue after a stop.
     Writes leaderboard.md, leaderboard.csv and leaderboard.json.
 
     \b
@@ -73,11 +77,13 @@ def command(
     from facecade.report.tracking import Tracker
 
     if (evaluation is None) != (labels is None):
-        raise FacecadeError("--eval and --labels go together", "give both, or neither")
-    asked = (evaluation, labels) if evaluation and labels else None
-    terms = ComparisonSettings(data, folds, seed, read_budget(budget) if budget else None, asked, repeats)
+        raise FacecadeError("--eval and --labels must be given together", "give both, or neither")
+    evaluation_files = (evaluation, labels) if evaluation and labels else None
+    comparison_settings = ComparisonSettings(
+        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats
+    )
     tracker = Tracker(mlflow) if mlflow else None
-    result = run_comparison(recipes, artifacts, terms, Machine(device, jobs, threads, workers), tracker)
+    result = run_comparison(recipes, artifacts, comparison_settings, Machine(device, jobs, threads, workers), tracker)
     write_text(output / "leaderboard.md", markdown(result))
     write_csv(output / "leaderboard.csv", flat_table(result))
     write_json(output / "leaderboard.json", result)

@@ -1,4 +1,4 @@
-"""`draw`: draw faces with known labels, in the competition's layout."""
+"""`draw`: generate a dataset of drawn faces with known labels, in the competition's layout."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from facecade.commands.command import Command
     type=click.IntRange(12),
     default=90,
     show_default=True,
-    help="People to train on; a third as many to evaluate.",
+    help="Number of people in the training set. The evaluation set has a third as many.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @options.JSON
 def command(folder: Path, people: int, seed: int, as_json: bool) -> None:
-    """Draw faces with known labels, in the competition's layout.
+    """Generate a dataset of drawn faces with known labels, in the competition's layout.
 
-    They go to FOLDER/train and FOLDER/eval.
+    Writes FOLDER/train and FOLDER/eval.
 
     \b
     Example:
@@ -34,5 +34,5 @@ def command(folder: Path, people: int, seed: int, as_json: bool) -> None:
     from facecade.faces.synthetic import draw_data
 
     draw_data(folder, people, seed)
-    drawn = {part: str(folder / part) for part in ("train", "eval")}
-    click.echo(json.dumps(drawn, indent=2) if as_json else "\n".join(drawn.values()))
+    folders = {part: str(folder / part) for part in ("train", "eval")}
+    click.echo(json.dumps(folders, indent=2) if as_json else "\n".join(folders.values()))

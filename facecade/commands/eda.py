@@ -1,4 +1,4 @@
-"""`eda`: write eda.html, which shows what DATA holds before anything is trained on it."""
+"""`eda`: write eda.html, a page that describes a dataset before training."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from facecade.commands.command import Command
     type=options.Shipped("recipe"),
     default="cpu",
     show_default=True,
-    help="Recipe whose faces are looked for.",
+    help="Recipe whose settings are used to detect faces.",
 )
 @options.OUTPUT
 @options.WORKERS
 @options.JSON
 def command(data: Path, recipe: Path, output: Path, workers: int, as_json: bool) -> None:
-    """Write eda.html, which shows what DATA holds before anything is trained on it.
+    """Write eda.html, a page that describes a dataset before training.
 
-    Class balance, ages and censoring, sizes, light and blur, faces found and missed, the same image twice or as
-    somebody else's; and every bad row and file. DATA is whatever check takes; what needs labels is left out where there are none.
+    It shows class balance, ages and censoring, image sizes, brightness and blur, faces found and missed, duplicates
+    within a person and across people, and every bad row and file. DATA is anything that check accepts. Without labels,
+    the sections that need them are left out.
 
     \b
     Example:
@@ -43,26 +44,30 @@ def command(data: Path, recipe: Path, output: Path, workers: int, as_json: bool)
 
 
 def _eda_text(result: dict[str, Any]) -> str:
-    """The summary of a data set in a few lines, and the page."""
-    twice, ages, faces = result["duplicates"], result["ages"], result["faces"]
-    apart = "across people" if twice["people_known"] else "among images"
+    """A summary of the dataset in a few lines, then the path of the page."""
+    duplicates, ages, faces = result["duplicates"], result["ages"], result["faces"]
+    scope = "across people" if duplicates["people_known"] else "among images"
     people = f" of {result['people']} people" if result["people"] else ""
-    lines = [f"{result['layout']}: {result['images']} images{people}; {result['readable']} can be read"]
-    if there := sorted(result["classes"], key=lambda each: int(each["images"])):
-        few, many = there[0], there[-1]
-        lines.append(f"classes: from {few['images']} images ({few['name']}) to {many['images']} ({many['name']})")
+    lines = [f"{result['layout']}: {result['images']} images{people}; {result['readable']} readable"]
+    if classes := sorted(result["classes"], key=lambda each: int(each["images"])):
+        rarest, largest = classes[0], classes[-1]
+        lines.append(
+            f"classes: from {rarest['images']} images ({rarest['name']}) to {largest['images']} ({largest['name']})"
+        )
     if ages:
         cap = ages["censored_at"]
-        said = "not censored" if cap is None else f"censored at {cap:.0f}: 'at least {cap:.0f}'"
+        censoring = "not censored" if cap is None else f"censored at {cap:.0f}: 'at least {cap:.0f}'"
         lines.append(
-            f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f}, {ages['at_highest']} of the highest; {said}"
+            f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f}, {ages['at_highest']} images at the highest;"
+            f" {censoring}"
         )
     sizes = [f"{size}: {count}" for size, count in result["sizes"].items()]
     lines.append(f"sizes: {', '.join(sizes[:3])}{f', {len(sizes) - 3} more' if len(sizes) > 3 else ''}")
     if faces:
         lines.append(f"faces: none found in {faces['none']} images, several in {faces['several']}")
     lines.append(
-        f"alike {apart}: {twice['same_files_across']} images of the same bytes, {twice['near_pairs_across']} pairs nearly"
+        f"duplicates {scope}: {duplicates['same_files_across']} images with the same bytes,"
+        f" {duplicates['near_pairs_across']} near-duplicate pairs"
     )
     problems = len(result["problems"])
     lines.append(f"{problems} problem(s), listed on the page" if problems else "no problems")

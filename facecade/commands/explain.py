@@ -1,4 +1,4 @@
-"""`explain`: say what is answered for one image, and why."""
+"""`explain`: show the prediction for one image and what contributed to it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from facecade.commands.command import Command
     "--attention",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Write each face's crop there, with where each stage looked laid over it; needs grad-cam.",
+    help="Write each face crop to FOLDER, overlaid with the attention map of each stage; needs grad-cam.",
 )
 @options.DEVICE
 @options.JSON
 def command(image: Path, artifacts: Path, attention: Path | None, device: str, as_json: bool) -> None:
-    """Say what is answered for one image, and why.
+    """Show the prediction for one image and what contributed to it.
 
-    Of every face in it: the answer, what each stage says and how far its networks agree, and what contributed to it.
-    --artifacts may also be what `export` wrote, without --attention.
+    For every face: the prediction, the outputs of each stage, the agreement of its networks, and the contributions.
+    --artifacts may also be a folder written by `export`; --attention is then not available.
 
     \b
     Example:
@@ -42,10 +42,10 @@ def command(image: Path, artifacts: Path, attention: Path | None, device: str, a
         return
     from rich.console import Console
 
-    from facecade.report.explanation_text import explained
+    from facecade.report.explanation_text import explanation_text
 
-    screen = Console(file=sys.stdout, highlight=False)
-    for part in explained(result, image.name):
-        screen.print(part)
+    console = Console(file=sys.stdout, highlight=False)
+    for part in explanation_text(result, image.name):
+        console.print(part)
     if attention:
-        screen.print(f"\n{len(result['pictures'])} pictures in {attention}", soft_wrap=True)
+        console.print(f"\n{len(result['pictures'])} pictures in {attention}", soft_wrap=True)

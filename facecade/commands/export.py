@@ -1,4 +1,4 @@
-"""`export`: write the fitted cascade as ONNX, to a folder that `infer` needs no torch for."""
+"""`export`: write the fitted cascade as ONNX, to a folder that `infer` runs without torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from facecade.report.text import columns
 @options.ARTIFACTS
 @options.JSON
 def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_json: bool) -> None:
-    """Write the fitted cascade as ONNX, to a folder that `infer` needs no torch for.
+    """Write the fitted cascade as ONNX, to a folder that `infer` runs without torch.
 
-    FOLDER gets the networks, MTCNN's too, the combiner, a manifest, and a requirements.txt of what infer needs there.
+    Writes the networks (with those of MTCNN), the combiner, a manifest, and a requirements.txt with the packages that
+    infer needs.
 
     \b
     Example:
@@ -43,7 +44,7 @@ def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_jso
         ]
         for each in exported.manifest["networks"]
     ]
-    click.echo(columns(rows, ["stages", "input", "networks", "off torch by"]))
+    click.echo(columns(rows, ["stages", "input", "networks", "max difference to torch"]))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     click.echo(f"{folder}: {size / 2**20:.0f} MB")
     click.echo(f"Next: python cli.py infer DATA --artifacts {folder} --engine onnx")

@@ -15,10 +15,14 @@ from facecade.report.text import columns, difference, interval
 
 @click.command("fit-meta", cls=Command)
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a combiner key, as combiner.rounds=80."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a combiner key, for example combiner.rounds=80.",
 )
 @click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Take the settings of this recipe.  [default: the run's]"
+    "--recipe", type=click.Path(path_type=Path), help="Use the settings of this recipe.  [default: the run's]"
 )
 @options.MLFLOW
 @options.ARTIFACTS
@@ -26,7 +30,7 @@ from facecade.report.text import columns, difference, interval
 def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, artifacts: Path, as_json: bool) -> None:
     """Stack the fitted stages into 18 labels.
 
-    Prints every way of combining them, nested-scored, and keeps the best.
+    Prints the nested score of every combining method, and keeps the best.
 
     \b
     Example:
@@ -60,19 +64,20 @@ def _meta_text(record: dict[str, Any]) -> str:
         [
             "Nested out-of-fold scores, 95 % intervals over people:",
             "",
-            columns(rows, ["  way of combining", "macro-F1", "accuracy"]),
+            columns(rows, ["  combining method", "macro-F1", "accuracy"]),
             "",
             f"Kept: {record['method']} — the highest nested macro-F1; {difference(gain)} over {record['simplest']}.",
-            f"Expect on new people (the choice itself nested): macro-F1 {interval(choice['macro-F1'])}, accuracy {interval(choice['accuracy'])}.",
+            f"Expect on new people (the choice itself nested): macro-F1 {interval(choice['macro-F1'])},"
+            f" accuracy {interval(choice['accuracy'])}.",
             ", ".join(f"{name} {interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
             *_cuts_text(record["cuts"]),
-            *[f"Learned from as well: {text}." for text in record["extra_data"]],
+            *[f"Also trained on: {text}." for text in record["extra_data"]],
         ]
     )
 
 
 def _cuts_text(cuts: dict[str, list[float]]) -> list[str]:
-    """Learned cuts in one line; no line where no stage knows years."""
-    said = "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in cuts.items())
-    return [f"Cuts in years: {said}."] if said else []
+    """The fitted cuts in one line; no line if no stage predicts years."""
+    text = "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in cuts.items())
+    return [f"Cuts in years: {text}."] if text else []

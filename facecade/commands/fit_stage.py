@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,38 +20,44 @@ if TYPE_CHECKING:
 
 @click.command("fit-stage", cls=Command)
 @click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
-@click.option("--data", type=click.Path(path_type=Path), help="Training data; later commands find it by themselves.")
-@click.option("--recipe", type=options.Shipped("recipe"), help="Recipe to begin with, by name or path.  [default: cpu]")
-@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit this fold alone (may be repeated).")
-@click.option("--resume", is_flag=True, help="Keep what is fitted already, and go on from checkpoints.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as stages.mask.lr=1e-3."
+    "--data", type=click.Path(path_type=Path), help="Training data. Later commands read its path from the run."
 )
-@click.option("--weights", metavar="none|hub|package|FILE", help="Where training starts; short for --set weights=….")
+@click.option("--recipe", type=options.Shipped("recipe"), help="Recipe of a new run, by name or path.  [default: cpu]")
+@click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit only this fold (may be repeated).")
+@click.option("--resume", is_flag=True, help="Keep current fits, and continue others from their checkpoints.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe, for example stages.mask.lr=1e-3.",
+)
+@click.option("--weights", metavar="none|hub|package|FILE", help="Initial weights; short for --set weights=….")
 @click.option(
     "--corrections",
     type=options.Shipped("corrections"),
     multiple=True,
     help="CSV of label corrections: id,field,value (may be repeated).",
 )
-@click.option("--skip-bad", is_flag=True, help="Go on without bad rows and files, naming each.")
+@click.option("--skip-bad", is_flag=True, help="Skip bad rows and files, and list each.")
 @click.option(
     "--pseudo",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Learn also from what RUN labelled: see pseudo-label.",
+    help="Also train on the pseudo-labels of RUN: see pseudo-label.",
 )
 @click.option(
     "--extra",
     type=click.Path(path_type=Path),
     metavar="DATA",
-    help="Learn also from these labelled images, which are never scored.",
+    help="Also train on these labelled images, which are never scored.",
 )
 @options.JOBS
 @options.THREADS
 @options.COMPILE
 @options.AUTOCAST
-@click.option("--dry-run", is_flag=True, help="Check data and recipe, say what would be fitted, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check data and recipe, list what would be fitted, write nothing.")
 @options.MLFLOW
 @options.ARTIFACTS
 @options.DEVICE
@@ -81,9 +88,9 @@ def command(
 ) -> None:
     """Train stages, fold by fold.
 
-    STAGE is mask, gender, age-male, age-female, joint, flat or gender-age, as the recipe has them, or all.
+    STAGE is a stage of the recipe (mask, gender, age-male, age-female, joint, flat or gender-age), or all.
 
-    The first call names the data and draws the folds; later calls use the same.
+    The first call gives the data and makes the folds; later calls use the same.
 
     \b
     Example:
@@ -93,11 +100,11 @@ def command(
     from facecade.base.machine import Machine
     from facecade.recipe_file import require_folds
     from facecade.report.tracking import Tracker
-    from facecade.runs.prepare import Beginning, prepare_run
+    from facecade.runs.prepare import DataOptions, prepare_run
 
     tracker = Tracker(mlflow) if mlflow else None
-    beginning = Beginning(data, corrections, pseudo, extra, skip_bad)
-    run, names = prepare_run(artifacts, beginning, recipe, stages, settings, weights, workers, dry_run)
+    data_options = DataOptions(data, corrections, pseudo, extra, skip_bad)
+    run, names = prepare_run(artifacts, data_options, recipe, stages, settings, weights, workers, dry_run)
     require_folds(folds, run.recipe.folds)
     numbers = folds or run.recipe.fits
     if dry_run:
@@ -112,7 +119,7 @@ def command(
 
 
 def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool, as_json: bool) -> None:
-    """The fits that would run, and the settings of their stages."""
+    """Print the fits that would run and, as JSON, the settings of their stages."""
     from facecade.runs.fits import plan
 
     fits = [
@@ -125,10 +132,10 @@ def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool,
 
 
 def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:
-    """A stage's scores on held-out people: their mean over the folds fitted, and their range."""
-    mine = [record["score"] for record in records if record["stage"] == stage and record["score"]]
+    """A stage's scores on held-out people: the mean and the range over the fitted folds."""
+    scores = [record["score"] for record in records if record["stage"] == stage and record["score"]]
     parts = []
-    for name in mine[0]:
-        values = [score[name] for score in mine]
-        parts.append(f"{name} {sum(values) / len(values):.4f} (folds {min(values):.4f} to {max(values):.4f})")
+    for name in scores[0]:
+        values = [score[name] for score in scores]
+        parts.append(f"{name} {fmean(values):.4f} (folds {min(values):.4f} to {max(values):.4f})")
     return f"{stage}: {', '.join(parts)} on held-out people"

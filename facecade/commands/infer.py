@@ -1,4 +1,4 @@
-"""`infer`: label a data folder, a folder of images, or one file."""
+"""`infer`: predict labels for a data folder, a folder of images, or one image."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def command(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Label a data folder, a folder of images, or one file.
+    """Predict labels for a data folder, a folder of images, or one image.
 
     DATA is a folder with info.csv and images/, a folder of images, a manifest CSV, or an image.
-    Writes submission.csv (ImageID,ans) and predictions.csv (answers, ages, probabilities, flags).
-    --artifacts may also be what `export` wrote, which needs no torch.
+    Writes submission.csv (ImageID,ans) and predictions.csv (targets, ages, probabilities, flags).
+    --artifacts may also be a folder written by `export`, which needs no torch.
 
     \b
     Example:
@@ -52,11 +52,11 @@ def command(
         click.echo(json.dumps(summary, indent=2))
         return
     flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
-    if said := summary.get("prediction"):
-        years = "" if said["age"] is None else f", {said['age']:.0f} years"
+    if prediction := summary.get("prediction"):
+        years = "" if prediction["age"] is None else f", {prediction['age']:.0f} years"
         click.echo(
-            f"{said['ImageID']}: {said['mask']}, {said['gender']}, {said['band']}{years}; "
-            f"class {said['ans']}, confidence {said['confidence']:.2f}"
+            f"{prediction['ImageID']}: {prediction['mask']}, {prediction['gender']}, {prediction['band']}{years}; "
+            f"class {prediction['ans']}, confidence {prediction['confidence']:.2f}"
         )
     click.echo(f"images: {summary['images']}; flagged: {flags}; {summary['seconds']:.0f} s by {summary['engine']}")
     click.echo(f"{summary['submission']}\n{summary['predictions']}")

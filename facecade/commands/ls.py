@@ -1,10 +1,11 @@
-"""`ls`: list the run: stages, folds, scores, and what is stale."""
+"""`ls`: list the stages, folds and scores of a run, and what is stale."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from facecade.report.text import columns, interval
 @options.ARTIFACTS
 @options.JSON
 def command(artifacts: Path, as_json: bool) -> None:
-    """List the run: stages, folds, scores, and what is stale.
+    """List the stages, folds and scores of a run, and what is stale.
 
     \b
     Example:
@@ -43,18 +44,18 @@ def _list_text(result: dict[str, Any]) -> str:
         for fit in fits:
             for name, value in fit["score"].items() if fit["state"] == "fitted" else ():
                 scores.setdefault(_measure(stage, name), []).append(value)
-        means = {name: sum(values) / len(values) for name, values in scores.items()}
-        shown = [f"{means[name]:.{2 if name == 'age MAE' else 4}f}" if name in means else "" for name in measures]
+        means = {name: fmean(values) for name, values in scores.items()}
+        cells = [f"{means[name]:.{2 if name == 'age MAE' else 4}f}" if name in means else "" for name in measures]
         minutes = f"{sum(fit['seconds'] or 0 for fit in fits) / 60:.1f}"
         folds = ", ".join(f"{count} {state}" for state, count in states.items())
-        rows.append([stage, folds, *shown, minutes, fits[0]["backbone"]])
+        rows.append([stage, folds, *cells, minutes, fits[0]["backbone"]])
     combiner = result["combiner"]
     lines = [
         f"data {result['data']}: {result['images']} images of {result['people']} people; folds {result['folds_hash']}",
         *result["extra_data"],
         "",
         columns(rows, ["stage", "folds", *measures, "minutes", "backbone"]),
-        *(["", "Scores are means over the folds fitted, each on the people that it held out."] if measures else []),
+        *(["", "Scores are means over the fitted folds, each on its held-out people."] if measures else []),
         "",
         f"combiner: {combiner['state']}"
         + (f" ({combiner['method']}, nested macro-F1 {interval(combiner['score'])})" if combiner.get("method") else ""),
@@ -63,7 +64,7 @@ def _list_text(result: dict[str, Any]) -> str:
 
 
 def _measure(stage: str, name: str) -> str:
-    """What a stage's measure is called beside those of other stages."""
+    """The column name of a stage's measure in the table of all stages."""
     if name.endswith("mae"):
         return "age MAE"
     return name if " " in name else f"{stage.rstrip('-0123456789')} {name}"

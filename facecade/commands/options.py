@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Shipped(click.Path):
-    """A file that comes with the package by its name, or any by its path."""
+    """A path, or the name of a file that comes with the package."""
 
     def __init__(self, kind: shipped.Kind) -> None:
         super().__init__(path_type=Path)
@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 def artifacts(default: str, text: str, envvar: str | None = None) -> Callable[[Function], Function]:
-    """`--artifacts`: the folder that a command works in."""
+    """The option `--artifacts`: the folder that a command works in."""
     return click.option(
         "--artifacts",
         type=click.Path(path_type=Path, file_okay=False),
@@ -53,34 +53,37 @@ OUTPUT = click.option(
     help="Folder to write results to.",
 )
 JOBS = click.option(
-    "--jobs", type=click.IntRange(0), default=0, help="Fits at once.  [default: cores / threads; on a GPU 1]"
+    "--jobs",
+    type=click.IntRange(0),
+    default=0,
+    help="Number of fits in parallel.  [default: cores / threads; on a GPU 1]",
 )
 THREADS = click.option(
     "--threads",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Threads of each fit on a processor. Another number rounds differently; that of jobs changes nothing.",
+    help="Threads of each fit on a CPU. Another number changes rounding; the number of jobs does not.",
 )
 MLFLOW = click.option(
     "--mlflow",
     metavar="FILE|URI",
     envvar="FACECADE_MLFLOW",
     show_envvar=True,
-    help="Write each fit to MLflow as well: a file, as mlflow.db, or a tracking URI.",
+    help="Also log each fit to MLflow: a file such as mlflow.db, or a tracking URI.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
 COMPILE = click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="Train by torch.compile. Says how long compiling took; needs a C++ compiler on a processor.",
+    help="Train with torch.compile, and print the compile time. On a CPU it needs a C++ compiler.",
 )
 AUTOCAST = click.option(
     "--bf16/--fp32",
     "autocast",
     default=None,
-    help="What training computes in: bf16 by autocast, or float32.  [default: bf16 on a GPU, float32 on a processor]",
+    help="Precision of training: bf16 by autocast, or float32.  [default: bf16 on a GPU, float32 on a CPU]",
 )
 DEVICE = click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
 WORKERS = click.option(
@@ -88,27 +91,25 @@ WORKERS = click.option(
     type=click.IntRange(1),
     default=min(16, cores()),
     show_default="cores, at most 16",
-    help="Threads that decode; on a GPU also processes that augment. Does not change a result.",
+    help="Threads that decode images; on a GPU also processes that augment. Does not change results.",
 )
-
-
 ENGINE = click.option(
     "--engine",
     type=click.Choice(get_args(Engine)),
     default="auto",
     show_default=True,
-    help="What runs the fitted networks. auto: the quickest, measured once for a run.",
+    help="What runs the fitted networks. auto: the fastest, measured once for a run.",
 )
 PRECISION = click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="auto",
     show_default=True,
-    help="bf16, OpenVINO's alone, asks again in fp32 where an answer is near another. auto: bf16 where the processor has it and it pays.",
+    help="Precision of the networks. bf16 needs OpenVINO, and predicts close calls again in fp32. "
+    "auto: bf16 if the CPU has it and it is faster.",
 )
-
 ENSEMBLE = click.option(
     "--ensemble",
     type=click.Choice(get_args(EnsembleKind)),
-    help="Which networks of each stage are asked.  [default: as the recipe says]",
+    help="Which networks of each stage predict.  [default: the recipe's]",
 )

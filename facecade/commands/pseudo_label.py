@@ -1,4 +1,4 @@
-"""`pseudo-label`: label images for another run to learn from."""
+"""`pseudo-label`: label images that another run then trains on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facecade.commands.command import Command
     type=click.FloatRange(0, 1),
     default=0.9,
     show_default=True,
-    help="Least probability of a label that is kept.",
+    help="Minimum probability of a label that is kept.",
 )
 @options.ARTIFACTS
 @options.ENGINE
@@ -28,11 +28,11 @@ from facecade.commands.command import Command
 def command(
     data: Path, confidence: float, artifacts: Path, engine: str, device: str, workers: int, as_json: bool
 ) -> None:
-    """Label images for another run to learn from.
+    """Label images that another run then trains on.
 
-    Says how often such labels are right.
-    Each fold of the other run gets the labels of models that never saw the people it is scored on; it must have the
-    same data, folds and seed.
+    Prints how often such labels are correct on held-out people.
+    Each fold of the other run gets labels from models that were not trained on the people it is scored on. The other
+    run must have the same data, folds and seed.
 
     \b
     Example:
@@ -49,5 +49,5 @@ def command(
         click.echo(json.dumps(record, indent=2))
         return
     click.echo(f"{record['text']}.")
-    click.echo(f"{record['new']} images, {sum(record['labels'])} labels (one a fold): {record['labels_file']}")
+    click.echo(f"{record['new']} images, {sum(record['labels'])} labels (one per fold): {record['labels_file']}")
     click.echo(f"Next: python cli.py fit-stage all --data DATA --pseudo {artifacts} --artifacts STUDENT")

@@ -1,4 +1,4 @@
-"""`report`: write report.html, which opens from disk, and MODEL_CARD.md."""
+"""`report`: write report.html, a self-contained page, and MODEL_CARD.md."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from facecade.commands.command import Command
 @click.option(
     "--evaluation",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="What evaluate wrote of answers by this run.  [default: evaluation.json in --output, where it is]",
+    help="Result of evaluate for predictions of this run.  [default: evaluation.json in --output, if it exists]",
 )
 @options.ARTIFACTS
 @options.OUTPUT
 @options.WORKERS
 @options.JSON
 def command(evaluation: Path | None, artifacts: Path, output: Path, workers: int, as_json: bool) -> None:
-    """Write report.html, which opens from disk, and MODEL_CARD.md.
+    """Write report.html, a self-contained page, and MODEL_CARD.md.
 
-    Where the cascade is right, where it fails and for whom, by nested answers; learning curves, calibration, and the worst errors.
+    By nested predictions: scores, errors by class and by group, calibration and the worst errors; and learning curves.
 
     \b
     Example:
@@ -33,6 +33,6 @@ def command(evaluation: Path | None, artifacts: Path, output: Path, workers: int
     from facecade.pages.report import write_report
     from facecade.runs.run import open_run
 
-    beside = output / "evaluation.json"
-    files = write_report(open_run(artifacts), output, evaluation or (beside if beside.exists() else None), workers)
+    default = output / "evaluation.json"
+    files = write_report(open_run(artifacts), output, evaluation or (default if default.exists() else None), workers)
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))

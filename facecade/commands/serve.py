@@ -1,4 +1,4 @@
-"""`serve`: open a local page to drop, paste or shoot images on."""
+"""`serve`: serve a local web page that predicts images, and an HTTP API."""
 
 from __future__ import annotations
 
@@ -18,25 +18,35 @@ from facecade.commands.command import Command
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. Any but this machine's own lets others send images; nothing asks who they are.",
+    help="Address to listen on. Any address other than this machine's own lets others send images, without a login.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--max-megabytes",
     type=click.FloatRange(0, min_open=True),
     default=20.0,
     show_default=True,
-    help="Largest file that is taken.",
+    help="Maximum file size that is accepted.",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(1, 100_000_000),
     default=50_000_000,
     show_default=True,
-    help="Largest image that is unpacked.",
+    help="Maximum number of pixels of an image that is decoded.",
 )
 @click.option(
-    "--max-files", type=click.IntRange(1), default=32, show_default=True, help="Images that are taken at once."
+    "--max-files",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Maximum number of images in one request.",
 )
 @click.option("--open/--no-open", "opened", default=False, help="Open the page in a browser.  [default: no-open]")
 @options.ENGINE
@@ -52,11 +62,12 @@ def command(
     engine: str,
     device: str,
 ) -> None:
-    """Open a local page to drop, paste or shoot images on.
+    """Serve a local web page that predicts images, and an HTTP API.
 
-    It shows the faces found, the answers, the ages, which stage was unsure and where each looked; of several images a
-    table, and a CSV to download. POST /predict answers programs, as /openapi.json describes; Ctrl-C ends it.
-    --artifacts may also be what `export` wrote, which shows no attention.
+    Drop or paste images on the page, or use the camera. It shows the faces found, the predictions, the ages, the least
+    confident stage and the attention maps; for several images a table, and a CSV to download. POST /predict is the API,
+    described by /openapi.json. Ctrl-C stops the server.
+    --artifacts may also be a folder written by `export`, which has no attention maps.
 
     \b
     Example:
@@ -64,9 +75,9 @@ def command(
     """
     from facecade.base.machine import Machine
     from facecade.web.limits import Limits
-    from facecade.web.serve import serve as keep_up
+    from facecade.web.serve import serve as run_server
 
     limits = Limits(max_megabytes, max_pixels, max_files)
-    with suppress(KeyboardInterrupt):  # which the server may have heard already
-        keep_up(artifacts, Machine(device, engine=engine), limits, host, port, opened, __version__, click.echo)
+    with suppress(KeyboardInterrupt):  # the server may have handled it already
+        run_server(artifacts, Machine(device, engine=engine), limits, host, port, opened, __version__, click.echo)
     click.echo("stopped", err=True)

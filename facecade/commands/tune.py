@@ -1,4 +1,4 @@
-"""`tune`: search for the settings of a stage that score best."""
+"""`tune`: search for the settings of a stage with the best score."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from facecade.report.text import columns
     type=options.Shipped("recipe"),
     default="cpu",
     show_default=True,
-    help="Recipe to begin with, by name or path.",
+    help="Recipe that the trials vary, by name or path.",
 )
 @click.option(
     "--space",
     type=options.Shipped("space"),
     default="default",
     show_default=True,
-    help="What is searched, by name or path.",
+    help="Search space, by name or path.",
 )
-@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Trials in all.")
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Total number of trials.")
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Folds of a trial.  [default: 0 and 1]")
-@click.option("--measure", help="Score that is searched for.  [default: the stage's own]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe first.")
+@click.option("--measure", help="Measure to optimize.  [default: the stage's own]")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe before the search."
+)
 @options.artifacts("artifacts/tune", "Folder of the study.")
 @options.DEVICE
 @options.WORKERS
@@ -54,9 +56,9 @@ def command(
     mlflow: str | None,
     as_json: bool,
 ) -> None:
-    """Search for the settings of a stage that score best.
+    """Search for the settings of a stage with the best score.
 
-    Scores are on held-out training people. Called again, it goes on where it was.
+    Scores are on held-out training people. Call it again to continue after a stop.
     Writes tuning.json, and the best trial as a recipe, best.toml.
 
     \b
@@ -71,18 +73,12 @@ def command(
     from facecade.report.tracking import Tracker
 
     tables = override(read_toml(recipe), settings, [stage])
-    known = parse(tables, str(recipe))
-    if stage not in known.stages:
-        raise unknown_name("stage", stage, known.stages)
-    asked = Search(
-        stage,
-        measure,
-        read_space(space),
-        trials,
-        folds or (0, 1),
-    )
+    parsed = parse(tables, str(recipe))
+    if stage not in parsed.stages:
+        raise unknown_name("stage", stage, parsed.stages)
+    search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
     tracker = Tracker(mlflow) if mlflow else None
-    result = search(data, tables, artifacts / stage, asked, Machine(device, 1, 1, workers), tracker)
+    result = search(data, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker)
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
 
 
@@ -93,14 +89,14 @@ def _tuning_text(result: dict[str, Any], folder: Path) -> str:
         + [f"{value:.4g}" if isinstance(value, float) else str(value) for value in item["settings"].values()]
         for item in sorted(result["trials"], key=lambda item: item["trial"])
     ]
-    weights = ", ".join(f"{name} {share:.0%}" for name, share in result["importance"].items())
+    importance = ", ".join(f"{name} {share:.0%}" for name, share in result["importance"].items())
     return "\n".join(
         [
             columns(trials, ["trial", "state", result["measure"], *best["settings"]]),
             "",
-            f"Best: trial {best['trial']}, {result['measure']} {best['score']:.4f} on folds {result['folds']}: chosen on the people it is"
-            " measured on, so a little too good.",
-            *([f"Importance: {weights}."] if weights else []),
+            f"Best: trial {best['trial']}, {result['measure']} {best['score']:.4f} on folds {result['folds']}."
+            " It was selected on the people it is scored on, so this score is slightly too high.",
+            *([f"Importance: {importance}."] if importance else []),
             f"The best trial as a recipe: {folder / 'best.toml'}",
         ]
     )

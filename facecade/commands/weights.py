@@ -1,4 +1,4 @@
-"""`weights`: make pretrained weights of others ready to start from."""
+"""`weights`: convert pretrained weights, so that training can start from them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from facecade.commands.command import Command
 @click.command("weights", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--as", "backbone", metavar="BACKBONE", help="Whose weights they are, where the file's name does not say it."
+    "--as", "backbone", metavar="BACKBONE", help="Backbone that FILE belongs to, if its name does not show it."
 )
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="[default: weights/BACKBONE.safetensors]"
 )
-@click.option("--list", "listed", is_flag=True, help="Say which weights are to be had, installed or not.")
+@click.option("--list", "listed", is_flag=True, help="List the available weights, installed or not.")
 @options.JSON
 def command(file: Path | None, backbone: str | None, output: Path | None, listed: bool, as_json: bool) -> None:
-    """Make pretrained weights of others ready to start from.
+    """Convert pretrained weights, so that training can start from them.
 
-    Converts FILE once to safetensors, with its source, licence and the statistics of its input inside. Weights that a package
-    installs need no conversion: a recipe takes them by weights = "package".
+    Writes FILE as safetensors, with its source, licence and input statistics as metadata. Weights that a package
+    installs need no conversion: a recipe uses them with weights = "package".
 
     \b
     Example:
@@ -36,34 +36,34 @@ def command(file: Path | None, backbone: str | None, output: Path | None, listed
     """
     if listed == (file is not None):
         raise click.UsageError("give a FILE to convert, or --list")
-    from facecade.backbones.weights import convert, listing
+    from facecade.backbones.weights import convert, list_weights
 
     if listed:
-        found = listing()
-        click.echo(json.dumps(found, indent=2) if as_json else _weights_text(found))
+        entries = list_weights()
+        click.echo(json.dumps(entries, indent=2) if as_json else _weights_text(entries))
         return
     assert file is not None
-    pretrained, place = convert(file, backbone, output)
+    pretrained, path = convert(file, backbone, output)
     if as_json:
         click.echo(
-            json.dumps({"backbone": pretrained.backbone, "file": str(place), "licence": pretrained.licence}, indent=2)
+            json.dumps({"backbone": pretrained.backbone, "file": str(path), "licence": pretrained.licence}, indent=2)
         )
         return
-    click.echo(f"{place}: {pretrained.backbone}, trained on {pretrained.trained_on}; licence: {pretrained.licence}")
-    click.echo(f'Next: in a recipe, backbone = "{pretrained.backbone}" and weights = "{place}"')
+    click.echo(f"{path}: {pretrained.backbone}, trained on {pretrained.trained_on}; licence: {pretrained.licence}")
+    click.echo(f'Next: in a recipe, backbone = "{pretrained.backbone}" and weights = "{path}"')
 
 
-def _weights_text(found: list[dict[str, Any]]) -> str:
+def _weights_text(entries: list[dict[str, Any]]) -> str:
     """Each backbone with pretrained weights, in lines that fit a terminal."""
     lines = []
-    for each in found:
-        lines.append(f"{each['backbone']}  {each['state']}")
-        start = [f'weights = "{each["start"]}"'] if each["start"] else each["steps"]
-        about = [
-            f"{each['megabytes']:.0f} MB, {each['size']}, trained on {each['trained_on']}",
-            f"licence: {each['licence']}",
+    for entry in entries:
+        lines.append(f"{entry['backbone']}  {entry['state']}")
+        usage = [f'weights = "{entry["start"]}"'] if entry["start"] else entry["steps"]
+        details = [
+            f"{entry['megabytes']:.0f} MB, {entry['size']}, trained on {entry['trained_on']}",
+            f"licence: {entry['licence']}",
         ]
-        for text in [*about, *start]:
+        for text in [*details, *usage]:
             lines += textwrap.wrap(
                 text,
                 76,

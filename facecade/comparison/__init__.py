@@ -1,1 +1,1 @@
-"""Several recipes on the same people, folds and, where asked, the same compute."""
+"""Compare and tune recipes on the same people and folds and, on request, with the same compute."""

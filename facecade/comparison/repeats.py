@@ -1,5 +1,8 @@
-"""Every network of a recipe several times, to be averaged: inference averages the folds' networks, and a score of held-out
-people, who are answered by one fold's, cannot see what that is worth to a recipe."""
+"""Repeat every network of a recipe, to average the repeats.
+
+Inference averages the folds' networks, but scores on held-out people come from one fold's network and do not show what
+averaging gains.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from facecade.recipe_file import parse
 
 
 def with_repeats(tables: Mapping[str, Any], times: int) -> dict[str, Any]:
-    """A recipe's tables with each stage so many times, from seeds of their own (a stage's name decides them).
+    """A recipe's tables with each stage repeated, each repeat with its own seed (derived from its name).
 
-    The first of each keeps its name, so that its fits stay current. A copy of a stage that starts from another starts
-    from that one's copy.
+    The first of each keeps its name, so that its fits stay current. If a stage starts from another, its copy starts from
+    the other's copy.
     """
-    written, starts = tables["stages"], {name: stage.start for name, stage in parse(tables).stages.items()}
+    written, starts = tables["stages"], {name: stage.start_stage for name, stage in parse(tables).stages.items()}
     stages = dict(written)
     for _ in range(times - 1):
         copies: dict[str, str] = {}

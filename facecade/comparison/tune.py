@@ -1,4 +1,4 @@
-"""A search for a stage's settings, by Optuna, on the folds of training people."""
+"""Search a stage's settings with Optuna, scored on held-out people."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ from facecade.stages.check import check_recipe
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched. space: key of the stage's recipe → `{low, high, log}` or `{choices}`. folds: which are fitted
-    for a trial, one after another, so that a hopeless one ends early. measure: which of the stage's scores; None = its
-    last."""
+    """A search. space: key of the stage's recipe → `{low, high, log}` or `{choices}`. folds: fitted one after another in each
+    trial, so that a bad trial is pruned early. measure: which of the stage's scores; None = its last."""
 
     stage: str
     measure: str | None
@@ -44,10 +43,10 @@ class Search:
 
 
 def read_space(path: Path) -> dict[str, dict[str, Any]]:
-    """A space from TOML.
+    """A search space from TOML.
 
     Raises:
-        FacecadeError: a key that stages have not, or a range that is none.
+        FacecadeError: a key that stages do not have, or an invalid range.
     """
     space = read_toml(path)
     for key, choice in space.items():
@@ -61,8 +60,8 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
             continue
         low, high, log = choice["low"], choice["high"], choice.get("log", False)
         if not all(isinstance(end, int | float) for end in (low, high)) or low > high or (log and low <= 0):
-            what = "from above 0 to more" if log else "from less to more"
-            raise FacecadeError(f"{path}: {key} goes from {low} to {high}", f"write numbers, {what}")
+            rule = "low above 0 and not above high" if log else "low not above high"
+            raise FacecadeError(f"{path}: {key} has low = {low} and high = {high}", f"write numbers, with {rule}")
     return space
 
 
@@ -74,18 +73,18 @@ def tune(
     machine: Machine,
     tracker: Tracker | None = None,
 ) -> dict[str, Any]:
-    """Search; called again, go on with the study that is there until it has `trials` trials.
+    """Search; if the study exists, continue it until it has `trials` trials.
 
     Args:
-        tracker: where each fit is written as well.
+        tracker: also gets each fit.
 
     Returns:
-        `best` (score, settings, trial), `importance` of each key, `trials`; also kept in `tuning.json`, beside the
-        best trial as a recipe, `best.toml`. The best score was chosen on the people it is measured on: it is a
-        little too good, and no promise.
+        `best` (score, settings, trial), `importance` of each key, `trials`; also written to `tuning.json`, and the best
+        trial as a recipe to `best.toml`. The best score is slightly optimistic: the trial was selected on the people that
+        it is scored on.
 
     Raises:
-        FacecadeError: a measure or fold that the stage or recipe has not; no trial that came to its end.
+        FacecadeError: a measure or fold that does not exist; no trial was completed.
     """
     recipe = parse(tables)
     settings = recipe.stages[search.stage]
@@ -95,32 +94,32 @@ def tune(
         raise unknown_name(f"measure of {search.stage}", measure, measures)
     require_folds(search.folds, recipe.folds)
     check_recipe(recipe, [search.stage])
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a trial that fails it would print the traceback
-    first = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
-    starts = _starts(first, search.stage)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print the traceback of a failed trial
+    base_run = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
+    starts = _start_stages(base_run, search.stage)
     if starts:
-        pipeline.fit_stage(first, starts, search.folds, machine, resume=True, tracker=tracker)
+        pipeline.fit_stage(base_run, starts, search.folds, machine, resume=True, tracker=tracker)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(root / "study.log"))),
-        # Trials of other data, settings, folds or spaces have scores that do not compare.
-        study_name=f"{search.stage} {measure} {digest([first.signature(search.stage), search.folds, search.space])}",
+        # Scores of trials with other data, settings, folds or spaces are not comparable.
+        study_name=f"{search.stage} {measure} {digest([base_run.signature(search.stage), search.folds, search.space])}",
         direction="minimize" if measure.endswith("mae") else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
-    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)  # one that failed is tried again
-    left = search.trials - len(study.get_trials(states=done))
-    if left > 0:
-        # A study that goes on must not draw again what it drew first.
+    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)  # a failed one is tried again
+    remaining = search.trials - len(study.get_trials(states=done))
+    if remaining > 0:
+        # A continued study must not repeat its first draws.
         study.sampler = optuna.samplers.TPESampler(seed=derive(recipe.seed, "tune", len(study.trials)) % 2**32)
         study.optimize(
-            lambda trial: _score(trial, first, root, search, measure, machine, tracker),
-            n_trials=left,
+            lambda trial: _score(trial, base_run, root, search, measure, machine, tracker),
+            n_trials=remaining,
             catch=(FacecadeError,),
         )
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
-        raise FacecadeError("no trial came to its end", "look above for why they failed")
+        raise FacecadeError("no trial was completed", "the messages above say why they failed")
     result = {
         "stage": search.stage,
         "measure": measure,
@@ -129,8 +128,8 @@ def tune(
         "best": {"trial": study.best_trial.number, "score": study.best_value, "settings": study.best_params},
         "importance": optuna.importance.get_param_importances(study) if len(complete) > 1 else {},
         "trials": [
-            {"trial": t.number, "state": t.state.name.lower(), "score": t.value, "settings": t.params}
-            for t in study.trials
+            {"trial": each.number, "state": each.state.name.lower(), "score": each.value, "settings": each.params}
+            for each in study.trials
         ],
     }
     write_json(root / "tuning.json", result)
@@ -141,49 +140,49 @@ def tune(
 
 def _score(
     trial: optuna.Trial,
-    first: Run,
+    base_run: Run,
     root: Path,
     search: Search,
     measure: str,
     machine: Machine,
     tracker: Tracker | None,
 ) -> float:
-    """Fit the trial's settings fold by fold; the mean of their scores on held-out people.
+    """Fit the trial's settings fold by fold; returns the mean score on held-out people.
 
     Args:
-        first: a run with the settings that are not searched; all trials share its data, folds and starting weights.
+        base_run: the run before the search; all trials share its data, folds, other settings and start stages.
     """
     chosen = {key: _suggest(trial, key, choice) for key, choice in search.space.items()}
-    said = ", ".join(
+    text = ", ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
     )
-    note(f"--- trial {trial.number}: {said}")
+    note(f"--- trial {trial.number}: {text}")
     folder = root / f"trial{trial.number:04d}"
-    run = replace(first, folder=folder, tables=override(first.tables, _settings(search.stage, chosen), []))
+    run = replace(base_run, folder=folder, tables=override(base_run.tables, _settings(search.stage, chosen), []))
     run.save()
     scores: list[float] = []
     for step, fold in enumerate(search.folds):
-        for start in _starts(first, search.stage):
-            shutil.copytree(first.fold_folder(start, fold), run.fold_folder(start, fold), dirs_exist_ok=True)
+        for start in _start_stages(base_run, search.stage):
+            shutil.copytree(base_run.fold_folder(start, fold), run.fold_folder(start, fold), dirs_exist_ok=True)
         try:
             record = pipeline.fit_stage(run, [search.stage], [fold], machine, resume=True, tracker=tracker)[0]
         except FacecadeError as error:
             note(f"trial {trial.number} failed: {error}")
             raise
         scores.append(record["score"][measure])
-        for large in folder.glob("stages/*/*/*.safetensors"):
-            large.unlink()  # a trial is kept for its score
+        for file in folder.glob("stages/*/*/*.safetensors"):
+            file.unlink()  # only the score of a trial is needed
         trial.report(float(np.mean(scores)), step)
         if step + 1 < len(search.folds) and trial.should_prune():
-            note(f"trial {trial.number}: given up after {step + 1} fold(s), {measure} {scores[-1]:.4f}")
+            note(f"trial {trial.number}: pruned after {step + 1} fold(s), {measure} {scores[-1]:.4f}")
             raise optuna.TrialPruned
     return float(np.mean(scores))
 
 
-def _starts(run: Run, stage: str) -> list[str]:
-    """The stages that a stage starts from, the last one first; the same for all trials, and so fitted once."""
-    start = run.recipe.stages[stage].start
-    return [start, *_starts(run, start)] if start else []
+def _start_stages(run: Run, stage: str) -> list[str]:
+    """The stages that a stage starts from, the nearest first; all trials share them, so they are fitted once."""
+    start = run.recipe.stages[stage].start_stage
+    return [start, *_start_stages(run, start)] if start else []
 
 
 def _suggest(trial: optuna.Trial, key: str, choice: Mapping[str, Any]) -> Any:
@@ -196,5 +195,5 @@ def _suggest(trial: optuna.Trial, key: str, choice: Mapping[str, Any]) -> Any:
 
 
 def _settings(stage: str, chosen: Mapping[str, Any]) -> list[str]:
-    """Choices as `--set` takes them."""
+    """Chosen values in the form of `--set`."""
     return [f"stages.{stage}.{key}={json.dumps(value)}" for key, value in chosen.items()]

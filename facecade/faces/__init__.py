@@ -1,1 +1,1 @@
-"""What goes in: labels, tables, folds, images, face crops."""
+"""Input data: labels, tables, folds, images, face crops."""

@@ -1,4 +1,4 @@
-"""Image and face box → face crop: one geometry, for training and inference."""
+"""Image and face box → face crop: the same geometry for training and inference."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ TEMPLATES: dict[str, tuple[Point, ...]] = {
     )
 }
 TEMPLATES["eyes"] = TEMPLATES["arcface"][:2]
-"""Where eyes, nose and mouth's corners of an aligned face are, as shares of a square's side. `arcface`: as InsightFace has it
-(arXiv:1801.07698), by which SFace and many other networks were trained; `eyes`: the eyes of that alone, since a mask hides the rest."""
+"""Landmarks of an aligned face (eyes, nose, corners of the mouth), as shares of a square's side. `arcface`:
+InsightFace's template (arXiv:1801.07698), with which SFace and many other networks were trained; `eyes`: only its eyes,
+since a mask hides the rest."""
 
-STEPS = 4
-"""Places in a pixel at which a landmark may be: one that moved by rounding error must not change the crop."""
+STEPS_PER_PIXEL = 4
+"""Landmarks are rounded to 1 / STEPS_PER_PIXEL, so that a rounding error in a landmark does not change the crop."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A face in pixels of its image, and how sure the detector was (0..1). landmarks: x and y of both eyes, the nose and the
-    mouth's corners; none where the detector tells none."""
+    """A face in pixels of its image, and the detector's probability (0..1). landmarks: x and y of both eyes, the nose
+    and the corners of the mouth; empty where the detector gives none."""
 
     left: float
     top: float
@@ -46,23 +47,23 @@ class Box:
 
     @property
     def values(self) -> list[float]:
-        """What `box_of` takes: left, top, right, bottom, probability, then x and y of each landmark."""
+        """Left, top, right, bottom, probability, then x and y of each landmark; `box_from_values` is the inverse."""
         sides = [self.left, self.top, self.right, self.bottom, self.probability]
         return [*sides, *(value for point in self.landmarks for value in point)]
 
 
-def box_of(values: Sequence[float]) -> Box:
+def box_from_values(values: Sequence[float]) -> Box:
     """A box from its `values`."""
-    left, top, right, bottom, probability, *places = values
-    return Box(left, top, right, bottom, probability, tuple(zip(places[::2], places[1::2], strict=True)))
+    left, top, right, bottom, probability, *landmarks = values
+    return Box(left, top, right, bottom, probability, tuple(zip(landmarks[::2], landmarks[1::2], strict=True)))
 
 
 def crop(image: np.ndarray, box: Box | None, face: Face) -> np.ndarray:
-    """Cut the face out at the recipe's size; without a box, the centre of the image.
+    """Crop the face to the recipe's size; without a box, crop the center of the image.
 
-    The cut has the aspect ratio of `face.size`, is as large as the box with its margin needs, and
-    is black where it reaches beyond the image. With `face.align` it is turned and scaled so that the landmarks come to lie as in
-    the template (least squares, Umeyama 1991, doi:10.1109/34.88573), whose square has the margin instead.
+    The crop has the aspect ratio of `face.size`, contains the box with its margin, and is black beyond the image. With
+    `face.align` the image is rotated and scaled so that the landmarks match the template (least squares, Umeyama 1991,
+    doi:10.1109/34.88573); the margin is then added to the template's square.
 
     Args:
         image: uint8 (height, width, 3), RGB.
@@ -75,41 +76,41 @@ def crop(image: np.ndarray, box: Box | None, face: Face) -> np.ndarray:
     if face.align and box is not None and box.landmarks:
         return _aligned(image, box.landmarks, face)
     if box is None:
-        tall, wide = image.shape[:2]
-        side = min(tall, wide / aspect) * face.fallback
-        middle = (wide / 2, tall / 2)
+        image_height, image_width = image.shape[:2]
+        side = min(image_height, image_width / aspect) * face.fallback
+        center = (image_width / 2, image_height / 2)
     else:
         side = max(box.bottom - box.top, (box.right - box.left) / aspect) * (1 + face.margin)
-        middle = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
-    # Whole pixels: a box that moved by rounding error must not change the crop.
-    left, top = round(middle[0] - side * aspect / 2), round(middle[1] - side / 2)
+        center = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
+    # Whole pixels, so that a rounding error in the box does not change the crop.
+    left, top = round(center[0] - side * aspect / 2), round(center[1] - side / 2)
     right, bottom = left + max(1, round(side * aspect)), top + max(1, round(side))
     cropped = Image.fromarray(image).crop((left, top, right, bottom))
     return np.asarray(cropped.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _aligned(image: np.ndarray, landmarks: Sequence[Point], face: Face) -> np.ndarray:
-    """The face, turned and scaled to its template."""
+    """The face, rotated and scaled to its template."""
     height, width = face.size
     template = np.array(TEMPLATES[face.template])
-    wanted = (template - 0.5) * height / (1 + face.margin) + (width / 2, height / 2)
-    found = np.round(np.array(landmarks[: len(template)]) * STEPS) / STEPS
-    turn, shift = _similarity(wanted, found)
-    picture, finer = Image.fromarray(image), max(1, int(np.hypot(*turn[0])))
-    if finer > 1:  # a large image is averaged first: bilinear interpolation sees four pixels alone
-        picture = picture.reduce(finer)
-    matrix = np.column_stack([turn, shift]) / finer
+    target = (template - 0.5) * height / (1 + face.margin) + (width / 2, height / 2)
+    source = np.round(np.array(landmarks[: len(template)]) * STEPS_PER_PIXEL) / STEPS_PER_PIXEL
+    rotation, shift = _similarity(target, source)
+    pil_image, reduction = Image.fromarray(image), max(1, int(np.hypot(*rotation[0])))
+    if reduction > 1:  # average a large image first: bilinear interpolation uses only four pixels
+        pil_image = pil_image.reduce(reduction)
+    matrix = np.column_stack([rotation, shift]) / reduction
     return np.asarray(
-        picture.transform((width, height), Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.BILINEAR)
+        pil_image.transform((width, height), Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.BILINEAR)
     )
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The turn and scale (2, 2), and the shift (2,), that bring points (n, 2) nearest to others, without a mirror image."""
-    middles = source.mean(0), target.mean(0)
-    away, wanted = source - middles[0], target - middles[1]
-    # Points as complex numbers: turning and scaling is a multiplication, and least squares has one solution.
-    first, second = away @ (1, 1j), wanted @ (1, 1j)
+    """Rotation with scale (2, 2), and shift (2,), that map the source points (n, 2) to the target points by least
+    squares, without a reflection."""
+    centers = source.mean(0), target.mean(0)
+    # Points as complex numbers: rotating and scaling is one multiplication, and least squares has a closed form.
+    first, second = (source - centers[0]) @ (1, 1j), (target - centers[1]) @ (1, 1j)
     factor = np.vdot(first, second) / np.vdot(first, first)
-    turn = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
-    return turn, middles[1] - turn @ middles[0]
+    rotation = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return rotation, centers[1] - rotation @ centers[0]

@@ -11,37 +11,37 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from facecade.base.errors import FacecadeError
 
 MAX_PIXELS = 100_000_000
-"""More than any camera gives; a file that claims more is an attack or an accident."""
+"""Larger than the images of any camera; a file with more pixels is an attack or an accident."""
 
 
 class DecodeError(FacecadeError):
-    """A file that is no readable image. `reason` is short enough for a table's cell."""
+    """A file that is not a readable image. `reason` fits into a table cell."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        mend = (
+        hint = (
             "check its name" if reason == "no such file" else "give an image that other programs open, or save it again"
         )
-        super().__init__(f"{path}: {reason}", mend)
+        super().__init__(f"{path}: {reason}", hint)
         self.reason = reason
 
 
 def decode(path: Path) -> np.ndarray:
     """Read an image.
 
-    EXIF orientation is applied, alpha dropped over white, CMYK, palette, grey and 16-bit files
-    converted to 8-bit RGB. Truncated files are refused: half a face gives a confident wrong answer.
+    EXIF orientation is applied, alpha is composited over white, and CMYK, palette, gray and 16-bit files are converted
+    to 8-bit RGB. Truncated files are refused: half a face gives a confident wrong prediction.
 
     Returns:
         uint8 array (height, width, 3), RGB.
 
     Raises:
-        DecodeError: missing, empty, truncated, enormous, or no image at all.
+        DecodeError: the file is missing, empty, truncated, enormous, or not an image.
     """
     try:
         if path.stat().st_size == 0:
             raise DecodeError(path, "empty file")
         with warnings.catch_warnings():
-            # Our own limit below speaks first; Pillow would only warn.
+            # The limit below applies first; Pillow would only warn.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 width, height = image.size
@@ -59,19 +59,19 @@ def decode(path: Path) -> np.ndarray:
         raise DecodeError(path, f"enormous: over {MAX_PIXELS:,} pixels") from None
     except DecodeError:
         raise
-    except Exception as error:  # each format's reader fails in ways of its own: struct.error, KeyError, zlib.error
+    except Exception as error:  # readers of formats raise many classes: struct.error, KeyError, zlib.error
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise DecodeError(path, reason) from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        # Pillow clips 16-bit grey at 255 when converting; scale it instead.
+        # Pillow clips 16-bit gray at 255 when it converts; scale it instead.
         values = np.asarray(image, dtype=np.float64)
         scale = 257.0 if values.max(initial=0) > 255 else 1.0
         return Image.fromarray(np.clip(values / scale, 0, 255).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(ground, rgba).convert("RGB")
+        background = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(background, rgba).convert("RGB")
     return image.convert("RGB")

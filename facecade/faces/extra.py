@@ -1,5 +1,5 @@
-"""Images that a run learns from and is never scored on: added ones with labels of their own, or ones that another
-run labelled (faces/pseudo.py)."""
+"""Extra data, which a run is trained on and never scored on: labeled images (--extra), or images with another run's
+pseudo-labels (faces/pseudo.py)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pandas as pd
 
 from facecade.base.artifact import digest, read_json, write_csv, write_json
 from facecade.base.errors import FacecadeError
-from facecade.faces.table import read_kept
+from facecade.faces.table import read_saved_table
 
 COLUMNS = ["fold", "path", "content", "person", "mask", "gender", "age"]
 
 
 TRAINED_ON = "trained-on"
-"""How `infer` marks an image whose own label the run learned."""
+"""The flag by which `infer` marks an image that the run was trained on with its own label."""
 
 
 @dataclass(frozen=True)
 class ExtraData:
-    """Labelled images for the folds of a run to learn from.
+    """Labeled images that the folds of a run are trained on.
 
-    root: where the images are. table: COLUMNS, and others beside, one row for each image and fold that learns
-    from it. record: all in one line (`text`), how `infer` marks such images
-    (`flag`), whether ages are more than a band (`years`), and what else is worth keeping.
+    root: the folder of the images. table: COLUMNS and possibly more, one row for each image and each fold that is
+    trained on it. record: a summary in one line (`text`), the flag by which `infer` marks such images (`flag`), whether
+    ages are years and not only bands (`years`), and further entries.
     """
 
     root: Path
@@ -44,37 +44,35 @@ class ExtraData:
 
 
 def read_extra(folder: Path) -> ExtraData:
-    """What `ExtraData.save` wrote; raises FacecadeError where it is missing or damaged."""
+    """Read what `ExtraData.save` wrote; raises FacecadeError if it is missing or damaged."""
     if not (folder / "labels.json").exists():
-        raise FacecadeError(f"{folder} has lost its labels", "begin the run anew with --data and --recipe")
+        raise FacecadeError(f"{folder} has no labels.json", "start a new run with --data and --recipe")
     record = read_json(folder / "labels.json")
-    return ExtraData(Path(record["data"]), read_kept(folder / "labels.csv"), record)
+    return ExtraData(Path(record["data"]), read_saved_table(folder / "labels.csv"), record)
 
 
-def added(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int) -> ExtraData:
-    """Labelled images from elsewhere, for every fold to learn from.
+def build_extra(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int) -> ExtraData:
+    """Extra labeled images for every fold.
 
-    An image that is scored itself is left out. A person who is scored too, known by the same id, is kept from the
-    fold that is scored on that person.
+    An image that is also scored is left out. A person with the same id in the run's own table is left out of the fold
+    that is scored on that person.
 
     Args:
-        table: their sample table, with `content`.
-        scored: the run's own, with `content` and `fold`.
+        table: sample table of the extra images, with `content`.
+        scored: the run's own sample table, with `content` and `fold`.
 
     Raises:
-        FacecadeError: all of them are scored.
+        FacecadeError: all of the images are scored.
     """
     new = table[~table["content"].isin(scored["content"])]
     if new.empty:
-        raise FacecadeError(
-            f"{root} adds no image that is not in the data already", "give others, or leave --extra out"
-        )
+        raise FacecadeError(f"all images of {root} are already in the data", "give others, or leave out --extra")
     own_fold = new["person"].map(scored.groupby("person")["fold"].first())
-    known, left_out = int(new["person"][own_fold.notna()].nunique()), len(table) - len(new)
+    shared, left_out = int(new["person"][own_fold.notna()].nunique()), len(table) - len(new)
     text = (
-        f"added: {len(new)} images of {new['person'].nunique()} people in {root}, learned from and never scored"
-        + (f"; {left_out} that are scored left out" if left_out else "")
-        + (f"; {known} people with ids that are scored kept from the fold that scores them" if known else "")
+        f"extra data: {len(new)} images of {new['person'].nunique()} people in {root}, trained on and never scored"
+        + (f"; left out {left_out} images that are scored" if left_out else "")
+        + (f"; {shared} people are also scored, and left out of the fold that is scored on them" if shared else "")
     )
     rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[COLUMNS]
     return ExtraData(root, rows, {"text": text, "flag": TRAINED_ON, "years": True})

@@ -1,4 +1,4 @@
-"""The 18 classes: mask state, gender and age band, and the number that stands for the three."""
+"""The 18 classes: mask state, gender and age band, and the class number that encodes all three."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ MASKS = ("wear", "incorrect", "normal")
 GENDERS = ("male", "female")
 BANDS = ("<30", "30-59", ">=60")
 BAND_EDGES = (30.0, 60.0)
-"""An age belongs to the first band whose edge lies above it."""
+"""Ages in years; an age belongs to the first band whose upper edge is above it."""
 
 AXES = {"mask": MASKS, "gender": GENDERS, "age band": BANDS}
-"""What a class says, in the order of `decode`, with the values of each."""
+"""The three parts of a class, in the order of `decode`, with the values of each."""
 
 N_CLASSES = len(MASKS) * len(GENDERS) * len(BANDS)
 
@@ -34,6 +34,6 @@ def decode(label: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDAr
 
 
 def class_name(label: int) -> str:
-    """A class in words, as `wear female 30-59`."""
+    """Name of a class, for example `wear female 30-59`."""
     mask, gender, band = decode(label)
     return f"{MASKS[int(mask)]} {GENDERS[int(gender)]} {BANDS[int(band)]}"

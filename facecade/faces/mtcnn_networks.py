@@ -1,4 +1,4 @@
-"""MTCNN's three networks, with their weights, from facenet-pytorch."""
+"""MTCNN's three networks with their weights, from facenet-pytorch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from facecade.faces.mtcnn import MTCNNNetworks, Net
 
 
 class FaceNetwork(nn.Module):
-    """One of facenet-pytorch's networks as `faces.mtcnn.Net` has it."""
+    """One of facenet-pytorch's networks with the outputs of `faces.mtcnn.Net`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        offsets, *landmarks, face = self.network(pixels)
-        return offsets, face[:, 1], *landmarks
+        offsets, *landmarks, probability = self.network(pixels)
+        return offsets, probability[:, 1], *landmarks
 
 
 def networks() -> dict[str, FaceNetwork]:
     """The networks `pnet`, `rnet` and `onet`."""
     from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
-    made: dict[str, Any] = {"pnet": PNet, "rnet": RNet, "onet": ONet}
-    return {name: FaceNetwork(network()).eval() for name, network in made.items()}
+    classes: dict[str, Any] = {"pnet": PNet, "rnet": RNet, "onet": ONet}
+    return {name: FaceNetwork(make()).eval() for name, make in classes.items()}
 
 
 def torch_nets() -> MTCNNNetworks:
-    """The networks, run by torch on the processor."""
+    """The networks, run by torch on the CPU."""
     return MTCNNNetworks(**{name: _run(network) for name, network in networks().items()})
 
 

@@ -1,7 +1,7 @@
-"""Images without labels that another run labelled, to learn from (pseudo-labels, Lee 2013).
+"""Pseudo-labels (Lee 2013): train on unlabeled images that another run labeled.
 
-What a fold's models learn must not know the people they are scored on. So there is a label for each fold: that
-of the other run's models, and combiner, which never saw the people of the same fold.
+The labels that a fold is trained on must not depend on the people that it is scored on. So each fold has its own label:
+that of the other run's models and combiner which were not trained on the people of the same fold.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from facecade.faces.extra import ExtraData, read_extra
 from facecade.faces.labels import BAND_EDGES, GENDERS, MASKS, decode
 
 FOLDER = "pseudo"
-"""Where a run keeps the labels it gave."""
+"""Folder in a run folder for the pseudo-labels that the run made."""
 
 TYPICAL_AGE = (22.0, 45.0, 65.0)
-"""Years put down for each band where no stage knows years: nothing but the band may be learned from them."""
+"""Age in years for each band if no stage predicts years; only its band is meaningful for training."""
 
 
 def pseudo_text(record: Mapping[str, Any], images: int, root: Path) -> str:
-    """In one line: how many, whose, and how often such labels are right."""
-    right = record["held_out"]
+    """One line: how many labels, of which run, and how often such labels are right."""
+    held_out = record["held_out"]
     return (
         f"pseudo-labels: {images} images of {root}, labelled by {record['run']} at confidence"
-        f" {record['confidence']:g}; of its held-out people, {right['share']:.0%} of the images reach that, and {right['accuracy']:.1%} of those labels are right"
+        f" {record['confidence']:g}; {held_out['share']:.0%} of its held-out images reach that, and {held_out['accuracy']:.1%} of their labels are right"
     )
 
 
 def read_pseudo(run: Path) -> ExtraData:
-    """What a run labelled; raises FacecadeError where it labelled nothing."""
+    """The pseudo-labels of a run; raises FacecadeError if there are none."""
     if not (run / FOLDER / "labels.json").exists():
         raise FacecadeError(f"{run / FOLDER} holds no pseudo-labels", f"make them: {command('pseudo-label DATA')}")
     return read_extra(run / FOLDER)
 
 
-def labels_from(probability: np.ndarray, years: np.ndarray) -> pd.DataFrame:
-    """The likeliest class of N images as the columns `mask, gender, age, confidence`.
+def make_pseudo_labels(probability: np.ndarray, years: np.ndarray) -> pd.DataFrame:
+    """The most probable class of N images as the columns `mask, gender, age, confidence`.
 
     Args:
         probability: float (N, 18).
-        years: float (N,), estimated ages, NaN where there are none. They are moved into the class's band, so that
-            stages of years and of bands learn the same.
+        years: float (N,), predicted ages, NaN where there are none. They are clipped to the class's band, so that
+            stages of years and of bands are trained on the same band.
     """
     mask, gender, band = decode(probability.argmax(1))
     low = np.array([1.0, *BAND_EDGES])[band]

@@ -1,4 +1,4 @@
-"""How well a face crop can be seen: its brightness and its sharpness."""
+"""Quality of face crops: brightness and sharpness."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 
 
 def quality(crops: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure crops, one at a time, so that they may be a memory map.
+    """Measure crops one at a time, so that `crops` can be a memory map.
 
-    Brightness is the mean luma (ITU-R BT.601), 0 (black) to 255. Sharpness is the variance of the luma's Laplacian at the
-    crop's size (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR 2000):
-    low where a picture is blurred, or was enlarged. Noise, contrast and the black edge of a crop that reaches beyond its
-    image raise it, and so does a smaller crop: only crops of one size can be compared.
+    Brightness is the mean luma (ITU-R BT.601), 0 (black) to 255. Sharpness is the variance of the luma's Laplacian at
+    the crop's size (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR
+    2000): low if an image is blurred or was enlarged. Noise, contrast and the black edge of a crop that reaches beyond
+    its image raise it, and so does a smaller crop size: compare only crops of one size.
 
     Args:
         crops: uint8 (N, h, w, 3), RGB.
@@ -21,6 +21,6 @@ def quality(crops: np.ndarray) -> dict[str, np.ndarray]:
         `brightness` and `sharpness`, float64 (N,).
     """
     luma = (cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops)
-    measured = [(each.mean(), cv2.Laplacian(each, cv2.CV_64F).var()) for each in luma]
+    measured = [(plane.mean(), cv2.Laplacian(plane, cv2.CV_64F).var()) for plane in luma]
     brightness, sharpness = np.array(measured, float).reshape(-1, 2).T
     return {"brightness": brightness, "sharpness": sharpness}

@@ -1,4 +1,4 @@
-"""A file → its face crop: fingerprint, decode, find, cut."""
+"""File → face crop: hash, decode, detect, crop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Known = TypeVar("Known")
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """What was seen of a file. content: fingerprint of its bytes; box: its face (None: centre crop); crop: uint8
+    """The face crop of a file. content: hash of the file's bytes; box: the face (None: center crop); crop: uint8
     (h, w, 3), RGB."""
 
     content: str
@@ -30,12 +30,12 @@ class FaceCrop:
 
 
 class FaceReader(Generic[Known]):
-    """Looks at images, from as many threads as one likes. The detector is made when the first of them needs it."""
+    """Reads images, thread-safe. The detector is made when it is first needed."""
 
     def __init__(self, face: Face, known: Mapping[str, Known] | None = None, nets: MTCNNNetworks | None = None) -> None:
         """
         Args:
-            known: what is returned instead, undecoded, for a file of known content.
+            known: content hash → what is returned for such a file instead; it is not decoded.
             nets: MTCNN's networks; by default torch runs them.
         """
         self.face, self.known = face, known if known is not None else {}
@@ -45,7 +45,7 @@ class FaceReader(Generic[Known]):
     def __call__(self, image: Path | np.ndarray) -> FaceCrop | Known | DecodeError:
         """
         Args:
-            image: a file, or pixels, uint8 (height, width, 3), RGB, which have no fingerprint.
+            image: a file, or pixels, uint8 (height, width, 3), RGB, which have no content hash.
         """
         content = ""
         if isinstance(image, Path):

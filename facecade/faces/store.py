@@ -1,4 +1,4 @@
-"""Face crops decoded once, kept as uint8 on disk, found by content, read by memory map."""
+"""Cache of face crops: decoded once, stored as uint8, keyed by content hash, memory-mapped."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from facecade.base.artifact import digest
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
-from facecade.faces.crop import Box, box_of
+from facecade.faces.crop import Box, box_from_values
 from facecade.faces.decode import DecodeError
 from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.recipe import Face
 
-GEOMETRY = 2
-"""Raise when `crop` or `decode` starts to give other pixels, so that old stores are not read."""
+GEOMETRY_VERSION = 2
+"""Increase when `crop` or `decode` returns other pixels than before, so that old stores are not used."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the store knows of one file: its row, and the face's box (None: centre crop)."""
+    """The store's record of a file: content hash, row of its crop, and the face box (None: center crop)."""
 
     content: str
     row: int
@@ -33,37 +33,37 @@ class Entry:
 
 
 class FaceStore:
-    """An append-only file of crops with an index of what lies where.
+    """An append-only file of crops with an index.
 
-    A crop is written before its index line, so a run killed at any point leaves at worst a crop
-    without a line, which the next run overwrites.
+    A crop is written before its index line, so a killed run leaves at most one crop without a line, which the next run
+    overwrites.
     """
 
     def __init__(self, folder: Path, face: Face) -> None:
         self.face = face
-        self.folder = folder / f"crops-{digest([GEOMETRY, face.model_dump()])}"
+        self.folder = folder / f"crops-{digest([GEOMETRY_VERSION, face.model_dump()])}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pixels = self.folder / "crops.u8"
         self._index = self.folder / "index.jsonl"
         self._lock = FileLock(self.folder / ".lock")
         self._entries: dict[str, Entry] = {}
-        self._read_to = 0
-        self._look = FaceReader(face, self._entries)
+        self._index_position = 0
+        self._reader = FaceReader(face, self._entries)
 
     def fill(self, paths: Sequence[Path], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
-        """Make sure that every readable image has its crop.
+        """Add the crops that are missing.
 
         Returns:
-            For each path, in order, its entry, or why it cannot be read.
+            For each path, in order, its entry, or the error if it cannot be read.
         """
         with Bar(title, len(paths), "images") as bar, self._lock:
             self._load()
-            found: list[Entry | DecodeError] = []
+            results: list[Entry | DecodeError] = []
             with (
                 open(self.pixels, "r+b" if self.pixels.exists() else "w+b") as pixels,
                 open(self._index, "ab") as index,
             ):
-                for item in bounded_map(self._look, paths, workers):
+                for item in bounded_map(self._reader, paths, workers):
                     if isinstance(item, FaceCrop) and item.content not in self._entries:
                         entry = Entry(item.content, len(self._entries), item.box)
                         pixels.seek(entry.row * item.crop.size)
@@ -72,10 +72,10 @@ class FaceStore:
                         index.write(_line(entry))
                         index.flush()
                         self._entries[item.content] = entry
-                    found.append(item if isinstance(item, DecodeError) else self._entries[item.content])
+                    results.append(item if isinstance(item, DecodeError) else self._entries[item.content])
                     bar.advance()
-            self._read_to = self._index.stat().st_size
-        return found
+            self._index_position = self._index.stat().st_size
+        return results
 
     def crops(self) -> np.ndarray:
         """All crops, memory-mapped, uint8 (rows, height, width, 3), RGB."""
@@ -84,41 +84,41 @@ class FaceStore:
         return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
 
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """Crops drawn at random, uint8 (N, height, width, 3); fewer than `count` where there are not so many."""
+        """A random sample of the crops, uint8 (N, height, width, 3); N is at most `count`."""
         with self._lock:
             self._load()
         drawn = np.random.default_rng(seed).permutation(len(self._entries))[:count]
         return np.array(self.crops()[np.sort(drawn)])
 
-    def found(self) -> np.ndarray:
-        """Whether each crop shows a face that was found, bool (rows,)."""
+    def face_found(self) -> np.ndarray:
+        """Whether the detector found a face for each crop, bool (rows,)."""
         return np.array([entry.box is not None for entry in self._entries.values()], bool)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of all crops: rows, height, width, 3."""
+        """Shape of all crops: rows, height, width, 3."""
         return len(self._entries), *self.face.size, 3
 
     def _load(self) -> None:
-        """Read what the index gained since last time, and drop a last line that was cut short."""
+        """Read the new lines of the index, and remove an incomplete last line."""
         if not self._index.exists():
             return
         with open(self._index, "r+b") as file:
-            file.seek(self._read_to)
+            file.seek(self._index_position)
             for line in file:
                 try:
                     if not line.endswith(b"\n"):
-                        raise ValueError("cut short")
+                        raise ValueError("incomplete line")
                     content, row, box = json.loads(line)
                     if row != len(self._entries):
                         raise FacecadeError(
                             f"{self._index} is out of order", f"remove {self.folder}; it is only a cache"
                         )
-                    self._entries[content] = Entry(content, row, box_of(box) if box else None)
+                    self._entries[content] = Entry(content, row, box_from_values(box) if box else None)
                 except ValueError:
-                    file.truncate(self._read_to)
+                    file.truncate(self._index_position)
                     break
-                self._read_to += len(line)
+                self._index_position += len(line)
 
 
 def _line(entry: Entry) -> bytes:

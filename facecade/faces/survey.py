@@ -1,4 +1,4 @@
-"""What can be known of every image of a data set without a model that was trained: each is read once, and numbers are kept."""
+"""Measurements of every image of a dataset that need no trained stage; each image is read once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import ExifTags, Image
 from facecade.base.files import content_hash
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
-from facecade.faces.crop import Box, box_of, crop
+from facecade.faces.crop import Box, box_from_values, crop
 from facecade.faces.decode import DecodeError, decode
-from facecade.faces.detect import make_finder
+from facecade.faces.detect import make_all_faces_detector
 from facecade.faces.duplicates import perceptual_hashes
 from facecade.faces.quality import quality
 from facecade.recipe import Face
 
-SEEN = np.dtype(
+SURVEY_DTYPE = np.dtype(
     [
         ("content", "U32"),
         ("format", "U8"),
@@ -35,29 +35,29 @@ SEEN = np.dtype(
         ("hashes", "u8", (2, 4)),
     ]
 )
-"""Of an image: its file's fingerprint, format and mode (as Pillow names them), and whether EXIF turns it; pixels as they are
-shown; how many faces are found; the largest one's box (left, top, right, bottom) and its probability, and the landmarks that the detector tells, NaN where there are none;
-`quality` of its crop, or of the centre's; `perceptual_hashes`."""
+"""Of each image: content hash of its file; Pillow's format and mode; whether EXIF rotates or mirrors it; width and
+height after that; number of faces; box (left, top, right, bottom) and probability of the largest face, and its
+landmarks, NaN where there are none; `quality` of its crop, or of the center crop; `perceptual_hashes`."""
 
 
 def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray, list[str]]:
-    """FaceCrop at images.
+    """Measure images.
 
     Args:
-        face: how faces are found and cut.
+        face: how faces are detected and cropped.
 
     Returns:
-        SEEN (N,), and for each why it cannot be read; empty where it can.
+        SURVEY_DTYPE (N,), and for each image why it cannot be read, or an empty text.
     """
-    seen, wrong = np.zeros(len(paths), SEEN), [""] * len(paths)
-    find = make_finder(face)
+    rows, reasons = np.zeros(len(paths), SURVEY_DTYPE), [""] * len(paths)
+    detect_all = make_all_faces_detector(face)
 
-    def look(path: Path) -> tuple[object, ...] | DecodeError:
+    def measure(path: Path) -> tuple[object, ...] | DecodeError:
         try:
             image = decode(path)
         except DecodeError as error:
             return error
-        boxes = find(image)
+        boxes = detect_all(image)
         largest = boxes[0] if boxes else None
         measured = quality(crop(image, largest, face)[None])
         return (
@@ -73,25 +73,25 @@ def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray,
             perceptual_hashes(image),
         )
 
-    with Bar("look", len(paths), "images") as bar:
-        for place, item in enumerate(bounded_map(look, paths, workers)):
+    with Bar("survey", len(paths), "images") as bar:
+        for index, item in enumerate(bounded_map(measure, paths, workers)):
             if isinstance(item, DecodeError):
-                wrong[place] = item.reason
+                reasons[index] = item.reason
             else:
-                seen[place] = item
+                rows[index] = item
             bar.advance()
-    return seen, wrong
+    return rows, reasons
 
 
-def largest_face(seen: np.void) -> Box | None:
-    """The largest face of an image, as `crop` wants it."""
-    if not seen["faces"]:
+def largest_face(row: np.void) -> Box | None:
+    """The box of the largest face of an image, from its SURVEY_DTYPE row."""
+    if not row["faces"]:
         return None
-    places = seen["landmarks"][~np.isnan(seen["landmarks"]).any(1)]
-    return box_of([*seen["box"].tolist(), float(seen["probability"]), *places.ravel().tolist()])
+    landmarks = row["landmarks"][~np.isnan(row["landmarks"]).any(1)]
+    return box_from_values([*row["box"].tolist(), float(row["probability"]), *landmarks.ravel().tolist()])
 
 
 def _header(path: Path) -> tuple[str, str, bool]:
-    """A readable image's format and mode, and whether it is turned by EXIF when shown."""
+    """A readable image's format and mode, and whether EXIF rotates or mirrors it."""
     with Image.open(path) as image:
         return image.format or "", image.mode, image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)

@@ -1,7 +1,7 @@
 """Drawn faces with known labels: data for the demo and the tests, in the competition's layout.
 
-Gender shows in the hair's length and the brows, age in the hair's grey and the wrinkles, the mask
-where it is. A drawing is made from its labels and a seed alone.
+Gender changes the length of the hair and the brows, age the gray of the hair and the wrinkles, the mask state where the
+mask is. A drawing depends only on its labels and a seed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from facecade.faces.table import FILE_MASKS
 WIDTH, HEIGHT = 96, 128
 
 
-def draw_face(mask: str, gender: str, age: float, look: int, shot: int) -> Image.Image:
+def draw_face(mask: str, gender: str, age: float, person_seed: int, image_seed: int) -> Image.Image:
     """One drawing, RGB, 96×128 (width × height).
 
     Args:
         mask: `wear`, `incorrect` or `normal`. age: in years.
-        look: seed of the person's looks. shot: seed of this image's angle, light and mask.
+        person_seed: for the person's appearance. image_seed: for this image's rotation, brightness and mask.
     """
-    person, photo = np.random.default_rng([look, 1]), np.random.default_rng([look, shot, 2])
-    skin = tuple(int(value) for value in np.array([222, 180, 150]) + person.integers(-25, 20))
+    person_rng, image_rng = np.random.default_rng([person_seed, 1]), np.random.default_rng([person_seed, image_seed, 2])
+    skin = tuple(int(value) for value in np.array([222, 180, 150]) + person_rng.integers(-25, 20))
     grey = float(np.clip((age - 20) / 55, 0, 1))
-    dark = np.array([45, 30, 25]) + person.integers(0, 40)
+    dark = np.array([45, 30, 25]) + person_rng.integers(0, 40)
     hair = tuple(int(value) for value in dark * (1 - grey) + np.array([215, 215, 215]) * grey)
-    ground = tuple(int(value) for value in person.integers(90, 200, 3))
-    image = Image.new("RGB", (WIDTH, HEIGHT), ground)
+    background = tuple(int(value) for value in person_rng.integers(90, 200, 3))
+    image = Image.new("RGB", (WIDTH, HEIGHT), background)
     draw = ImageDraw.Draw(image)
     if gender == "female":
         draw.ellipse((12, 8, 84, 78), fill=hair)
@@ -55,17 +55,17 @@ def draw_face(mask: str, gender: str, age: float, look: int, shot: int) -> Image
     draw.line((48, 60, 45, 74, 51, 75), fill=shade, width=2)
     draw.arc((38, 76, 58, 90), 20, 160, fill=(170, 60, 60), width=3)
     if mask != "normal":
-        cloth = tuple(int(value) for value in photo.integers(60, 250, 3))
+        cloth = tuple(int(value) for value in image_rng.integers(60, 250, 3))
         top = 66 if mask == "wear" else 84
         draw.polygon([(22, top), (48, top - 4), (74, top), (68, top + 26), (48, 108), (28, top + 26)], fill=cloth)
-    image = image.rotate(float(photo.uniform(-8, 8)), Image.Resampling.BILINEAR, fillcolor=ground)
-    image = ImageEnhance.Brightness(image).enhance(float(photo.uniform(0.75, 1.25)))
-    noisy = np.asarray(image, float) + photo.normal(0, 6, (HEIGHT, WIDTH, 3))
+    image = image.rotate(float(image_rng.uniform(-8, 8)), Image.Resampling.BILINEAR, fillcolor=background)
+    image = ImageEnhance.Brightness(image).enhance(float(image_rng.uniform(0.75, 1.25)))
+    noisy = np.asarray(image, float) + image_rng.normal(0, 6, (HEIGHT, WIDTH, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
 def draw_people(people: int, seed: int) -> list[tuple[str, str, int]]:
-    """(id, gender, age in years) of people, every gender × age band equally often, one after the other."""
+    """(id, gender, age in years) of people; the gender × age bands alternate, so each is equally frequent."""
     generator = np.random.default_rng([seed, 3])
     spans = ((18, 30), (30, 60), (60, 81))
     return [
@@ -75,23 +75,26 @@ def draw_people(people: int, seed: int) -> list[tuple[str, str, int]]:
 
 
 def draw_data(folder: Path, people: int, seed: int = 0) -> None:
-    """Draw `people` into `folder/train` (train.csv) and a third as many others into `folder/eval`."""
+    """Draw `people` persons into `folder/train` (train.csv) and a third as many others into `folder/eval`."""
     rows = draw_people(people, seed)
     sheet = [["id", "gender", "race", "age", "path"]]
-    for look, (name, gender, age) in enumerate(rows):
+    for number, (name, gender, age) in enumerate(rows):
         path = f"{name}_{gender}_Drawn_{age}"
         sheet.append([name, gender, "Drawn", str(age), path])
-        for shot, (state, mask) in enumerate(FILE_MASKS.items()):
+        for image, (state, mask) in enumerate(FILE_MASKS.items()):
             _save(
-                draw_face(mask, gender, age, look + 1000 * seed, shot), folder / "train/images" / path / f"{state}.jpg"
+                draw_face(mask, gender, age, number + 1000 * seed, image),
+                folder / "train/images" / path / f"{state}.jpg",
             )
     _write_csv(folder / "train/train.csv", sheet)
 
     info, labels = [["ImageID", "ans"]], [["ImageID", "ans", "mask", "gender", "age", "person"]]
-    for look, (name, gender, age) in enumerate(draw_people(max(12, people // 3), seed + 1)):
-        for shot, mask in enumerate(FILE_MASKS.values()):
-            image_id = f"{(look * 7 + shot) * 7919 % 100003:06d}.jpg"
-            _save(draw_face(mask, gender, age, look + 1000 * seed + 500_000, shot), folder / "eval/images" / image_id)
+    for number, (name, gender, age) in enumerate(draw_people(max(12, people // 3), seed + 1)):
+        for image, mask in enumerate(FILE_MASKS.values()):
+            image_id = f"{(number * 7 + image) * 7919 % 100003:06d}.jpg"
+            _save(
+                draw_face(mask, gender, age, number + 1000 * seed + 500_000, image), folder / "eval/images" / image_id
+            )
             label = int(encode(("wear", "incorrect", "normal").index(mask), GENDERS.index(gender), band_of(age)))
             info.append([image_id, "0"])
             labels.append([image_id, str(label), mask, gender, str(age), name])

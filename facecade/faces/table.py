@@ -1,7 +1,7 @@
-"""The sample table: one row per image, read from any of the layouts people have.
+"""The sample table: one row per image, read from any of the supported layouts.
 
-Columns: `path` (below the data's root), `id`, `person`, `mask`, `gender` (names, empty where
-unknown), `age` (years, NaN where unknown). `fold` is added by `faces.split`.
+Columns: `path` (relative to the dataset's root), `id`, `person`, `mask`, `gender` (names, empty if
+unknown), `age` (years, NaN if unknown). `faces.split` adds `fold`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from facecade.base.errors import FacecadeError, problems
 from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
-TEXT = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
+TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 FILE_MASKS = {**{f"mask{i}": "wear" for i in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
-"""The competition's file names and the mask state each shows."""
+"""The competition's file names and the mask state of each."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a row or a file: where, and what."""
+    """A problem of a row or a file: where it is, and a message."""
 
     where: str
-    what: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return f"{self.where}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as found on disk: its table, its root, and everything wrong with it."""
+    """A dataset as found on disk: its root, layout, table and problems."""
 
     root: Path
     layout: str
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def image_ids(self) -> list[str]:
-        """What each image is called in answers: as `info.csv` says, else its path."""
+        """The name of each image in predictions: its ImageID in `info.csv`, else its path."""
         return self.table["id" if self.layout == "evaluation" else "path"].tolist()
 
     @property
@@ -58,14 +58,14 @@ class Source:
 def read_source(data: Path) -> Source:
     """Read a competition folder, an inference folder, a manifest, a folder of images or one file.
 
-    Problems are collected, not raised; only a path that is none of these raises FacecadeError.
+    Problems are collected, not raised. Raises FacecadeError if the path is none of these.
     """
     if data.is_file():
         if data.suffix.lower() == ".csv":
             return _read_manifest(data)
-        if data.suffix.lower() in IMAGES:
+        if data.suffix.lower() in IMAGE_SUFFIXES:
             return Source(data.parent, "image", _plain_rows([data.name]))
-        raise FacecadeError(f"{data} is neither a CSV nor an image", f"images end in {', '.join(IMAGES)}")
+        raise FacecadeError(f"{data} is neither a CSV nor an image", f"images end in {', '.join(IMAGE_SUFFIXES)}")
     if not data.is_dir():
         raise FacecadeError(f"{data} does not exist", "give a data folder, a manifest CSV or an image")
     if (data / "train.csv").is_file():
@@ -77,54 +77,54 @@ def read_source(data: Path) -> Source:
     found = sorted(
         path.relative_to(data).as_posix()
         for path in data.rglob("*")
-        if path.suffix.lower() in IMAGES and not _stray(path.name) and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not _is_system_file(path.name) and path.is_file()
     )
-    inner = [child.name for child in sorted(data.iterdir()) if (child / "train.csv").is_file()]
-    if inner:
-        raise FacecadeError(f"{data} holds no train.csv itself", f"did you mean {data / inner[0]}?")
+    subfolders = [child.name for child in sorted(data.iterdir()) if (child / "train.csv").is_file()]
+    if subfolders:
+        raise FacecadeError(f"{data} has no train.csv", f"did you mean {data / subfolders[0]}?")
     if not found:
         raise FacecadeError(
-            f"{data} holds no images",
+            f"{data} has no images",
             "expected train.csv or info.csv with images/, a manifest.csv, or images",
         )
     return Source(data, "images", _plain_rows(found))
 
 
-def read_kept(path: Path) -> pd.DataFrame:
-    """A sample table that a run wrote, with whatever columns it has beside; raises FacecadeError where it is damaged."""
+def read_saved_table(path: Path) -> pd.DataFrame:
+    """Read a sample table that a run wrote, with all its columns; raises FacecadeError if it is damaged."""
     try:
-        return pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={"age": [""]})
+        return pd.read_csv(path, dtype=TEXT_DTYPES, keep_default_na=False, na_values={"age": [""]})
     except (OSError, ValueError) as error:
-        raise FacecadeError(f"{path} cannot be read: {error}", "begin the run anew with --data and --recipe") from None
+        raise FacecadeError(f"{path} cannot be read: {error}", "start a new run with --data and --recipe") from None
 
 
-def require_sound(source: Source) -> pd.DataFrame:
-    """The table of a labelled source; raises one FacecadeError that lists every problem."""
+def require_no_problems(source: Source) -> pd.DataFrame:
+    """The table of a labelled source; raises one FacecadeError that lists all its problems."""
     if source.problems:
         lines = [str(problem) for problem in source.problems]
-        raise problems(source.root, lines, "mend the rows, or give --skip-bad to go on without them", most=50)
+        raise problems(source.root, lines, "fix the rows, or skip them with --skip-bad", max_lines=50)
     return source.table
 
 
 def classes(table: pd.DataFrame) -> np.ndarray:
     """Class 0..17 of every row, int64; -1 where a label is missing."""
-    known = (table["mask"] != "") & (table["gender"] != "") & table["age"].notna()
+    labelled = (table["mask"] != "") & (table["gender"] != "") & table["age"].notna()
     result = np.full(len(table), -1, np.int64)
-    rows = table[known]
-    result[known.to_numpy()] = encode(
+    rows = table[labelled]
+    result[labelled.to_numpy()] = encode(
         rows["mask"].map(MASKS.index).to_numpy(), rows["gender"].map(GENDERS.index).to_numpy(), band_of(rows["age"])
     )
     return result
 
 
 def age_cap(age: np.ndarray) -> float | None:
-    """The age at which a data set stops telling, or None.
+    """The age at which a dataset is censored, or None.
 
-    Censoring shows as mass at the maximum: every older person is written down as that age. The
-    count there is held against the mean of the five ages below by a Poisson bound.
+    Censoring shows as a peak at the maximum: all older people have that age as their label. The count
+    there is compared with the mean of the five ages below by a Poisson bound.
 
     Args:
-        age: ages of people in years, one a person.
+        age: ages in years, one for each person.
     """
     age = age[~np.isnan(age)]
     if not len(age):
@@ -135,7 +135,7 @@ def age_cap(age: np.ndarray) -> float | None:
     return top if at_top >= 5 and at_top > 1.5 * below + 3 * math.sqrt(below + 1) else None
 
 
-def _stray(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     return name.startswith("._") or name == ".DS_Store"
 
 
@@ -145,50 +145,50 @@ def _plain_rows(paths: list[str]) -> pd.DataFrame:
 
 
 def _gender_and_age(row: Mapping[str, str]) -> tuple[str, float, list[str]]:
-    """A row's gender and age, with what is wrong with them."""
-    wrong = []
+    """A row's gender and age, and their problems."""
+    errors = []
     gender = row["gender"].lower()
     if gender not in GENDERS:
-        wrong.append(f"gender is '{row['gender']}', expected male or female")
+        errors.append(f"gender is '{row['gender']}', expected male or female")
     try:
         age = float(row["age"])
     except ValueError:
         age = math.nan
     if not 0 < age <= 120:
-        wrong.append(f"age is '{row['age']}', expected years between 1 and 120")
-    return gender, age, wrong
+        errors.append(f"age is '{row['age']}', expected years between 1 and 120")
+    return gender, age, errors
 
 
 def _read_competition(root: Path) -> Source:
-    """`train.csv` (id,gender,race,age,path) with seven files a person below `images/<path>/`."""
+    """`train.csv` (id,gender,race,age,path) with seven files for each person in `images/<path>/`."""
     sheet = root / "train.csv"
     table: list[tuple[str, str, str, str, str, float]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
     for line in read_csv_rows(sheet, ["id", "gender", "age", "path"]):
         row, where = line.cells, f"{sheet.name} row {line.number}"
-        gender, age, wrong = _gender_and_age(row)
-        wrong = [*line.wrong, *wrong]
+        gender, age, errors = _gender_and_age(row)
+        errors = [*line.problems, *errors]
         person = row["path"]
         if person in seen:
-            wrong.append(f"path '{person}' stands already in row {seen[person]}")
+            errors.append(f"path '{person}' is already in row {seen[person]}")
         seen.setdefault(person, line.number)
         folder = root / "images" / person
         if not person or ".." in PurePosixPath(person).parts or not folder.is_dir():
-            wrong.append(f"no folder images/{person}")
-        problems += [Problem(where, what) for what in wrong]
-        if wrong:
+            errors.append(f"no folder images/{person}")
+        problems += [Problem(where, message) for message in errors]
+        if errors:
             continue
         files: dict[str, str] = {}
         for path in sorted(folder.iterdir()):
             state = path.stem.lower()
-            if _stray(path.name) or path.suffix.lower() not in IMAGES:
+            if _is_system_file(path.name) or path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
             relative = path.relative_to(root).as_posix()
             if state not in FILE_MASKS:
                 problems.append(Problem(relative, f"unknown file name; expected {', '.join(FILE_MASKS)}"))
             elif state in files:
-                problems.append(Problem(relative, f"a second {state}, beside {files[state]}"))
+                problems.append(Problem(relative, f"a second {state}, next to {files[state]}"))
             else:
                 files[state] = relative
         missing = [state for state in FILE_MASKS if state not in files]
@@ -200,7 +200,7 @@ def _read_competition(root: Path) -> Source:
 
 
 def _read_info(root: Path) -> Source:
-    """`info.csv` (ImageID,ans) with `images/`: one row each, in the file's order, found or not."""
+    """`info.csv` (ImageID,ans) with `images/`: one row for each line, in its order, also if the image is missing."""
     rows = read_csv_rows(root / "info.csv", ["ImageID"])
     names = [row.cells["ImageID"] for row in rows]
     table = _plain_rows([f"images/{name}" for name in names]).assign(id=names)
@@ -208,11 +208,11 @@ def _read_info(root: Path) -> Source:
     first: dict[str, int] = {}
     for row, name in zip(rows, names, strict=True):
         where = f"info.csv row {row.number}"
-        problems += [Problem(where, what) for what in row.wrong]
+        problems += [Problem(where, message) for message in row.problems]
         if not name:
             problems.append(Problem(where, "no ImageID"))
         elif name in first:
-            problems.append(Problem(where, f"ImageID '{name}' stands already in row {first[name]}"))
+            problems.append(Problem(where, f"ImageID '{name}' is already in row {first[name]}"))
         elif not (root / "images" / name).is_file():
             problems.append(Problem(where, f"no file images/{name}"))
         first.setdefault(name, row.number)
@@ -220,9 +220,9 @@ def _read_info(root: Path) -> Source:
 
 
 def _read_manifest(sheet: Path) -> Source:
-    """A CSV with `path,person,mask,gender,age`; paths are below the CSV's folder, or absolute.
+    """A CSV with `path,person,mask,gender,age`; paths are relative to the CSV's folder, or absolute.
 
-    Where no row has a label, they are images to be labelled, and all of them are kept.
+    If no row has a label, the images are to be predicted, and all rows are kept.
     """
     rows = read_csv_rows(sheet, ["path", "person", "mask", "gender", "age"])
     if rows and not any(row.cells[name] for row in rows for name in ("mask", "gender", "age")):
@@ -232,27 +232,27 @@ def _read_manifest(sheet: Path) -> Source:
     seen: dict[str, int] = {}
     for line in rows:
         row = line.cells
-        gender, age, wrong = _gender_and_age(row)
-        wrong = [*line.wrong, *wrong]
+        gender, age, errors = _gender_and_age(row)
+        errors = [*line.problems, *errors]
         mask = row["mask"].lower()
         if mask not in MASKS:
-            wrong.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
+            errors.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
         if not row["person"]:
-            wrong.append("no person: images of one person must share a name here")
+            errors.append("no person: all images of a person need the same name here")
         if not row["path"] or not (sheet.parent / row["path"]).is_file():
-            wrong.append(f"no file '{row['path']}'")
+            errors.append(f"no file '{row['path']}'")
         if row["path"] in seen:
-            wrong.append(f"path '{row['path']}' stands already in row {seen[row['path']]}")
+            errors.append(f"path '{row['path']}' is already in row {seen[row['path']]}")
         seen.setdefault(row["path"], line.number)
-        problems += [Problem(f"{sheet.name} row {line.number}", what) for what in wrong]
-        if not wrong:
+        problems += [Problem(f"{sheet.name} row {line.number}", message) for message in errors]
+        if not errors:
             table.append((row["path"], row["path"], row["person"], mask, gender, age))
     return Source(sheet.parent, "manifest", pd.DataFrame(table, columns=COLUMNS), problems)
 
 
 def _unlabelled(sheet: Path, rows: Sequence[Row]) -> Source:
-    """A manifest without labels: one row each, in the file's order, found or not."""
-    problems = [Problem(f"{sheet.name} row {row.number}", what) for row in rows for what in row.wrong]
+    """A manifest without labels: one row for each line, in its order, also if the image is missing."""
+    problems = [Problem(f"{sheet.name} row {row.number}", message) for row in rows for message in row.problems]
     for row in rows:
         if not row.cells["path"] or not (sheet.parent / row.cells["path"]).is_file():
             problems.append(Problem(f"{sheet.name} row {row.number}", f"no file '{row.cells['path']}'"))

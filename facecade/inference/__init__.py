@@ -1,1 +1,1 @@
-"""Images in, answers out."""
+"""Inference: from images to predictions."""

@@ -1,4 +1,4 @@
-"""A fitted cascade that answers for images; whatever runs its networks."""
+"""A fitted cascade that predicts images, whichever engine runs its networks."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.faces.table import Source
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
-from facecade.inference.stream import BatchOutputs, regrouped, stream
+from facecade.inference.stream import BatchOutputs, regroup, stream
 from facecade.recipe import Face
 from facecade.report.predictions import PredictionFiles, predictions_table
 
 IMAGES_PER_WRITE = 64
-"""Images that the combiner predicts and `infer` writes at once: what it may lose when it is stopped."""
+"""Images that `infer` combines and writes at once; the most work that is lost when it is stopped."""
 
 
 @dataclass(frozen=True)
 class Cascade:
     """What `infer` needs.
 
-    nets: MTCNN's networks; None where torch runs them, or none is needed. combiner: folder of the fitted combiner. seen:
-    images that were learned from, by content, and how each is marked. made_of: what decides the answers. fallback: the same
-    networks in fp32, where `ensemble` rounds.
+    nets: MTCNN's networks; None where torch runs them, or none is needed. combiner: folder of the fitted combiner.
+    trained_on: flags of the images that were trained on, by content hash. made_of: what decides the predictions.
+    fallback: the same networks in fp32, where `ensemble` runs in bf16.
     """
 
     face: Face
     nets: MTCNNNetworks | None
     ensemble: Ensemble
     combiner: Path
-    seen: Mapping[str, str]
+    trained_on: Mapping[str, str]
     made_of: Mapping[str, Any]
     fallback: Fallback | None = None
 
     def face_reader(self) -> FaceReader[FaceCrop]:
-        """What sees the images."""
+        """Decodes images, finds faces and crops them."""
         return FaceReader(self.face, nets=self.nets)
 
     def predict(self, images: Sequence[Path | np.ndarray], workers: int) -> Iterator[Rows]:
-        """Predict images in their order, a few dozen at a time.
+        """Predict images in order, a few dozen at a time.
 
         Args:
             images: files, or pixels, uint8 (height, width, 3), RGB.
-            workers: threads that decode, find and crop.
+            workers: threads that decode images, find faces and crop them.
         """
         predictor = RowPredictor.load(self, self.combiner)
         for batch in self._batches(images, workers, [predictor], lambda _: None):
             yield predictor.rows(batch)
 
     def infer(
-        self, source: Source, output: Path, workers: int, also: Mapping[str, Path] | None = None
+        self, source: Source, output: Path, workers: int, unstacked: Mapping[str, Path] | None = None
     ) -> dict[str, Any]:
-        """Predict every image of a source, in its order; write submission.csv and predictions.csv.
+        """Predict every image of a source, in order; write submission.csv and predictions.csv.
 
-        An image that cannot be read gets the most frequent class of the training people, and a flag. Called
-        again after it was stopped, it goes on where it was.
+        An image that cannot be read gets the most frequent class of the training people, and a flag. A call that was
+        stopped resumes when it is repeated.
 
         Args:
-            workers: threads that decode, find and crop.
-            also: of `combiner.methods.UNSTACKED`, methods whose predictions are written as well, and to which folder.
+            workers: threads that decode images, find faces and crop them.
+            unstacked: folders for the predictions of further methods, each of `combiner.methods.UNSTACKED`.
 
         Raises:
             FacecadeError: no image to predict.
@@ -84,23 +84,23 @@ class Cascade:
         request = {
             **self.made_of,
             "root": str(source.root.resolve()),
-            "images": [[name, str(path), *_state(path)] for name, path in zip(ids, paths, strict=True)],
+            "images": [[name, str(path), *_size_and_time(path)] for name, path in zip(ids, paths, strict=True)],
         }
         combiners = {output: self.combiner}
-        combiners |= {folder: self.combiner / UNSTACKED[method] for method, folder in (also or {}).items()}
-        predictors = {place: RowPredictor.load(self, folder) for place, folder in combiners.items()}
+        combiners |= {folder: self.combiner / UNSTACKED[method] for method, folder in (unstacked or {}).items()}
+        predictors = {target: RowPredictor.load(self, folder) for target, folder in combiners.items()}
         files = {
-            place: PredictionFiles(place, {**request, "combiner": each.record}) for place, each in predictors.items()
+            target: PredictionFiles(target, {**request, "combiner": each.record}) for target, each in predictors.items()
         }
         done = min(file.done for file in files.values())
         if done:
-            note(f"going on after {done} of {len(paths)} images")
+            note(f"resuming after {done} of {len(paths)} images")
         with Bar("infer", len(paths) - done, "images") as bar:
             for batch in self._batches(paths[done:], workers, list(predictors.values()), bar.advance):
-                until = done + len(batch.faces)
-                for place, predictor in predictors.items():
-                    files[place].add(done, predictor.rows(batch).table(ids[done:until]))
-                done = until
+                end = done + len(batch.faces)
+                for target, predictor in predictors.items():
+                    files[target].add(done, predictor.rows(batch).table(ids[done:end]))
+                done = end
         summary = next(iter([file.close() for file in files.values()]))
         engine = " ".join(self.made_of["engine"])
         return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
@@ -112,39 +112,42 @@ class Cascade:
         predictors: Sequence[RowPredictor],
         advance: Callable[[int], None],
     ) -> Iterator[BatchOutputs]:
-        """Stage outputs of the images; in fp32 where rounding could change one of the predictions."""
+        """Stage outputs of the images; in fp32 where bf16 could change one of the predictions."""
 
         def margin(stage_outputs: StageOutputs) -> np.ndarray:
             return np.min([each.combiner.margin(stage_outputs) for each in predictors], axis=0)  # type: ignore[no-any-return]
 
         batches = stream(images, self.face_reader(), self.ensemble, workers)
-        for batch in regrouped(batches, IMAGES_PER_WRITE, advance):
+        for batch in regroup(batches, IMAGES_PER_WRITE, advance):
             yield recompute_close_calls(batch, margin, self.fallback) if self.fallback else batch
 
 
 def _note_problems(source: Source) -> None:
-    """Say what is left out; raises FacecadeError where nothing is left."""
+    """Note which rows are left out; raises FacecadeError where none is left."""
     if source.table.empty:
         lines = "".join(f"\n  {problem}" for problem in source.problems)
-        raise FacecadeError(f"{source.root} names no image that can be labelled{lines}")
+        raise FacecadeError(f"{source.root} holds no image that can be predicted{lines}")
     if source.labelled:
         for problem in source.problems:
             note(f"left out: {problem}")
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Size and time of a file, by which another under its name is told from it; zeros where there is none."""
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Size and modification time of a file, which show whether it was replaced; zeros where it does not exist."""
     try:
-        said = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return said.st_size, said.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Predictions of N images. label: int (N,). probability: float (N, 18). years: float (N, 3), the age, and those of the male and
-    the female regressor, NaN where unknown. boxes, flags: of each image."""
+    """Predictions of N images.
+
+    label: int (N,). probability: float (N, 18). years: float (N, 3), the age, the age if male and the age if female,
+    NaN where unknown. boxes, flags: of each image.
+    """
 
     label: np.ndarray
     probability: np.ndarray
@@ -153,15 +156,15 @@ class Rows:
     flags: Sequence[str]
 
     def table(self, ids: Sequence[str]) -> pd.DataFrame:
-        """As predictions.csv has them."""
+        """The columns of predictions.csv."""
         return predictions_table(ids, self.label, self.probability, self.years, self.flags)
 
 
 @dataclass(frozen=True)
 class RowPredictor:
-    """A fitted combiner, and what it predicts for images that cannot be read.
+    """Predicts rows of predictions.csv by a fitted combiner; images that cannot be read get its prior.
 
-    trained_on: flags of images that were trained on, by content. detects: whether faces are searched.
+    trained_on: flags of the images that were trained on, by content hash. detects: whether a detector finds the faces.
     """
 
     combiner: FittedCombiner
@@ -171,18 +174,18 @@ class RowPredictor:
 
     @classmethod
     def load(cls, cascade: Cascade, folder: Path) -> RowPredictor:
-        """The combiner that is kept in a folder."""
-        return cls(*load_combiner(folder), cascade.seen, cascade.face.detector == "mtcnn")
+        """With the combiner saved in a folder."""
+        return cls(*load_combiner(folder), cascade.trained_on, cascade.face.detector == "mtcnn")
 
     def rows(self, batch: BatchOutputs) -> Rows:
         """Predictions of a batch's images."""
-        count, prior, seen = len(batch.faces), np.array(self.record["prior"], float), batch.seen
+        count, prior, readable = len(batch.faces), np.array(self.record["prior"], float), batch.readable
         probability, label = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
         years = np.full((count, 3), np.nan)
-        if seen.any():
+        if readable.any():
             outputs = average_folds(list(batch.stage_outputs.values()))
-            probability[seen], label[seen] = self.combiner(outputs)
-            years[seen] = np.column_stack([outputs.age(), outputs.age_by_gender()])
+            probability[readable], label[readable] = self.combiner(outputs)
+            years[readable] = np.column_stack([outputs.age(), outputs.age_by_gender()])
         boxes = [face.box if isinstance(face, FaceCrop) else None for face in batch.faces]
         return Rows(label, probability, years, boxes, [self._flag(face) for face in batch.faces])
 

@@ -1,4 +1,4 @@
-"""Which engine is the quickest here, and in which precision: measured once, and recorded_choice."""
+"""The fastest engine and precision on this machine: measured once, then recorded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from facecade.base.progress import note
 from facecade.inference.engines import ENGINES, has_bf16
 from facecade.inference.ensemble import Ensemble
 
-CHUNKS = 4
-"""Chunks that an engine is timed on, after one that warms it up."""
+TIMED_CHUNKS = 4
+"""Chunks that an engine is timed on, after one to warm up."""
 
 
 @dataclass(frozen=True)
 class EngineOption:
-    """An engine in a precision. make: the same networks, run so. again: share of the images that the engine is asked about in
-    fp32 too."""
+    """An engine in a precision. make: loads the networks. fallback_share: share of the images that run in fp32 as well."""
 
     engine: str
     precision: str
@@ -37,52 +36,53 @@ class EngineOption:
         return f"{self.engine} {self.precision}"
 
 
-def recorded_choice(record: Path, of: str) -> tuple[str, str] | None:
-    """Engine and precision that were the quickest here for these networks; None where that was not measured, or something has
-    changed."""
+def recorded_choice(record: Path, networks: str) -> tuple[str, str] | None:
+    """The recorded engine and precision; None where none is recorded, or networks, machine or versions have changed."""
     if not record.exists():
         return None
     known = read_json(record)
-    return (known["engine"], known["precision"]) if known.get("measured") == _circumstances(of) else None
+    return (known["engine"], known["precision"]) if known.get("measured") == _environment(networks) else None
 
 
-def choose(record: Path, of: str, options: Sequence[EngineOption], face: tuple[int, int]) -> tuple[str, str]:
-    """Time some ways and keep what was found.
+def choose_engine(
+    record: Path, networks: str, options: Sequence[EngineOption], face: tuple[int, int]
+) -> tuple[str, str]:
+    """Time some engines and record the fastest.
 
     Args:
-        record: file to remember it in.
-        of: what the networks are.
-        ways: each engine's fp32 among them.
+        record: file of the result.
+        networks: digest of the networks.
+        options: fp32 of each engine must be among them.
         face: height and width of a crop.
 
     Returns:
         Engine and precision.
     """
-    alone = {option.name: _rate(option.make(), face) for option in options}
+    own_rates = {option.name: _rate(option.make(), face) for option in options}
     rates = {
-        option.name: 1 / (1 / alone[option.name] + option.fallback_share / alone[f"{option.engine} fp32"])
+        option.name: 1 / (1 / own_rates[option.name] + option.fallback_share / own_rates[f"{option.engine} fp32"])
         for option in options
     }
     best = max(options, key=lambda option: rates[option.name])
-    said = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-    note(f"engine: {best.name} (one fold's networks, images/s: {said})")
-    found = {"engine": best.engine, "precision": best.precision}
+    text = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    note(f"engine: {best.name} (one fold's networks, images/s: {text})")
+    chosen = {"engine": best.engine, "precision": best.precision}
     rounded = {name: round(rate, 1) for name, rate in rates.items()}
-    write_json(record, {**found, "images_per_second": rounded, "measured": _circumstances(of)})
+    write_json(record, {**chosen, "images_per_second": rounded, "measured": _environment(networks)})
     return best.engine, best.precision
 
 
 def _rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
-    """Images a second."""
+    """Images per second."""
     crops = np.random.default_rng(0).integers(0, 256, (ensemble.batch, *face, 3), np.uint8)
     list(ensemble.predict_chunks([crops]))
     started = time.monotonic()
-    list(ensemble.predict_chunks([crops] * CHUNKS))
-    return CHUNKS * ensemble.batch / (time.monotonic() - started)
+    list(ensemble.predict_chunks([crops] * TIMED_CHUNKS))
+    return TIMED_CHUNKS * ensemble.batch / (time.monotonic() - started)
 
 
-def _circumstances(of: str) -> dict[str, Any]:
-    """What another measurement might depend on."""
+def _environment(networks: str) -> dict[str, Any]:
+    """What the measured rates depend on."""
     versions = {}
     for package in ("torch", *ENGINES.values()):
         try:
@@ -90,4 +90,4 @@ def _circumstances(of: str) -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = ""
     machine = {"machine": platform.machine(), "cores": cores(), "bf16": has_bf16()}
-    return {"networks": of, **machine, "versions": versions}
+    return {"networks": networks, **machine, "versions": versions}

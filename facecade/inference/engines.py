@@ -1,4 +1,4 @@
-"""What runs an exported network: one input, some outputs, from as many threads as one likes."""
+"""Engines that run an exported network: one input, several outputs, from any number of threads."""
 
 from __future__ import annotations
 
@@ -14,44 +14,43 @@ import numpy as np
 from facecade.base.errors import FacecadeError
 
 Model = Callable[[np.ndarray], Sequence[np.ndarray]]
-"""A batch, (N, ...) → arrays of N rows each."""
+"""A batch (N, ...) → arrays of N rows each."""
 
 ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
-"""Engines that run an export, the quicker first, and the package of each."""
+"""Engines that run an export, the fastest first, and the package of each."""
 
 
 def installed(engine: str) -> bool:
-    """Whether an engine of ENGINES can be had here."""
+    """Whether the package of an engine is installed."""
     return importlib.util.find_spec(ENGINES[engine]) is not None
 
 
 def has_bf16() -> bool:
-    """Whether OpenVINO is installed and this processor computes in bf16 itself."""
+    """Whether OpenVINO is installed and this processor computes in bf16 natively."""
     return installed("openvino") and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def require(engine: str, precision: str) -> None:
-    """Raises FacecadeError where the engine's package is not installed, or the engine has not the precision."""
+    """Raises FacecadeError where the engine's package is not installed, or the engine lacks the precision."""
     if not installed(engine):
         raise FacecadeError(
             f"{ENGINES[engine]} is not installed", f"pip install {ENGINES[engine]}, or another --engine"
         )
     if engine != "openvino" and precision == "bf16":
-        raise FacecadeError(f"--engine {engine} computes in fp32 alone", "--engine openvino --precision bf16")
+        raise FacecadeError(f"--engine {engine} computes in fp32 only", "--engine openvino --precision bf16")
 
 
 def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Model:
-    """A network of an export.
+    """Load a network of an export.
 
-    Each call is worked on by one thread: several calls at once keep several cores busier than one call that
-    several cores share.
+    One thread runs each call: several calls at once use the cores better than one call that several cores share.
 
     Args:
-        streams: calls of this network that may come at once.
-        precision: `fp32`, or `bf16`, which is OpenVINO's alone.
+        streams: calls of this network that may run at once.
+        precision: `fp32`, or `bf16` (OpenVINO only).
 
     Raises:
-        FacecadeError: as `require` says.
+        FacecadeError: as of `require`.
     """
     require(engine, precision)
     if engine == "openvino":
@@ -75,10 +74,11 @@ def _onnx(path: Path) -> Model:
 
 @cache
 def _core() -> Any:
-    """OpenVINO's plugins, once and for good.
+    """OpenVINO's core, loaded once and never unloaded.
 
-    The processor's plugin gives the thread that loads it another stack for signals. Unloaded by another thread, as where the last
-    to let go of a network is a pool's, it takes the stack away unseen, and the next signal (Ctrl-C, a child's end) is a crash.
+    The CPU plugin sets another signal stack for the thread that loads it. If another thread unloads the plugin (a pool
+    thread that releases the last network), the stack is freed, and the next signal (Ctrl-C, a child's exit) crashes the
+    process.
     """
     import openvino
 
@@ -88,22 +88,22 @@ def _core() -> Any:
 def _openvino(path: Path, streams: int, precision: str) -> Model:
     import openvino
 
-    # The first look at a tensor's data sets up a table in OpenVINO, and two threads that come there first at once wait for each
-    # other for ever: one for that table, the other for Python's lock. So one comes first alone.
+    # The first access to a tensor's data sets up a table in OpenVINO. Two threads that do so at once deadlock: one waits for
+    # the table, the other for Python's lock. So one thread does it first.
     _ = openvino.Tensor(np.zeros(1, np.uint8)).data
     settings = {
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
-        "ENABLE_CPU_PINNING": False,  # each network's first stream would be pinned to the same core
+        "ENABLE_CPU_PINNING": False,  # pinning would put each network's first stream on the same core
     }
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
     network = _core().compile_model(_core().read_model(path), "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
-    own = threading.local()  # a request holds the arrays of one call
+    local = threading.local()  # a request holds the arrays of one call
 
     def call(batch: np.ndarray) -> list[np.ndarray]:
-        if not hasattr(own, "request"):
-            own.request = network.create_infer_request()
-        said = own.request.infer([batch])
-        return [said[place].copy() for place in range(len(said))]
+        if not hasattr(local, "request"):
+            local.request = network.create_infer_request()
+        outputs = local.request.infer([batch])
+        return [outputs[index].copy() for index in range(len(outputs))]
 
     return call

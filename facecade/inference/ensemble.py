@@ -1,4 +1,4 @@
-"""The networks of every stage and fold, and what they say of face crops."""
+"""The networks of every stage and fold, and their outputs for face crops."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 from facecade.base.threads import bounded_map
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
 from facecade.inference.engines import Model
-from facecade.training.pixels import chunk
+from facecade.training.pixels import padded_batch
 
 
 @dataclass(frozen=True)
 class Member:
-    """A network of a stage, or of several on one backbone, in one fold, or in several where all have the same backbone. model: crops, uint8
-    (batch, *size, 3), RGB → of each fold and each stage embeddings in the folds' shared basis (batch, d) and logits (batch, C), float32."""
+    """A network of one stage or of several that share a backbone; of one fold, or of several that share it.
+
+    model: crops, uint8 (batch, *size, 3), RGB → of each fold and each stage the embeddings in the folds' shared basis
+    (batch, d) and the logits (batch, C), float32.
+    """
 
     stages: Sequence[str]
     folds: Sequence[int]
@@ -30,8 +33,8 @@ class Member:
 class Ensemble:
     """All folds of all stages.
 
-    columns: names of each stage's logits, in the recipe's order. batch: crops that a network sees at once, always exactly so many, because
-    kernels for another shape may round differently. streams: networks that answer at once.
+    columns: names of each stage's logits, in the recipe's order. batch: crops in every call of a network, always exactly
+    this many, because kernels for another shape may round differently. streams: networks that run at once.
     """
 
     members: Sequence[Member]
@@ -40,47 +43,45 @@ class Ensemble:
     streams: int
 
     def predict_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[dict[int, StageOutputs]]:
-        """What each fold's networks say of each chunk of crops, uint8 (N, h, w, 3), N up to `batch`: voices of N rows, by fold.
+        """Each fold's stage outputs (N rows) for each chunk of crops, uint8 (N, h, w, 3), N up to `batch`; by fold.
 
-        Each chunk is brought once to each size that some network wants. Networks go on to the next chunk before the last
-        has answered for this one.
+        Each chunk is resized once to each input size. Networks start on the next chunk before the last one has finished
+        this one.
         """
         sizes = {member.size for member in self.members}
         rows: deque[int] = deque()
 
-        def questions() -> Iterator[tuple[Member, np.ndarray]]:
+        def inputs() -> Iterator[tuple[Member, np.ndarray]]:
             for crops in chunks:
                 rows.append(len(crops))
-                shown = {size: chunk(crops, size, self.batch) for size in sizes}
+                resized = {size: padded_batch(crops, size, self.batch) for size in sizes}
                 for member in self.members:
-                    yield member, shown[member.size]
+                    yield member, resized[member.size]
 
-        answers = bounded_map(
-            lambda question: question[0].model(question[1]), questions(), self.streams, 2 * self.streams
-        )
-        while said := list(islice(answers, len(self.members))):
-            yield self._stage_outputs(said, rows.popleft())
+        outputs = bounded_map(lambda each: each[0].model(each[1]), inputs(), self.streams, 2 * self.streams)
+        while arrays := list(islice(outputs, len(self.members))):
+            yield self._stage_outputs(arrays, rows.popleft())
 
     def predict_all(self, crops: np.ndarray) -> dict[int, StageOutputs]:
-        """What each fold's networks say of crops, uint8 (N, h, w, 3), N ≥ 1 of any number: voices of N rows, by fold."""
-        said = list(
+        """Each fold's stage outputs (N rows) for crops, uint8 (N, h, w, 3), for any N ≥ 1; by fold."""
+        chunks = list(
             self.predict_chunks(crops[start : start + self.batch] for start in range(0, len(crops), self.batch))
         )
-        return {fold: concatenate([chunk[fold] for chunk in said]) for fold in said[0]}
+        return {fold: concatenate([each[fold] for each in chunks]) for fold in chunks[0]}
 
-    def _stage_outputs(self, said: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, StageOutputs]:
-        """Stages in the recipe's order, whichever share a backbone: it is that of the combiner's features."""
-        heard: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-        for member, arrays in zip(self.members, said, strict=True):
-            pairs = zip(arrays[::2], arrays[1::2], strict=True)
-            for (fold, stage), pair in zip(product(member.folds, member.stages), pairs, strict=True):
-                heard.setdefault(fold, {})[stage] = pair
+    def _stage_outputs(self, outputs: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, StageOutputs]:
+        """Stages in the recipe's order, whichever share a backbone: it is the order of the combiner's features."""
+        by_fold: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+        for member, arrays in zip(self.members, outputs, strict=True):
+            pairs_of_member = zip(arrays[::2], arrays[1::2], strict=True)
+            for (fold, stage), pair in zip(product(member.folds, member.stages), pairs_of_member, strict=True):
+                by_fold.setdefault(fold, {})[stage] = pair
         return {
             fold: StageOutputs(
-                {stage: of[stage][1][:count] for stage in self.columns},
+                {stage: pairs[stage][1][:count] for stage in self.columns},
                 dict(self.columns),
-                {stage: of[stage][0][:count] for stage in self.columns},
+                {stage: pairs[stage][0][:count] for stage in self.columns},
             )
-            for fold, of in heard.items()
-            if of.keys() == self.columns.keys()
+            for fold, pairs in by_fold.items()
+            if pairs.keys() == self.columns.keys()
         }

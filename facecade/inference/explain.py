@@ -1,4 +1,4 @@
-"""One image explained: every face in it, what is answered, which stage said what, and why."""
+"""Explains one image: every face, its prediction, each stage's prediction, and the contributions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facecade.combiner.cuts import band_by_cuts
 from facecade.combiner.methods import load as load_combiner
 from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs, average_folds, bands_from_odds
 from facecade.faces.crop import Box, crop
-from facecade.faces.detect import make_finder
+from facecade.faces.detect import make_all_faces_detector
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, class_name
 from facecade.inference.cascade import Cascade
 from facecade.recipe import kind_of
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StagePrediction:
-    """What a stage's networks say to one target.
+    """What a stage predicts for one target.
 
-    target: `mask`, `gender`, `age`, or what else the stage's classes stand for. answer: in words; of an age its band.
-    probability: of that answer, by the mean of what the networks say, and by each network; None and empty where a stage
-    tells years alone. years: the same of an age. agree: how many of the networks answer so, of `networks`.
+    target: `mask`, `gender`, `age`, or what else the stage's classes stand for. prediction: in words; of an age its band.
+    probability: of that prediction, by the networks' mean logits and by each network; None and empty where a stage
+    predicts years only. years: of an age, likewise. agree: how many of the `networks` predict the same.
     """
 
     stage: str
@@ -48,8 +48,10 @@ class StagePrediction:
 
 @dataclass(frozen=True)
 class Regressor:
-    """The age that is read for one gender, in years: by the mean of the networks, and by each. cuts: in years, learned out of
-    fold, with the band that they give; None where no combiner cuts years."""
+    """The predicted age for one gender, in years: the networks' mean, and each network's.
+
+    cuts: in years, fitted out of fold, and the band that they give; None where the combiner has no cuts.
+    """
 
     gender: str
     years: float
@@ -60,12 +62,13 @@ class Regressor:
 
 @dataclass(frozen=True)
 class ExplainedFace:
-    """What a cascade answers for one face, and why.
+    """The prediction for one face, and its explanation.
 
-    box: in the image; None where no face was found, and the centre was cut out. crop: uint8 (h, w, 3), RGB. answer: the
-    class, with its name. probability: of the 18 classes; mask, gender, band: the same summed. age: in years, as `infer`
-    gives it; None where no stage knows years. least_confident: of the sayings with a probability, that with the lowest;
-    most_disagreement: that on which networks disagree most, None where all agree. contributions: None where the way of combining is no sum.
+    box: in the image; None where no face was found and the center was cropped. crop: uint8 (h, w, 3), RGB. prediction:
+    the class, and name: in words. probability: of the 18 classes; mask, gender, band: its sums. age: in years, as `infer`
+    gives it; None where no stage predicts years. least_confident: the stage prediction with the lowest probability.
+    most_disagreement: the one on which most networks disagree; None where all agree. contributions: None where the
+    method has no margin.
     """
 
     box: Box | None
@@ -86,19 +89,20 @@ class ExplainedFace:
     contributions: MarginContributions | None
 
     def json(self) -> dict[str, Any]:
-        """Everything but the crop's pixels; the runner-up with its name."""
-        said = asdict(replace(self, crop=np.empty(0)))
-        del said["crop"]
+        """All fields but the crop; the runner-up with its name."""
+        record = asdict(replace(self, crop=np.empty(0)))
+        del record["crop"]
         if self.contributions:
-            said["contributions"]["runner_up_name"] = class_name(self.contributions.runner_up)
-        return said
+            record["contributions"]["runner_up_name"] = class_name(self.contributions.runner_up)
+        return record
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An image's faces, the one that `infer` answers for first.
+    """An image's faces; the first is the one that `infer` predicts.
 
-    size: height and width in pixels. flag: how `infer` marks it, as `no-face`, `trained-on`. way: how the stages are combined.
+    size: height and width in pixels. flag: as `infer` gives it, e.g. `no-face`, `trained-on`. method: how the stages are
+    combined.
     """
 
     size: tuple[int, int]
@@ -124,7 +128,7 @@ class Explanation:
             )
             parts.append(stages[columns].to_html(index=False, na_rep="", float_format="{:.2f}".format))
             if face.contributions:
-                nats = pd.Series(face.contributions.parts, name="nats towards it").to_frame()
+                nats = pd.Series(face.contributions.parts, name="nats towards the prediction").to_frame()
                 parts.append(nats.to_html(float_format="{:+.2f}".format))
         return "".join(parts)
 
@@ -136,7 +140,7 @@ class Explanation:
 
 
 class Explainer:
-    """A fitted cascade that answers for single images and says why; whatever runs its networks."""
+    """A fitted cascade that predicts and explains single images, whichever engine runs its networks."""
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
@@ -144,16 +148,16 @@ class Explainer:
         self.cuts: Mapping[str, tuple[float, float]] = {
             gender: (low, high) for gender, (low, high) in record["cuts"].items()
         }
-        self.find = make_finder(cascade.face, cascade.nets)
+        self.find = make_all_faces_detector(cascade.face, cascade.nets)
 
     def __call__(self, image: np.ndarray, content: str = "") -> Explanation:
-        """Explain every face of an image, or its centre where none is found.
+        """Explain every face of an image, or its center crop where none is found.
 
         Args:
             image: uint8 (height, width, 3), RGB.
-            content: the fingerprint of its file, by which what was learned from is told (faces/reader.py).
+            content: hash of its file, which shows whether it was trained on (faces/reader.py).
         """
-        flags = [self.cascade.seen.get(content, "")]
+        flags = [self.cascade.trained_on.get(content, "")]
         boxes: list[Box | None] = [*self.find(image)] or [None]
         if boxes == [None] and self.cascade.face.detector == "mtcnn":
             flags.insert(0, "no-face")
@@ -169,7 +173,7 @@ class Explainer:
     def _face(self, box: Box | None, pixels: np.ndarray, networks: Sequence[StageOutputs]) -> ExplainedFace:
         """
         Args:
-            networks: what those of each fold say, of one row.
+            networks: each fold's stage outputs, of one row.
         """
         stage_outputs = average_folds(networks)
         probability, predictions = self.combiner(stage_outputs)
@@ -180,7 +184,7 @@ class Explainer:
         stage_predictions = tuple(
             _stage_predictions(stage_outputs, networks, self.cuts, max(gender, key=lambda name: gender[name]))
         )
-        split = min(stage_predictions, key=lambda said: said.agree / said.networks)
+        split = min(stage_predictions, key=lambda each: each.agree / each.networks)
         return ExplainedFace(
             box=box,
             crop=pixels,
@@ -197,7 +201,7 @@ class Explainer:
             regressors=tuple(_regressors(stage_outputs, networks, self.cuts)),
             stage_predictions=stage_predictions,
             least_confident=min(
-                stage_predictions, key=lambda said: 2 if said.probability is None else said.probability
+                stage_predictions, key=lambda each: 2 if each.probability is None else each.probability
             ),
             most_disagreement=split if split.agree < split.networks else None,
             contributions=margin_contributions(self.combiner, stage_outputs) if self.combiner.has_margin else None,
@@ -207,19 +211,19 @@ class Explainer:
 def _regressors(
     stage_outputs: StageOutputs, networks: Sequence[StageOutputs], cuts: Mapping[str, tuple[float, float]]
 ) -> list[Regressor]:
-    read = [each.years() for each in (stage_outputs, *networks)]
-    if read[0] is None:
+    predicted = [each.years() for each in (stage_outputs, *networks)]
+    if predicted[0] is None:
         return []
-    years = np.concatenate([each for each in read if each is not None])
+    years = np.concatenate([each for each in predicted if each is not None])
     return [
         Regressor(
             gender,
-            float(years[0, place]),
-            tuple(years[1:, place].tolist()),
+            float(years[0, column]),
+            tuple(years[1:, column].tolist()),
             cuts.get(gender),
-            _band(years[0, place], cuts[gender]) if gender in cuts else None,
+            _band(years[0, column], cuts[gender]) if gender in cuts else None,
         )
-        for place, gender in enumerate(GENDERS)
+        for column, gender in enumerate(GENDERS)
     ]
 
 
@@ -229,27 +233,29 @@ def _stage_predictions(
     cuts: Mapping[str, tuple[float, float]],
     gender: str,
 ) -> list[StagePrediction]:
-    """What each stage says to each of its targets, of one row.
+    """Each stage's prediction for each of its targets, of one row.
 
     Args:
-        gender: as answered, whose cuts tell the band of years that no stage of one gender read.
+        gender: the predicted one; its cuts give the band for years of a stage that is not of one gender.
     """
-    said = []
+    predictions = []
     for stage, names in stage_outputs.columns.items():
         logits = np.concatenate([each.logits[stage] for each in (stage_outputs, *networks)])
-        for target, places in _targets(stage, names).items():
-            own = kind_of(stage).removeprefix("age-") if kind_of(stage) in AGE_STAGES else gender
-            words = [names[place].removeprefix(f"{target}.") for place in places]
-            said.append(_stage_prediction(stage, target, words, logits[:, places], cuts.get(own, BAND_EDGES)))
-    return said
+        for target, columns in _targets(stage, names).items():
+            cuts_of = kind_of(stage).removeprefix("age-") if kind_of(stage) in AGE_STAGES else gender
+            words = [names[column].removeprefix(f"{target}.") for column in columns]
+            limits = cuts.get(cuts_of, BAND_EDGES)
+            predictions.append(_stage_prediction(stage, target, words, logits[:, columns], limits))
+    return predictions
 
 
 def _targets(stage: str, names: Sequence[str]) -> dict[str, list[int]]:
-    """What a stage is asked, and the places of its logits that answer it."""
+    """A stage's targets, and the columns of the logits of each."""
     if any("." in name for name in names):
-        asked = [name.partition(".")[0] for name in names]
+        targets = [name.partition(".")[0] for name in names]
         return {
-            target: [place for place, each in enumerate(asked) if each == target] for target in dict.fromkeys(asked)
+            target: [column for column, each in enumerate(targets) if each == target]
+            for target in dict.fromkeys(targets)
         }
     kind = kind_of(stage)
     target = {"flat": "class", "gender-age": "gender, age"}.get(kind, "age" if kind in AGE_STAGES else kind)
@@ -261,24 +267,24 @@ def _stage_prediction(
 ) -> StagePrediction:
     """
     Args:
-        logits: float (1 + networks, C): their mean's, and each one's.
+        logits: float (1 + networks, C): their mean, then those of each network.
     """
     years = logits[:, 0] if words[0] == "years" else None
     if years is None:
-        probability, predictions = softmax(logits, axis=1), [words[place] for place in logits.argmax(1)]
+        probability, predictions = softmax(logits, axis=1), [words[index] for index in logits.argmax(1)]
     elif len(words) > 1:
         words, probability = BANDS, bands_from_odds(logits[:, 1:])
-        predictions = [words[place] for place in probability.argmax(1)]
+        predictions = [words[index] for index in probability.argmax(1)]
     else:
         words, probability, predictions = BANDS, None, [_band(value, cuts) for value in years]
     prediction = predictions[0]
-    sure = () if probability is None else probability[:, list(words).index(prediction)].tolist()
+    confidence = () if probability is None else probability[:, list(words).index(prediction)].tolist()
     return StagePrediction(
         stage,
         target,
         prediction,
-        sure[0] if sure else None,
-        tuple(sure[1:]),
+        confidence[0] if confidence else None,
+        tuple(confidence[1:]),
         None if years is None else float(years[0]),
         () if years is None else tuple(years[1:].tolist()),
         predictions[1:].count(prediction),

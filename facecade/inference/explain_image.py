@@ -1,4 +1,4 @@
-"""One image file explained, with attention maps as pictures on request."""
+"""Explains one image file, with attention maps as pictures on request."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from facecade.runs.run import Run, open_run
 
 
 def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None = None) -> dict[str, Any]:
-    """What is predicted for each face of an image, and why (inference/explain.py).
+    """Explain the prediction for each face of an image (inference/explain.py).
 
     Args:
         folder: of a run, or of an export.
-        pictures: a folder for each face's crop, with the attention map of every stage laid over it; needs a run.
+        pictures: a folder for each face's crop and the attention maps of every stage over it; needs a run.
 
     Returns:
         The explanation as JSON, with the files written under `pictures`.
 
     Raises:
-        DecodeError: `image` is no readable image.
-        FacecadeError: `pictures` of an export, which holds no torch models.
+        DecodeError: `image` cannot be read.
+        FacecadeError: `pictures` with an export, which holds no torch networks.
     """
-    pixels, content = decode(image), content_hash(image)  # before networks are loaded: it may be unreadable
+    pixels, content = decode(image), content_hash(image)  # before the networks are loaded: the image may be unreadable
     if is_export(folder):
         if pictures:
             raise FacecadeError(
-                "attention maps need torch's networks, and an export holds none",
-                "give the run that it was exported from: --artifacts RUN",
+                "attention maps need torch networks, and an export holds none",
+                "give the run that was exported: --artifacts RUN",
             )
     else:
         machine = replace(machine, engine="torch")
@@ -53,12 +53,12 @@ def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None =
 
 
 def attention_overlays(run: Run, crops: np.ndarray, machine: Machine) -> dict[str, np.ndarray]:
-    """Crops, uint8 (N, h, w, 3), RGB, with the attention map of each stage and target laid over them, by stage and target."""
-    from facecade.inference.attention import attentions, overlay
+    """Crops, uint8 (N, h, w, 3), RGB, overlaid with the attention map of each stage and target; by stage and target."""
+    from facecade.inference.attention import attention_maps, overlay
     from facecade.training.device import torch_device
 
     fits = make_fits(run, run.recipe.inference_fits(run.recipe.ensemble))
-    maps = attentions(fits, crops, torch_device(machine.device))
+    maps = attention_maps(fits, crops, torch_device(machine.device))
     return {
         f"{stage}-{target}" if sum(stage == other for other, _ in maps) > 1 else stage: np.stack(
             [overlay(*each) for each in zip(crops, values, strict=True)]
@@ -68,7 +68,7 @@ def attention_overlays(run: Run, crops: np.ndarray, machine: Machine) -> dict[st
 
 
 def _write_pictures(folder: Path, crops: np.ndarray, overlays: Mapping[str, np.ndarray]) -> list[str]:
-    """Each face's crop, and its overlays, as PNG; their paths."""
+    """Write each face's crop and overlays as PNG; returns their paths."""
     from PIL import Image
 
     pictures = {f"face{face}.png": crop for face, crop in enumerate(crops, 1)}

@@ -24,67 +24,67 @@ from facecade.combiner.align import Alignment
 from facecade.combiner.methods import load as load_combiner
 from facecade.combiner.stage_outputs import average_folds
 from facecade.inference.engines import ENGINES, has_bf16, installed, load
-from facecade.inference.exported import BATCH, FORMAT, MANIFEST, NEEDED, Exported, is_export
+from facecade.inference.exported import BATCH, FORMAT, MANIFEST, REQUIRED_PACKAGES, Exported, is_export
 from facecade.inference.fallback import margin_error
 from facecade.inference.torch_engine import FamilyModel, networks
 from facecade.recipe import Face
 from facecade.stages.fit import Fit
-from facecade.training.predict import predicting
+from facecade.training.predict import inference_context
 
-WRITERS = ("onnx", "onnxscript")
-"""Packages that torch writes ONNX by."""
+ONNX_PACKAGES = ("onnx", "onnxscript")
+"""Packages that torch needs to write ONNX."""
 
-PARTS = ("networks", "detector", "combiner")
+SUBFOLDERS = ("networks", "detector", "combiner")
 
 UNFINISHED = ".unfinished"
-"""File that marks a folder as an export's until its manifest is written: what such a folder holds may be replaced."""
+"""File that marks an unfinished export until its manifest is written; such a folder may be overwritten."""
 
 MAX_DIFFERENCE = 1e-3
-"""Furthest that a written network may be from torch's, as a share of the spread of what torch says."""
+"""Largest allowed difference between the outputs of a written network and torch's, in standard deviations of torch's."""
 
 
-def write(
+def write_export(
     folder: Path,
     fits: Mapping[str, Sequence[Fit]],
     alignments: Mapping[str, Alignment],
     face: Face,
     combiner: Path,
-    seen: Mapping[str, str],
+    trained_on: Mapping[str, str],
     about: Mapping[str, Any],
     crops: np.ndarray,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Write every network, each asked once and compared with torch; the manifest last.
+    """Write every network, run each once and compare it with torch; the manifest comes last.
 
     Args:
         fits: the fitted folds of each stage.
         combiner: folder of the fitted combiner.
-        seen: images that the run learned from.
-        about: what the manifest says besides.
-        crops: some faces, uint8 (N, h, w, 3), on which it is measured how far bf16 moves an answer; N may be 0.
+        trained_on: flags of the images that the run trained on, by content hash.
+        about: further entries of the manifest.
+        crops: face crops, uint8 (N, h, w, 3), on which the effect of bf16 is measured; N may be 0.
         advance: called after each network.
 
     Returns:
         The manifest.
 
     Raises:
-        FacecadeError: no package that writes or runs ONNX; a folder that holds something else; a network that answers otherwise than
-            torch.
+        FacecadeError: no package that writes or runs ONNX; a folder that holds something else; a network whose outputs
+            differ from torch's.
     """
     if not can_export():
-        raise FacecadeError("what writes ONNX is not installed", install("engines"))
+        raise FacecadeError("the packages that write ONNX are not installed", install("engines"))
     engine = next(name for name in reversed(ENGINES) if installed(name))
     unfinished = folder / UNFINISHED
     if folder.exists() and any(folder.iterdir()) and not (is_export(folder) or unfinished.exists()):
-        raise FacecadeError(f"{folder} holds what is no export's, and might be lost", "give a folder of its own")
+        raise FacecadeError(f"{folder} holds files that are not an export's", "give a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     (folder / MANIFEST).unlink(missing_ok=True)
-    for part in PARTS:  # of an earlier export, perhaps with more folds
+    for part in SUBFOLDERS:  # of an earlier export, perhaps with more folds
         shutil.rmtree(folder / part, ignore_errors=True)
     written = []
     for family, of_family in networks(fits, alignments):
-        files, off, answered, graph = [], [], [], None
+        files, differences, folds_of_files, graph = [], [], [], None
         for folds, network in of_family:
             names = [
                 f"{what}-{stage}" + (f"-{fold}" if len(folds) > 1 else "")
@@ -92,56 +92,59 @@ def write(
                 for stage in family
                 for what in ("embedding", "logits")
             ]
-            noise = torch.from_numpy(_noise((BATCH, *network.size, 3)))
-            if graph is None or not _take_over(graph, network):
-                graph = _traced(network, noise, {0: torch.export.Dim("batch")}, names)
+            noise = torch.from_numpy(_random_crops((BATCH, *network.size, 3)))
+            if graph is None or not _replace_tensors(graph, network):
+                graph = _onnx_model(network, noise, {0: torch.export.Dim("batch")}, names)
             part = network.fits[0].folder.name if len(folds) == 1 else "folds"
             files.append(f"networks/{family[0]}-{part}.onnx")
-            answered.append(folds)
-            _put(folder / files[-1], graph)
-            off.append(_compare(network, folder / files[-1], noise, engine))
+            folds_of_files.append(folds)
+            _save_model(folder / files[-1], graph)
+            differences.append(_compare(network, folder / files[-1], noise, engine))
             advance()
-        written.append({"stages": family, "size": network.size, "files": files, "folds": answered, "off": off})
-    kept = folder / "combiner"
+        record = {"stages": family, "size": network.size, "files": files, "folds": folds_of_files, "off": differences}
+        written.append(record)
+    target = folder / "combiner"
     for part in ("rule.npz", "model.ubj", "meta.json"):
         if (combiner / part).exists():
-            write_atomic(kept / part, lambda path, part=part: shutil.copyfile(combiner / part, path))  # type: ignore[misc]
-    write_json(folder / "seen.json", seen)
-    there = [name for name in NEEDED if _version(name)]
-    write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in there))
+            write_atomic(target / part, lambda path, part=part: shutil.copyfile(combiner / part, path))  # type: ignore[misc]
+    write_json(folder / "seen.json", trained_on)
+    present = [name for name in REQUIRED_PACKAGES if _version(name)]
+    write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in present))
     manifest = {
         "format": FORMAT,
         **about,
         "face": face.model_dump(),
-        "detector": _detector(folder) if face.detector == "mtcnn" else {},
+        "detector": _write_detector(folder) if face.detector == "mtcnn" else {},
         "columns": {stage: folds[0].stage.columns for stage, folds in fits.items()},
         "networks": written,
     }
-    manifest["fallback_margin"], manifest["fallback_share"] = _rounding(Exported(folder, manifest), crops)
+    manifest["fallback_margin"], manifest["fallback_share"] = _measure_bf16(Exported(folder, manifest), crops)
     write_json(folder / MANIFEST, manifest)
     unfinished.unlink()
     return manifest
 
 
-def _rounding(exported: Exported, crops: np.ndarray) -> tuple[float | None, float]:
-    """The furthest that bf16 moves a lead, in nats, and the share of crops whose lead in bf16 is less; None and 0 where that cannot
-    be measured here, or says nothing."""
+def _measure_bf16(exported: Exported, crops: np.ndarray) -> tuple[float | None, float]:
+    """The most that bf16 changes a margin, in nats, and the share of crops whose bf16 margin is below that.
+
+    None and 0 without crops or bf16, and for a method without a margin.
+    """
     combine, _ = load_combiner(exported.combiner)
     if not (len(crops) and combine.has_margin and has_bf16()):
         return None, 0.0
     ensembles = [exported.ensemble("openvino", cores(), precision) for precision in ("bf16", "fp32")]
     rough, exact = (average_folds(list(each.predict_all(crops).values())) for each in ensembles)
-    close = margin_error(combine.scores(rough), combine.scores(exact))
-    return close, float((combine.margin(rough) < close).mean())
+    fallback_margin = margin_error(combine.scores(rough), combine.scores(exact))
+    return fallback_margin, float((combine.margin(rough) < fallback_margin).mean())
 
 
 def can_export() -> bool:
-    """Whether the packages are there that write ONNX and run it."""
-    return all(importlib.util.find_spec(name) for name in WRITERS) and any(installed(name) for name in ENGINES)
+    """Whether the packages that write and run ONNX are installed."""
+    return all(importlib.util.find_spec(name) for name in ONNX_PACKAGES) and any(installed(name) for name in ENGINES)
 
 
-def _detector(folder: Path) -> dict[str, str]:
-    """Write MTCNN's networks; name → file."""
+def _write_detector(folder: Path) -> dict[str, str]:
+    """Write MTCNN's networks; returns name → file."""
     from facecade.faces.mtcnn_networks import networks
 
     side = torch.export.Dim("side", min=12, max=8192), torch.export.Dim("other", min=12, max=8192)
@@ -155,16 +158,18 @@ def _detector(folder: Path) -> dict[str, str]:
         pixels, dynamic = shapes[name]
         example = torch.randn(1 if name == "pnet" else 3, 3, pixels, pixels + 3 * (name == "pnet"))
         files[name] = f"detector/{name}.onnx"
-        said = ("offsets", "face", "landmarks") if name == "onet" else ("offsets", "face")
-        _put(folder / files[name], _traced(network, example, dynamic, said))
+        outputs = ("offsets", "face", "landmarks") if name == "onet" else ("offsets", "face")
+        _save_model(folder / files[name], _onnx_model(network, example, dynamic, outputs))
     return files
 
 
-def _traced(network: torch.nn.Module, example: torch.Tensor, dynamic: Mapping[int, Any], outputs: Sequence[str]) -> Any:
-    """A network as an ONNX model (a protobuf), its tensors under torch's names."""
+def _onnx_model(
+    network: torch.nn.Module, example: torch.Tensor, dynamic: Mapping[int, Any], outputs: Sequence[str]
+) -> Any:
+    """A network as an ONNX model (a protobuf) whose tensors have torch's names."""
     try:
         with _quiet(), torch.no_grad():
-            # not optimized: constants folded into each other could not be taken over for the next fold, and engines fold them
+            # not optimized: folded constants could not be replaced by the next fold's; engines fold them anyway
             program = torch.onnx.export(
                 network,
                 (example,),
@@ -175,46 +180,50 @@ def _traced(network: torch.nn.Module, example: torch.Tensor, dynamic: Mapping[in
                 optimize=False,
                 verbose=False,
             )
-    except Exception as error:  # the exporter fails in as many ways as there are networks
+    except Exception as error:  # the exporter raises many kinds of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FacecadeError(f"torch cannot write a network as ONNX: {reason}", "infer with --engine torch") from error
     assert program is not None
     return program.model_proto
 
 
-def _take_over(model: Any, network: torch.nn.Module) -> bool:
-    """Put a network's tensors in the place of those of another of the same make; False where a name is not found."""
+def _replace_tensors(model: Any, network: torch.nn.Module) -> bool:
+    """Replace a model's tensors by those of a network of the same architecture; False where a name is not found."""
     from onnx import numpy_helper
 
-    every = dict(network.named_parameters()) | dict(network.named_buffers())
-    tensors = {name: value for name, value in every.items() if not name.endswith("num_batches_tracked")}
-    places = {place.name: place for place in model.graph.initializer}
-    if not tensors.keys() <= places.keys():
+    named = dict(network.named_parameters()) | dict(network.named_buffers())
+    tensors = {name: value for name, value in named.items() if not name.endswith("num_batches_tracked")}
+    initializers = {each.name: each for each in model.graph.initializer}
+    if not tensors.keys() <= initializers.keys():
         return False
     for name, value in tensors.items():
-        places[name].CopyFrom(numpy_helper.from_array(value.detach().cpu().contiguous().numpy(), name))
+        initializers[name].CopyFrom(numpy_helper.from_array(value.detach().cpu().contiguous().numpy(), name))
     return True
 
 
-def _put(path: Path, model: Any) -> None:
-    def write(temporary: Path) -> None:
+def _save_model(path: Path, model: Any) -> None:
+    def write_to(temporary: Path) -> None:
         temporary.write_bytes(model.SerializeToString())
 
-    write_atomic(path, write)
+    write_atomic(path, write_to)
 
 
 def _compare(network: FamilyModel, path: Path, crops: torch.Tensor, engine: str) -> float:
-    """How far a written network's answers are from torch's, at most, as a share of their spread."""
-    with predicting(torch.device("cpu")):
-        wanted = [values.numpy() for values in network(crops)]
-    said = load(engine, path, 1)(crops.numpy())
-    off = max(float(np.abs(a - b).max() / (a.std() + 1e-6)) for a, b in zip(wanted, said, strict=True) if a.size)
-    if off > MAX_DIFFERENCE:
-        raise FacecadeError(f"{path.name} answers otherwise than torch: {off:.2g} of the spread", "please report this")
-    return off
+    """Largest difference between a written network's outputs and torch's, in standard deviations of torch's."""
+    with inference_context(torch.device("cpu")):
+        expected = [values.numpy() for values in network(crops)]
+    outputs = load(engine, path, 1)(crops.numpy())
+    pairs = zip(expected, outputs, strict=True)
+    difference = max(float(np.abs(a - b).max() / (a.std() + 1e-6)) for a, b in pairs if a.size)
+    if difference > MAX_DIFFERENCE:
+        raise FacecadeError(
+            f"the outputs of {path.name} differ from torch's by {difference:.2g} standard deviations",
+            "please report this",
+        )
+    return difference
 
 
-def _noise(shape: tuple[int, ...]) -> np.ndarray:
+def _random_crops(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
@@ -227,7 +236,7 @@ def _version(package: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's talk of what it is not going to do."""
+    """Without the exporter's warnings and output."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,13 +1,13 @@
 """A fitted cascade as a folder that needs no torch: networks as ONNX, the combiner, and a manifest that names them.
 
-manifest.json           what is here, of which run, how far each network's answers are from torch's, and how far bf16 moves
-                        an answer's lead
-networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; so
-                        of each stage on one backbone, and of each fold, `logits-joint-0`, where all folds have it
-detector/pnet.onnx, rnet.onnx, onet.onnx     MTCNN's, where the recipe finds faces by it
-combiner/               as fit-meta left it
-seen.json               fingerprints of the images that the run learned from
-requirements.txt        the packages that `infer` needs to run from here
+manifest.json           the contents, the run, how far each network's outputs differ from torch's, and how far bf16 moves a
+                        margin
+networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; the
+                        same for each stage that shares the backbone, and per fold (`logits-joint-0`) where all folds do
+detector/pnet.onnx, rnet.onnx, onet.onnx     MTCNN's, where the recipe finds faces with it
+combiner/               as fit-meta saved it
+seen.json               content hashes and flags of the images that the run trained on
+requirements.txt        the packages that `infer` needs for this export
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from facecade.recipe import Face
 FORMAT = 5
 
 BATCH = 4
-"""Crops that an exported network is shown at once. On a processor more are no quicker, and one image waits less."""
+"""Crops in a batch of an exported network. More are no faster on a CPU, and a single image would take longer."""
 
 MANIFEST = "manifest.json"
 
-NEEDED = (
+REQUIRED_PACKAGES = (
     "numpy",
     "scipy",
     "pandas",
@@ -48,11 +48,11 @@ NEEDED = (
     "filelock",
     "onnxruntime",
 )
-"""Packages that `infer` needs without torch; of XGBoost's two, the one that is installed."""
+"""Packages that `infer` needs without torch; of the two XGBoost packages, the one that is installed."""
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder holds an export, whole."""
+    """Whether a folder holds a complete export."""
     return (folder / MANIFEST).exists()
 
 
@@ -65,7 +65,7 @@ class Exported:
 
     @classmethod
     def open(cls, folder: Path) -> Exported:
-        """Raises FacecadeError where there is no export, or one of another version."""
+        """Raises FacecadeError where there is no export, or one of another format."""
         if not is_export(folder):
             raise FacecadeError(f"{folder} holds no export", f"write one: {command(f'export {folder}')}")
         manifest = read_json(folder / MANIFEST)
@@ -76,61 +76,62 @@ class Exported:
         return cls(folder, manifest)
 
     @classmethod
-    def known(cls, folder: Path, made_of: Mapping[str, Any]) -> Exported | None:
-        """The export in a folder, where it is one of just this."""
+    def open_if_current(cls, folder: Path, made_of: Mapping[str, Any]) -> Exported | None:
+        """The export in a folder; None where there is none, or one with another format or `made_of`."""
         manifest = read_json(folder / MANIFEST) if is_export(folder) else {}
-        same = manifest.get("format") == FORMAT and manifest["made_of"] == made_of
-        return cls(folder, manifest) if same else None
+        current = manifest.get("format") == FORMAT and manifest["made_of"] == made_of
+        return cls(folder, manifest) if current else None
 
     @property
     def made_of(self) -> dict[str, Any]:
-        """What decides the answers: fits, which of them answer, combiner."""
+        """What decides the predictions: fits, ensemble, combiner."""
         return dict(self.manifest["made_of"])
 
     @property
     def face(self) -> Face:
-        """How it finds and cuts faces."""
+        """How faces are found and cropped."""
         return Face.model_validate(self.manifest["face"])
 
-    def seen(self) -> dict[str, str]:
-        """The images that the run learned from, by content, and how `infer` marks each."""
+    def trained_on(self) -> dict[str, str]:
+        """Flags of the images that the run trained on, by content hash."""
         return read_json(self.folder / "seen.json")
 
     def mtcnn(self, streams: int) -> MTCNNNetworks | None:
-        """MTCNN's networks; None where the recipe does without. ONNX Runtime runs them, which takes pictures of any size as they
-        come; OpenVINO where there is nothing else."""
+        """MTCNN's networks; None where the recipe does not use it.
+
+        ONNX Runtime runs them, because it takes images of any size as they are; OpenVINO where it is not installed.
+        """
         files: dict[str, str] = self.manifest["detector"]
         if not files:
             return None
         engine = "onnx" if installed("onnx") else "openvino"
         return MTCNNNetworks(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
 
-    def precision(self, engine: str, asked: str) -> str:
-        """`auto` is bf16 where the processor has it and it was measured how near another class an answer must be for it to
-        matter; fp32 otherwise.
+    def precision(self, engine: str, requested: str) -> str:
+        """The precision to run in: `auto` is bf16 where the processor has it and the fallback margin is known, else fp32.
 
         Raises:
-            FacecadeError: bf16 was asked for of an engine that has it not, or where that is not known.
+            FacecadeError: bf16 was requested, but the engine lacks it or the fallback margin is not known.
         """
-        require(engine, asked)
-        if asked == "bf16" and self.fallback_margin is None:
+        require(engine, requested)
+        if requested == "bf16" and self.fallback_margin is None:
             raise FacecadeError(
-                f"nothing tells which answers of {self.folder} bf16 might change: it was written on a processor without bf16, "
-                "without the images' crops, or combines by a rule that jumps at a cut",
+                f"the fallback margin of {self.folder} is not known, so bf16 could change predictions: it was exported on a "
+                "processor without bf16, without face crops, or with a method that has no margin",
                 "--precision fp32",
             )
-        if asked != "auto":
-            return asked
+        if requested != "auto":
+            return requested
         return "bf16" if engine == "openvino" and self.fallback_margin is not None and has_bf16() else "fp32"
 
     @property
     def fallback_margin(self) -> float | None:
-        """Lead, in nats, below which bf16 might answer otherwise than fp32, as measured; None where it was not."""
+        """Margin, in nats, below which bf16 could change a prediction, as measured; None where it was not measured."""
         return self.manifest["fallback_margin"]
 
     @property
     def fallback_share(self) -> float:
-        """Share of the images whose lead in bf16 is below that, as measured; they are asked about in fp32 too."""
+        """Share of the images whose bf16 margin is below that, as measured; they run in fp32 as well."""
         return float(self.manifest["fallback_share"])
 
     @property
@@ -139,18 +140,23 @@ class Exported:
         return self.folder / "combiner"
 
     def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:
-        """The networks of all stages, or of their first folds, run by an engine of `inference.engines.ENGINES`."""
-        wanted = [
-            (network, path, of)
+        """The networks of all stages, or of their first `folds` folds, run by an engine of `inference.engines.ENGINES`."""
+        selected = [
+            (network, path, folds_of_file)
             for network in self.manifest["networks"]
-            for path, of in zip(network["files"], network["folds"], strict=True)
-            if folds is None or min(of) < folds
+            for path, folds_of_file in zip(network["files"], network["folds"], strict=True)
+            if folds is None or min(folds_of_file) < folds
         ]
-        # As many streams in all as there are calls at once, and no more: they would fight for the cores.
-        each = math.ceil(streams / len(wanted))
+        # In total as many streams as calls at once: more would compete for the cores.
+        each = math.ceil(streams / len(selected))
         members = [
-            Member(network["stages"], of, tuple(network["size"]), load(engine, self.folder / path, each, precision))
-            for network, path, of in wanted
+            Member(
+                network["stages"],
+                folds_of_file,
+                tuple(network["size"]),
+                load(engine, self.folder / path, each, precision),
+            )
+            for network, path, folds_of_file in selected
         ]
         columns = {stage: tuple(names) for stage, names in self.manifest["columns"].items()}
         return Ensemble(members, columns, BATCH, streams)

@@ -1,7 +1,7 @@
-"""bf16 first, and fp32 where that could change the answer.
+"""bf16 first, and fp32 where bf16 could change the prediction.
 
-What bf16 rounds off moves an answer's lead over the next class a little: by how much, is measured. Only images whose lead is
-less can be answered otherwise; they are few, and their crops are at hand.
+The rounding of bf16 changes a prediction's margin a little; the most it changes one is measured. Only images with a smaller
+margin can get another prediction. They are few, and their crops are still in memory.
 """
 
 from __future__ import annotations
@@ -19,41 +19,40 @@ from facecade.inference.stream import BatchOutputs
 
 @dataclass(frozen=True)
 class Fallback:
-    """The same networks in fp32. ensemble: gives them, and is called where some image is near another class. near: lead, in nats, below
-    which it is."""
+    """The same networks in fp32. ensemble: loads them; called only where needed. margin: in nats, below which they are."""
 
     ensemble: Callable[[], Ensemble]
-    close: float
+    margin: float
 
 
 def margin_error(rough: np.ndarray, exact: np.ndarray) -> float:
-    """By how much rounding moves the lead of the class that is exactly the first over that which is exactly the second, at most.
+    """The most that rounding changes the margin between the best and the second class of the exact scores.
 
     Args:
-        rough, exact: what the answer is the largest of, in nats, (N, 18).
+        rough, exact: scores of the classes, in nats, (N, 18).
     """
     *_, second, first = np.argsort(exact, axis=1).T
     rows = np.arange(len(exact))
-    leads = [each[rows, first] - each[rows, second] for each in (rough, exact)]
-    return float(np.abs(leads[0] - leads[1]).max())
+    margins = [each[rows, first] - each[rows, second] for each in (rough, exact)]
+    return float(np.abs(margins[0] - margins[1]).max())
 
 
 def recompute_close_calls(
-    batch: BatchOutputs, margin: Callable[[StageOutputs], np.ndarray], exact: Fallback
+    batch: BatchOutputs, margin: Callable[[StageOutputs], np.ndarray], fallback: Fallback
 ) -> BatchOutputs:
-    """The same images, those near another class with what the exact networks say of them.
+    """The same batch, with fp32 outputs for the images whose margin is too small.
 
     Args:
-        lead: how far each answer is ahead of the next class, in nats, (N,).
+        margin: how far each prediction is ahead of the next class, in nats, (N,).
     """
-    if not batch.seen.any():
+    if not batch.readable.any():
         return batch
-    close = np.flatnonzero(margin(average_folds(list(batch.stage_outputs.values()))) < exact.close)
+    close = np.flatnonzero(margin(average_folds(list(batch.stage_outputs.values()))) < fallback.margin)
     if not len(close):
         return batch
     crops = [face.crop for face in batch.faces if isinstance(face, FaceCrop)]
-    again = exact.ensemble().predict_all(np.stack([crops[row] for row in close]))
+    exact = fallback.ensemble().predict_all(np.stack([crops[row] for row in close]))
     return BatchOutputs(
         batch.faces,
-        {fold: stage_outputs.with_rows(close, again[fold]) for fold, stage_outputs in batch.stage_outputs.items()},
+        {fold: stage_outputs.with_rows(close, exact[fold]) for fold, stage_outputs in batch.stage_outputs.items()},
     )

@@ -14,7 +14,7 @@ from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import Bar
 from facecade.inference.cascade import Cascade
-from facecade.inference.choose import EngineOption, choose, recorded_choice
+from facecade.inference.choose import EngineOption, choose_engine, recorded_choice
 from facecade.inference.engines import ENGINES, installed, require
 from facecade.inference.exported import Exported, is_export
 from facecade.inference.fallback import Fallback
@@ -32,22 +32,22 @@ ROUNDING_CROPS = 256
 """Crops on which an export measures how far bf16 moves a margin."""
 
 EXPORT_FROM_IMAGES = 200
-"""Images from which on `auto` writes an export, which a faster engine needs: the time is then soon made up for."""
+"""Images from which `auto` writes an export: the faster engine then saves more time than the export takes."""
 
 
 def load_cascade(
     folder: Path, machine: Machine, images: int = EXPORT_FROM_IMAGES, ensemble: EnsembleKind | None = None
 ) -> Cascade:
-    """What predicts, from the folder of a run or of an export.
+    """Load a cascade from the folder of a run or of an export.
 
     Args:
-        machine: its `engine`, `precision` and `device` choose what runs the networks.
-        images: how many are to be predicted. For a few, torch runs the networks of a run that has no export yet.
-        ensemble: which networks run, where not those that the recipe names.
+        machine: `engine`, `precision` and `device` choose what runs the networks.
+        images: how many will be predicted. For a few, torch runs the networks of a run that has no export yet.
+        ensemble: overrides the recipe's ensemble.
 
     Raises:
-        FacecadeError: neither a run nor an export; a fit or the combiner is missing or stale; other networks than the
-            export's.
+        FacecadeError: neither a run nor an export; a fit or the combiner is missing or stale; an ensemble that the
+            export does not hold.
     """
     if not is_export(folder):
         return cascade_of_run(open_run(folder), machine, images, ensemble)
@@ -61,7 +61,7 @@ def load_cascade(
 
 
 def require_loadable(folder: Path, machine: Machine) -> None:
-    """Raises FacecadeError where `load_cascade` would for a folder that is not fitted, or an engine that an export has not."""
+    """Raises FacecadeError as `load_cascade` would for a run that is not fitted, or for an engine that cannot run an export."""
     if is_export(folder):
         Exported.open(folder).precision(_engine_of_export(machine), machine.precision)
     else:
@@ -71,7 +71,7 @@ def require_loadable(folder: Path, machine: Machine) -> None:
 def cascade_of_run(
     run: Run, machine: Machine, images: int = EXPORT_FROM_IMAGES, ensemble: EnsembleKind | None = None
 ) -> Cascade:
-    """A run's fitted cascade; arguments and errors as of `load_cascade`."""
+    """Load a run's cascade; arguments and errors as of `load_cascade`."""
     combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
     if ensemble in FITTED_ON_ALL and ensemble != run.recipe.ensemble:
         steps = [run.command(f"fit-stage all --resume --set ensemble={ensemble}"), run.command("fit-meta")]
@@ -79,17 +79,17 @@ def cascade_of_run(
     engine, precision = _engine_of_run(run, machine, images, ensemble)
     if engine != "torch":
         exported = export(run, ensemble)
-        return replace(cascade_of_export(exported, engine, precision), combiner=combiner, seen=run.seen)
+        return replace(cascade_of_export(exported, engine, precision), combiner=combiner, trained_on=run.trained_on)
     from facecade.training.device import torch_device
 
     device = torch_device(machine.device)
     made_of = {"fits": run.fits_digest, "ensemble": ensemble, "engine": [engine, str(device)]}
     networks = _torch_networks(run, device, run.recipe.inference_fits(ensemble))
-    return Cascade(run.recipe.face, None, networks, combiner, run.seen, made_of)
+    return Cascade(run.recipe.face, None, networks, combiner, run.trained_on, made_of)
 
 
 def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascade:
-    """An export's cascade, run by an engine of `inference.engines.ENGINES`."""
+    """Load an export's cascade for an engine of `inference.engines.ENGINES`."""
     streams = cores()
     precision = exported.precision(engine, precision)
     made_of = {**exported.made_of, "engine": [engine, precision]}
@@ -97,29 +97,29 @@ def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascad
     if precision == "bf16" and exported.fallback_margin is not None:
         fallback = Fallback(cache(partial(exported.ensemble, engine, streams)), exported.fallback_margin)
     detector = exported.mtcnn(streams)
-    return Cascade(exported.face, detector, networks, exported.combiner, exported.seen(), made_of, fallback)
+    return Cascade(exported.face, detector, networks, exported.combiner, exported.trained_on(), made_of, fallback)
 
 
 def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None) -> Exported:
-    """A run's fitted cascade as a folder that needs no torch (inference/exported.py): written, unless it is there.
+    """Export a run's fitted cascade to a folder that needs no torch (inference/exported.py), unless it is there.
 
     Args:
-        ensemble: which networks it holds, where not those that the recipe names.
-        folder: where; by default one that `infer` keeps in the run.
+        ensemble: overrides the recipe's ensemble.
+        folder: by default the one in the run folder that `infer` uses.
     """
     combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
     folder = folder or _export_folder(run, ensemble)
     made_of = {"fits": run.fits_digest, "ensemble": ensemble, "combiner": digest(read_json(combiner / "meta.json"))}
-    if known := Exported.known(folder, made_of):
-        return known
-    from facecade.inference.export import write
+    if current := Exported.open_if_current(folder, made_of):
+        return current
+    from facecade.inference.export import write_export
 
     numbers = run.recipe.inference_fits(ensemble)
     about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
     with Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar:
         crops = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
         fits, alignments = make_fits(run, numbers), read_alignments(run)
-        write(folder, fits, alignments, run.recipe.face, combiner, run.seen, about, crops, bar.advance)
+        write_export(folder, fits, alignments, run.recipe.face, combiner, run.trained_on, about, crops, bar.advance)
     return Exported.open(folder)
 
 
@@ -145,14 +145,14 @@ def _engine_of_export(machine: Machine) -> str:
 
 
 def _engine_of_run(run: Run, machine: Machine, images: int, ensemble: EnsembleKind) -> tuple[str, str]:
-    """The engine and precision that the machine names; for `auto` the fastest, measured once for a run on a machine."""
-    # A file for each precision, or `infer` and `serve`, which use different ones, would measure anew in turns.
+    """The requested engine and precision; for `auto` the fastest, measured once for each run and machine."""
+    # One file per precision: `infer` and `serve` use different ones and would overwrite each other's measurement.
     record, exported = run.folder / f"engine-{machine.precision}.json", is_export(_export_folder(run, ensemble))
     if machine.engine == "torch" and machine.precision == "bf16":
         raise FacecadeError("--engine torch chooses its precision itself", "--engine openvino --precision bf16")
     if machine.engine != "auto":
         if machine.engine != "torch":
-            require(machine.engine, machine.precision)  # before anything is exported for it
+            require(machine.engine, machine.precision)  # before anything is exported
         return machine.engine, machine.precision
     if machine.precision == "bf16":
         return "openvino", "bf16"
@@ -166,16 +166,16 @@ def _engine_of_run(run: Run, machine: Machine, images: int, ensemble: EnsembleKi
         return "torch", "fp32"
     if images < EXPORT_FROM_IMAGES and not exported:
         return "torch", "fp32"
-    written, streams, one = export(run, ensemble), cores(), run.recipe.inference_fits(ensemble)[:1]
-    options = [EngineOption("torch", "fp32", lambda: _torch_networks(run, torch.device("cpu"), one))]
+    written, streams, one_fit = export(run, ensemble), cores(), run.recipe.inference_fits(ensemble)[:1]
+    options = [EngineOption("torch", "fp32", lambda: _torch_networks(run, torch.device("cpu"), one_fit))]
     for name in filter(installed, ENGINES):
         for precision in dict.fromkeys(("fp32", written.precision(name, machine.precision))):
             networks = partial(written.ensemble, name, streams, precision, folds=1)
             share = written.fallback_share if precision == "bf16" else 0.0
             options.append(EngineOption(name, precision, networks, share))
-    return _bf16_where_possible(*choose(record, run.fits_digest, options, run.recipe.face.size))
+    return _bf16_where_possible(*choose_engine(record, run.fits_digest, options, run.recipe.face.size))
 
 
 def _bf16_where_possible(engine: str, precision: str) -> tuple[str, str]:
-    """The fastest choice, with bf16 as `auto`: an export that was written since may not know what bf16 changes."""
+    """The choice, with bf16 as `auto`: a newer export may lack the fallback margin that bf16 needs."""
     return engine, "auto" if precision == "bf16" else precision

@@ -1,4 +1,4 @@
-"""Labelling images for other runs to train on (pseudo-labels, Lee 2013; faces/pseudo.py)."""
+"""Label images for other runs to train on (pseudo-labels, Lee 2013; faces/pseudo.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facecade.combiner.estimators import SoftVote
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
 from facecade.faces.extra import COLUMNS, TRAINED_ON, ExtraData
 from facecade.faces.labels import N_CLASSES
-from facecade.faces.pseudo import FOLDER, labels_from, pseudo_text
+from facecade.faces.pseudo import FOLDER, make_pseudo_labels, pseudo_text
 from facecade.faces.reader import FaceCrop
 from facecade.faces.table import Source, classes, read_source
 from facecade.inference.cascade import Cascade
@@ -27,41 +27,41 @@ from facecade.runs.run import Run
 
 
 def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> dict[str, Any]:
-    """Label images by soft vote: for each fold by models and a vote that never saw the people it holds out, so that a run
-    on the same folds may be scored on them.
+    """Label images by soft vote, for each fold by models and a vote that were fitted without its held-out people, so that
+    a run on the same folds can be scored on them.
 
     Args:
-        confidence: least probability of a label that is kept.
+        confidence: lowest probability of a label that is kept.
 
     Returns:
         The record that `pseudo/labels.json` holds.
     """
     source = read_source(data)
-    content, by_fold = _predict(cascade_of_run(run, machine, len(source.table), "mean"), source, machine.workers)
-    trained_on = [known for known, flag in run.seen.items() if flag == TRAINED_ON]
+    content, chunks = _predict(cascade_of_run(run, machine, len(source.table), "mean"), source, machine.workers)
+    trained_on = [file_hash for file_hash, flag in run.trained_on.items() if flag == TRAINED_ON]
     new = np.flatnonzero((content != "") & ~np.isin(content, trained_on))
     if not len(new):
-        raise FacecadeError(f"{data} holds no readable image that the run did not train on", "give others")
+        raise FacecadeError(f"{data} holds no readable image that the run did not train on", "give other images")
     rows = np.flatnonzero(np.isin(np.flatnonzero(content != ""), new))
     paths = source.table["path"].to_numpy()
     outputs, label, fold = out_of_fold_outputs(run), classes(run.table), run.table["fold"].to_numpy()
-    parts, own = [], np.zeros((len(label), N_CLASSES))
+    parts, nested = [], np.zeros((len(label), N_CLASSES))
     for held_out in range(run.recipe.folds):
-        others, mine = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
+        others, held_out_rows = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
         vote = SoftVote.fit(outputs.take(others), label[others])
-        own[mine] = vote.probability(outputs.take(mine))
-        of_fold = concatenate([each[held_out] for each in by_fold]).take(rows)
-        labels = labels_from(vote.probability(of_fold), of_fold.age())
+        nested[held_out_rows] = vote.probability(outputs.take(held_out_rows))
+        fold_outputs = concatenate([each[held_out] for each in chunks]).take(rows)
+        labels = make_pseudo_labels(vote.probability(fold_outputs), fold_outputs.age())
         parts.append(labels.assign(fold=held_out, path=paths[new], content=content[new]))
     table = pd.concat(parts, ignore_index=True)
-    kept, own_kept = table["confidence"] >= confidence, own.max(1) >= confidence
-    if not (kept.any() and own_kept.any()):
+    kept, nested_kept = table["confidence"] >= confidence, nested.max(1) >= confidence
+    if not (kept.any() and nested_kept.any()):
         raise FacecadeError(
             f"no label has a confidence of {confidence:g}",
-            f"the highest is {table['confidence'].max():g}, of held-out people {own.max():.4f}: give a lower --confidence",
+            f"the highest is {table['confidence'].max():g}, of held-out people {nested.max():.4f}: give a lower --confidence",
         )
     table = table.assign(person=table["path"]).loc[kept, [*COLUMNS, "confidence"]].reset_index(drop=True)
-    right = own.argmax(1) == label
+    correct = nested.argmax(1) == label
     record: dict[str, Any] = {
         "run": str(run.folder),
         "flag": "pseudo-labelled",
@@ -71,7 +71,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
         "offered": len(paths),
         "new": len(new),
         "labels": [int(count) for count in np.bincount(table["fold"], minlength=run.recipe.folds)],
-        "held_out": {"share": float(own_kept.mean()), "accuracy": float(right[own_kept].mean())},
+        "held_out": {"share": float(nested_kept.mean()), "accuracy": float(correct[nested_kept].mean())},
     }
     record["text"] = pseudo_text(record, table["path"].nunique(), source.root)
     ExtraData(source.root, table, record).save(run.folder / FOLDER)
@@ -79,14 +79,14 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
 
 
 def _predict(cascade: Cascade, source: Source, workers: int) -> tuple[np.ndarray, Sequence[dict[int, StageOutputs]]]:
-    """Fingerprints of a source's N images, str (N,), empty where one cannot be read; and each fold's outputs of the others,
-    chunk by chunk."""
+    """Content hashes of a source's N images, str (N,), empty where one cannot be read; and each fold's outputs for the
+    readable ones, chunk by chunk."""
     content: list[str] = []
-    by_fold = []
+    chunks = []
     paths = [source.root / path for path in source.table["path"]]
     with Bar("label", len(paths), "images") as bar:
         for batch in stream(paths, cascade.face_reader(), cascade.ensemble, workers):
             content += [face.content if isinstance(face, FaceCrop) else "" for face in batch.faces]
-            by_fold.append(batch.stage_outputs)
+            chunks.append(batch.stage_outputs)
             bar.advance(len(batch.faces))
-    return np.array(content), by_fold
+    return np.array(content), chunks

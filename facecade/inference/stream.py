@@ -1,4 +1,4 @@
-"""Images of any number, seen and heard a chunk at a time: memory does not grow with them."""
+"""Any number of images, read and predicted in chunks: memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.inference.ensemble import Ensemble
 
 MAX_READ_CHUNKS = 8
-"""Chunks' worth of images after which a chunk is heard though many of them cannot be seen."""
+"""Chunk sizes of images read before a chunk is predicted even if too few of them are readable to fill it."""
 
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """Some images in their order: what was seen of each, and each fold's voices about those that could be seen."""
+    """Images in order: the face crop or error of each, and each fold's stage outputs for the readable ones."""
 
     faces: Sequence[FaceCrop | DecodeError]
     stage_outputs: dict[int, StageOutputs]
 
     @property
-    def seen(self) -> np.ndarray:
-        """Which of the images the voices are about, bool (N,)."""
+    def readable(self) -> np.ndarray:
+        """Which of the images could be read, bool (N,)."""
         return np.array([isinstance(face, FaceCrop) for face in self.faces])
 
 
 def stream(
     images: Sequence[Path | np.ndarray], face_reader: FaceReader[FaceCrop], ensemble: Ensemble, workers: int
 ) -> Iterator[BatchOutputs]:
-    """All images in their order, a chunk of visible ones at a time.
+    """Predict all images in order, a chunk of readable ones at a time.
 
-    Threads decode, find and cut the next chunks while the networks answer for one, and never run further ahead.
+    While the networks run on one chunk, threads decode, detect and crop the next ones, with a bound on how far ahead.
     """
     waiting: deque[list[FaceCrop | DecodeError]] = deque()
 
     def chunks() -> Iterator[np.ndarray]:
-        blank = np.empty((0, *face_reader.face.size, 3), np.uint8)
+        no_crops = np.empty((0, *face_reader.face.size, 3), np.uint8)
         faces: list[FaceCrop | DecodeError] = []
         crops: list[np.ndarray] = []
         for face in bounded_map(face_reader, images, workers, ahead=2 * max(workers, ensemble.batch)):
@@ -51,33 +51,33 @@ def stream(
                 crops.append(face.crop)
             if len(crops) == ensemble.batch or len(faces) == MAX_READ_CHUNKS * ensemble.batch:
                 waiting.append(faces)
-                yield np.stack(crops) if crops else blank
+                yield np.stack(crops) if crops else no_crops
                 faces, crops = [], []
         if faces:
             waiting.append(faces)
-            yield np.stack(crops) if crops else blank
+            yield np.stack(crops) if crops else no_crops
 
     for stage_outputs in ensemble.predict_chunks(chunks()):
         yield BatchOutputs(waiting.popleft(), stage_outputs)
 
 
-def regrouped(parts: Iterable[BatchOutputs], least: int, advance: Callable[[int], None]) -> Iterator[BatchOutputs]:
-    """The same images, in pieces of at least so many (but for the last).
+def regroup(parts: Iterable[BatchOutputs], min_images: int, advance: Callable[[int], None]) -> Iterator[BatchOutputs]:
+    """The same images, in larger batches of at min_images `min_images` images (the last may be smaller).
 
     Args:
-        advance: called with the number of images of each part.
+        advance: called with the number of images in each part.
     """
     waiting: list[BatchOutputs] = []
     for part in parts:
         waiting.append(part)
         advance(len(part.faces))
-        if sum(len(each.faces) for each in waiting) >= least:
-            yield _joined(waiting)
+        if sum(len(each.faces) for each in waiting) >= min_images:
+            yield _concatenated(waiting)
             waiting = []
     if waiting:
-        yield _joined(waiting)
+        yield _concatenated(waiting)
 
 
-def _joined(parts: Sequence[BatchOutputs]) -> BatchOutputs:
+def _concatenated(parts: Sequence[BatchOutputs]) -> BatchOutputs:
     folds = {fold: concatenate([part.stage_outputs[fold] for part in parts]) for fold in parts[0].stage_outputs}
     return BatchOutputs([face for part in parts for face in part.faces], folds)

@@ -13,17 +13,17 @@ from facecade.inference.engines import Model
 from facecade.inference.ensemble import Ensemble, Member
 from facecade.inference.families import families
 from facecade.stages.fit import Fit, load_fold
-from facecade.training.predict import CHUNK, averaged, in_views, predicting, voted
+from facecade.training.predict import IMAGES_PER_CHUNK, combine_views, inference_context, mean_over_views, stack_views
 
 
 class FamilyModel(torch.nn.Module):
-    """Fits on one backbone, of one fold or of several: crops, uint8 [B, h, w, 3], RGB → of each fit the embedding in the folds' shared
-    basis [B, d] and the logits [B, C], float32."""
+    """Fits that share a backbone, of one fold or of several: crops, uint8 [B, h, w, 3], RGB → of each fit the embedding in
+    the folds' shared basis [B, d] and the logits [B, C], float32."""
 
     def __init__(self, fits: Sequence[Fit], alignments: Mapping[str, Alignment]) -> None:
         """
         Args:
-            fits: the first one's backbone is that of the others too (inference/families.py).
+            fits: all have the backbone of the first (inference/families.py).
         """
         super().__init__()
         first, *others = fits
@@ -31,10 +31,10 @@ class FamilyModel(torch.nn.Module):
         self.backbone = load_fold(first, torch.device("cpu"))
         classifiers = [load_fold(fit, torch.device("cpu")).model.get_classifier() for fit in others]
         self.classifiers = torch.nn.ModuleList(classifiers)
-        for place, fit in enumerate(fits):
+        for index, fit in enumerate(fits):
             alignment = alignments[fit.stage.name]
-            self.register_buffer(f"offset_{place}", torch.from_numpy(alignment.offset[fit.fold]))
-            self.register_buffer(f"matrix_{place}", torch.from_numpy(alignment.matrix[fit.fold]))
+            self.register_buffer(f"offset_{index}", torch.from_numpy(alignment.offset[fit.fold]))
+            self.register_buffer(f"matrix_{index}", torch.from_numpy(alignment.matrix[fit.fold]))
 
     def forward(self, crops: Tensor) -> list[Tensor]:
         return self.stage_outputs(self.head_outputs(crops))
@@ -42,17 +42,17 @@ class FamilyModel(torch.nn.Module):
     def head_outputs(self, crops: Tensor) -> list[Tensor]:
         """The backbone's embedding [B, D], and each head's outputs."""
         views = self.fits[0].recipe.views
-        embedding, outputs = self.backbone(in_views(crops, views))
+        embedding, outputs = self.backbone(stack_views(crops, views))
         heads = [outputs, *(classifier(embedding) for classifier in self.classifiers)]
-        votes = [voted(each, views, fit.recipe.vote) for fit, each in zip(self.fits, heads, strict=True)]
-        return [averaged(embedding, views), *votes]
+        votes = [combine_views(each, views, fit.recipe.vote) for fit, each in zip(self.fits, heads, strict=True)]
+        return [mean_over_views(embedding, views), *votes]
 
     def stage_outputs(self, head_outputs: Sequence[Tensor]) -> list[Tensor]:
         """The embedding in the shared basis and the logits, of each fit."""
         embedding, *heads = head_outputs
         outputs = []
-        for place, (fit, head) in enumerate(zip(self.fits, heads, strict=True)):
-            offset, matrix = (self.get_buffer(f"{what}_{place}") for what in ("offset", "matrix"))
+        for index, (fit, head) in enumerate(zip(self.fits, heads, strict=True)):
+            offset, matrix = (self.get_buffer(f"{what}_{index}") for what in ("offset", "matrix"))
             outputs += [(embedding - offset) @ matrix, fit.stage.logits(head)]
         return outputs
 
@@ -60,18 +60,18 @@ class FamilyModel(torch.nn.Module):
 def networks(
     fits: Mapping[str, Sequence[Fit]], alignments: Mapping[str, Alignment]
 ) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[tuple[int, ...], FamilyModel]]]]:
-    """The stages that share a backbone, and their networks with the folds of each; each is loaded when the iterator reaches it.
+    """The stages that share a backbone, and their networks with the folds of each; a network is loaded when it is reached.
 
     Args:
         fits: the fitted folds of each stage.
     """
     for family in families({stage: folds[0].recipe for stage, folds in fits.items()}):
-        of_folds = list(zip(*(fits[stage] for stage in family), strict=True))
-        if of_folds[0][0].recipe.same_in_all_folds:
-            together = [[fit for of_fold in of_folds for fit in of_fold]]
+        by_fold = list(zip(*(fits[stage] for stage in family), strict=True))
+        if by_fold[0][0].recipe.same_in_all_folds:
+            groups = [[fit for fold_fits in by_fold for fit in fold_fits]]
         else:
-            together = [list(of_fold) for of_fold in of_folds]
-        yield family, ((_folds(some), FamilyModel(some, alignments).eval()) for some in together)
+            groups = [list(fold_fits) for fold_fits in by_fold]
+        yield family, ((_folds(group), FamilyModel(group, alignments).eval()) for group in groups)
 
 
 def _folds(fits: Sequence[Fit]) -> tuple[int, ...]:
@@ -85,22 +85,22 @@ def torch_ensemble(
 
     Args:
         fits: the fitted folds of each stage.
-        streams: networks that answer at once on a processor; an accelerator takes one after the other.
+        streams: networks that run at once on a CPU; an accelerator runs one after the other.
     """
-    if device.type == "cpu" and streams > 1:  # each network by one thread: two of them never wait for each other
+    if device.type == "cpu" and streams > 1:  # one thread per network: they never wait for each other
         torch.set_num_threads(1)
     members = [
         Member(family, folds, network.size, _run(network.to(device), device))
-        for family, of_family in networks(fits, alignments)
-        for folds, network in of_family
+        for family, family_networks in networks(fits, alignments)
+        for folds, network in family_networks
     ]
     columns = {stage: folds[0].stage.columns for stage, folds in fits.items()}
-    return Ensemble(members, columns, CHUNK[device.type], streams if device.type == "cpu" else 1)
+    return Ensemble(members, columns, IMAGES_PER_CHUNK[device.type], streams if device.type == "cpu" else 1)
 
 
 def _run(network: FamilyModel, device: torch.device) -> Model:
     def call(crops: np.ndarray) -> list[np.ndarray]:
-        with predicting(device):
+        with inference_context(device):
             heads = network.head_outputs(torch.from_numpy(crops).to(device))
         with torch.inference_mode():
             return [values.cpu().numpy() for values in network.stage_outputs(heads)]

@@ -1,1 +1,1 @@
-"""What people look at: pages that open from disk, and what they show."""
+"""HTML pages that open from disk: report, dataset overview, label audit."""

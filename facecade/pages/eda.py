@@ -1,4 +1,4 @@
-"""The page on a data set, before anything is trained on it: what there is of everything, and what is wrong with it."""
+"""The page that describes a dataset before training: class balance, ages, files, faces, duplicates and problems."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from facecade.faces.duplicates import NEAR, compare, copies
+from facecade.faces.duplicates import NEAR_DUPLICATE_BITS, find_exact_duplicates, find_near_duplicates
 from facecade.faces.labels import N_CLASSES, class_name
 from facecade.faces.survey import survey
 from facecade.faces.table import age_cap, read_source
 from facecade.pages import eda_sections as sections
-from facecade.pages.eda_sections import Surveyed
+from facecade.pages.eda_sections import SurveyedDataset
 from facecade.pages.page import write_page
 from facecade.recipe import Face
 
@@ -24,103 +24,115 @@ def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, A
     """Read every image once and write eda.html.
 
     Args:
-        data: any layout that `faces.table.read_source` takes; what needs labels is left out where there are none.
-        face: how faces are found and cut.
+        data: any layout that `faces.table.read_source` reads; without labels, the sections that need them are left out.
+        face: how faces are detected and cropped.
 
     Returns:
-        What the page says, in numbers: see `summary`; `files`: the page.
+        The page's numbers, from `summary`; `data`, the folder; `files`, the page.
 
     Raises:
-        FacecadeError: `data` is no data set.
+        FacecadeError: `data` is not a dataset.
     """
-    found = look_at(data, face, workers)
-    said = summary(found)
+    dataset = survey_dataset(data, face, workers)
+    counts = summary(dataset)
     file = output / "eda.html"
     write_page(
         file,
         "What is in the data",
-        f"{data}: {said['images']:,} images, layout “{found.source.layout}”",
+        f"{data}: {counts['images']:,} images, layout “{dataset.source.layout}”",
         [
-            sections.overview(found, said),
-            sections.problems(found),
-            sections.class_balance(found),
-            sections.ages(found, said["ages"]),
-            sections.files(found),
-            sections.light(found),
-            sections.faces(found),
-            sections.duplicates(found, said["duplicates"]),
+            sections.overview(dataset, counts),
+            sections.problems(dataset),
+            sections.class_balance(dataset),
+            sections.ages(dataset, counts["ages"]),
+            sections.files(dataset),
+            sections.brightness_and_blur(dataset),
+            sections.faces(dataset),
+            sections.duplicates(dataset, counts["duplicates"]),
         ],
-        "Nothing was trained for this page. It shows images of the people in the data: hand it on as you may hand those on.",
+        "Nothing was trained for this page. It shows images of the people in the data: share it only where you may share those.",
     )
-    return {"data": str(data), **said, "files": [str(file)]}
+    return {"data": str(data), **counts, "files": [str(file)]}
 
 
-def look_at(data: Path, face: Face, workers: int) -> Surveyed:
-    """A data set's table, what was seen of its images, and everything bad with its reason."""
+def survey_dataset(data: Path, face: Face, workers: int) -> SurveyedDataset:
+    """Read a dataset's table, measure its images, find duplicates, and collect every problem with its reason."""
     source = read_source(data)
-    table = source.table.drop_duplicates("path", ignore_index=True)  # a row that is there twice is no second image
-    with _one_thread_each(face):
-        seen, wrong = survey([source.root / path for path in table["path"]], face, workers)
+    table = source.table.drop_duplicates("path", ignore_index=True)  # a repeated row is not a second image
+    with _one_torch_thread(face):
+        measured, errors = survey([source.root / path for path in table["path"]], face, workers)
     problems = [str(problem) for problem in source.problems] + [
         f"{path}: {reason}"
-        for path, reason in zip(table["path"], wrong, strict=True)
-        if reason and reason != "no such file"  # of that the table has told, with its row
+        for path, reason in zip(table["path"], errors, strict=True)
+        if reason and reason != "no such file"  # read_source reports these, with the row
     ]
-    readable = np.array([not reason for reason in wrong], bool)
-    table, seen = table[readable].reset_index(drop=True), seen[readable]
+    readable = np.array([not reason for reason in errors], bool)
+    table, measured = table[readable].reset_index(drop=True), measured[readable]
     person = table["person"].astype("category").cat.codes.to_numpy(np.int64)
     person[(table["person"] == "").to_numpy()] = -1
-    _, first = np.unique(seen["content"], return_index=True)
-    different = np.sort(first)  # files of the same bytes are told of as such
-    alike = compare(seen["hashes"][different], person[different], workers)
-    return Surveyed(source, table, seen, face, problems, person, different, alike, copies(seen["content"], person))
+    _, first = np.unique(measured["content"], return_index=True)
+    distinct = np.sort(first)  # files with the same bytes are reported as exact duplicates
+    near_duplicates = find_near_duplicates(measured["hashes"][distinct], person[distinct], workers)
+    return SurveyedDataset(
+        source,
+        table,
+        measured,
+        face,
+        problems,
+        person,
+        distinct,
+        near_duplicates,
+        find_exact_duplicates(measured["content"], person),
+    )
 
 
-def summary(found: Surveyed) -> dict[str, Any]:
-    """Counts: images that can be read, people, classes, ages, files, faces, duplicates; and the problems."""
-    seen, label = found.seen, found.label
+def summary(dataset: SurveyedDataset) -> dict[str, Any]:
+    """Counts of readable images, people, classes, ages, files, faces and duplicates; and the problems."""
+    measured, label = dataset.measured, dataset.label
     return {
-        "layout": found.source.layout,
-        "images": len(found.source.table),
-        "readable": len(seen),
-        "people": found.people,
+        "layout": dataset.source.layout,
+        "images": len(dataset.source.table),
+        "readable": len(measured),
+        "people": dataset.person_count,
         "classes": [
             {
                 "class": number,
                 "name": class_name(number),
                 "images": int((label == number).sum()),
-                "people": int(found.table["person"][label == number].nunique()),
+                "people": int(dataset.table["person"][label == number].nunique()),
             }
             for number in range(N_CLASSES)
         ]
-        if found.labelled
+        if dataset.has_labels
         else [],
-        "ages": _ages(found),
-        "sizes": dict(Counter(f"{w}×{h}" for w, h in zip(seen["width"], seen["height"], strict=True)).most_common()),
-        "formats": dict(Counter(seen["format"].tolist()).most_common()),
-        "modes": dict(Counter(seen["mode"].tolist()).most_common()),
-        "turned": int(seen["turned"].sum()),
+        "ages": _ages(dataset),
+        "sizes": dict(
+            Counter(f"{w}×{h}" for w, h in zip(measured["width"], measured["height"], strict=True)).most_common()
+        ),
+        "formats": dict(Counter(measured["format"].tolist()).most_common()),
+        "modes": dict(Counter(measured["mode"].tolist()).most_common()),
+        "turned": int(measured["turned"].sum()),
         "quality": {
-            name: {f"{part} %": float(np.percentile(seen[name], part)) for part in sections.PARTS}
+            name: {f"{percent} %": float(np.percentile(measured[name], percent)) for percent in sections.PERCENTILES}
             for name in ("brightness", "sharpness")
         }
-        if len(seen)
+        if len(measured)
         else {},
         "faces": {
-            "none": int((seen["faces"] == 0).sum()),
-            "one": int((seen["faces"] == 1).sum()),
-            "several": int((seen["faces"] > 1).sum()),
+            "none": int((measured["faces"] == 0).sum()),
+            "one": int((measured["faces"] == 1).sum()),
+            "several": int((measured["faces"] > 1).sum()),
         }
-        if found.face.detector == "mtcnn"
+        if dataset.face.detector == "mtcnn"
         else None,
-        "duplicates": _duplicates(found),
-        "problems": found.problems,
+        "duplicates": _duplicates(dataset),
+        "problems": dataset.problems,
     }
 
 
-def _ages(found: Surveyed) -> dict[str, Any] | None:
-    """The people's ages, and how many are of the highest; None where no age is known."""
-    age = found.person_ages()["age"].to_numpy(float)
+def _ages(dataset: SurveyedDataset) -> dict[str, Any] | None:
+    """The people's ages, and how many have the highest; None where no age is known."""
+    age = dataset.person_ages()["age"].to_numpy(float)
     if not len(age):
         return None
     return {
@@ -132,32 +144,32 @@ def _ages(found: Surveyed) -> dict[str, Any] | None:
     }
 
 
-def _duplicates(found: Surveyed) -> dict[str, Any]:
-    """Files of the same bytes, and pairs of different files that look the same, within a person and across people."""
-    path = found.table["path"].to_numpy()
-    same = found.copies
+def _duplicates(dataset: SurveyedDataset) -> dict[str, Any]:
+    """Files with the same bytes, and pairs of other files that look the same, within a person and across people."""
+    path = dataset.table["path"].to_numpy()
+    exact, near = dataset.exact_duplicates, dataset.near_duplicates
     return {
-        "people_known": found.people > 0,
-        "images_across": len({int(row) for rows in (*same.across, found.different[found.alike.near]) for row in rows}),
-        "same_files_within": sum(map(len, same.within)),
-        "same_files_across": sum(map(len, same.across)),
-        "near_pairs_within": int(found.alike.within[: NEAR + 1].sum()),
-        "near_pairs_across": int(found.alike.across[: NEAR + 1].sum()),
+        "people_known": dataset.person_count > 0,
+        "images_across": len({int(row) for rows in (*exact.across, dataset.distinct[near.near]) for row in rows}),
+        "same_files_within": sum(map(len, exact.within)),
+        "same_files_across": sum(map(len, exact.across)),
+        "near_pairs_within": int(near.within[: NEAR_DUPLICATE_BITS + 1].sum()),
+        "near_pairs_across": int(near.across[: NEAR_DUPLICATE_BITS + 1].sum()),
         "near_across": [
-            {"images": [str(path[place]) for place in found.places(pair)], "bits": pair.bits}
-            for pair in found.alike.closest
-            if pair.bits <= NEAR
+            {"images": [str(path[row]) for row in dataset.rows(pair)], "bits": pair.bits}
+            for pair in near.closest
+            if pair.bits <= NEAR_DUPLICATE_BITS
         ],
     }
 
 
 @contextlib.contextmanager
-def _one_thread_each(face: Face) -> Iterator[None]:
-    """Where torch looks for faces, one thread for each of its callers: its small networks gain nothing by more."""
+def _one_torch_thread(face: Face) -> Iterator[None]:
+    """Limit torch to one thread per caller while it detects faces: its small networks are not faster with more."""
     if face.detector == "centre":
         yield
         return
-    from facecade.training.device import threads
+    from facecade.training.device import torch_threads
 
-    with threads(1):
+    with torch_threads(1):
         yield

@@ -1,4 +1,4 @@
-"""What the page on a data set says, section by section."""
+"""The sections of the page that describes a dataset."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from facecade.faces.crop import crop
 from facecade.faces.decode import decode
-from facecade.faces.duplicates import BITS, NEAR, ExactDuplicates, NearDuplicates, Pair
+from facecade.faces.duplicates import HASH_BITS, NEAR_DUPLICATE_BITS, ExactDuplicates, NearDuplicates, Pair
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, band_of, class_name
 from facecade.faces.labels import decode as parts_of
 from facecade.faces.survey import largest_face
 from facecade.faces.table import Source, classes
-from facecade.pages import page
-from facecade.pages.charts import COLOURS, chart
+from facecade.html import elements
+from facecade.html.charts import COLOURS, chart
 from facecade.pages.page import Section
 from facecade.recipe import Face
 
-SHOWN = 10
-"""Images of a gallery: two rows on a wide screen."""
+IMAGES_PER_GALLERY = 10
+"""Two rows on a wide screen."""
 
-LISTED, NEAREST = 200, 50
-"""Problems and near-duplicates in a table; `--json` has more."""
+MAX_PROBLEMS, MAX_NEAR_DUPLICATES = 200, 50
+"""Rows of the two tables; `--json` has more."""
 
-PARTS = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-"""Percentiles that are told."""
+PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+"""Of brightness and sharpness, on the page and in the JSON."""
 
-LONGEST = 320
+MAX_IMAGE_SIDE = 320
 """Pixels of the longer side of an image on the page."""
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """A data set and what was seen of it.
+class SurveyedDataset:
+    """A dataset and the measurements of its images.
 
-    table, seen: the images that can be read (N rows), `faces.survey.SEEN` of each. person: int (N,), -1 where it is not known.
-    different: rows of files that differ in their bytes; `alike` compared these.
+    table, measured: the readable images (N rows), and the measurements of each (faces/survey.py). person: int (N,), -1 if
+    unknown. distinct: rows of files with different bytes; `near_duplicates` are among these.
     """
 
     source: Source
     table: pd.DataFrame
-    seen: np.ndarray
+    measured: np.ndarray
     face: Face
     problems: Sequence[str]
     person: np.ndarray
-    different: np.ndarray
-    alike: NearDuplicates
-    copies: ExactDuplicates
+    distinct: np.ndarray
+    near_duplicates: NearDuplicates
+    exact_duplicates: ExactDuplicates
 
     @cached_property
     def label(self) -> np.ndarray:
-        """Class 0..17 of each row, -1 where it is not known."""
+        """Class 0..17 of each row, -1 if unknown."""
         return classes(self.table)
 
     @property
-    def labelled(self) -> bool:
+    def has_labels(self) -> bool:
         return bool((self.label >= 0).any())
 
     @property
-    def people(self) -> int:
-        """How many are known to be shown."""
+    def person_count(self) -> int:
+        """Number of known people."""
         return len(np.unique(self.person[self.person >= 0]))
 
     def person_ages(self) -> pd.DataFrame:
@@ -77,80 +77,83 @@ class Surveyed:
         known = self.table[self.table["age"].notna() & (self.table["person"] != "")]
         return known.groupby("person")[["gender", "age"]].first()
 
-    def places(self, pair: Pair) -> tuple[int, int]:
-        """The rows of two images that were compared."""
-        return int(self.different[pair.first]), int(self.different[pair.second])
+    def rows(self, pair: Pair) -> tuple[int, int]:
+        """The rows of a pair's two images."""
+        return int(self.distinct[pair.first]), int(self.distinct[pair.second])
 
     def image(self, row: int) -> Markup:
-        """A row's image, small enough for a page."""
-        return page.picture(decode(self._path(row)), self.table["path"][row], LONGEST)
+        """A row's image, scaled down."""
+        return elements.picture(decode(self._path(row)), self.table["path"][row], MAX_IMAGE_SIDE)
 
     def face_crop(self, row: int) -> Markup:
-        """What the models get to see of a row's image."""
-        cut = crop(decode(self._path(row)), largest_face(self.seen[row]), self.face)
-        return page.picture(cut, f"face in {self.table['path'][row]}")
+        """The face crop of a row, as the models get it."""
+        face_crop = crop(decode(self._path(row)), largest_face(self.measured[row]), self.face)
+        return elements.picture(face_crop, f"face in {self.table['path'][row]}")
 
-    def recorded(self, row: int) -> list[str]:
-        """What is written of a row, as lines: its file, and its labels where it has any."""
-        each = self.table.iloc[row]
-        words = [str(each[name]) for name in ("mask", "gender") if each[name]]
-        words += [] if np.isnan(each["age"]) else [f"{each['age']:.0f} years"]
-        name = Markup("/<wbr>").join(Path(each["path"]).parts[-2:])  # where a line may end
-        return [name, *([", ".join(words)] if words else [])]
+    def caption(self, row: int) -> list[str]:
+        """Lines of a caption: the file, and the labels if there are any."""
+        sample = self.table.iloc[row]
+        labels = [str(sample[name]) for name in ("mask", "gender") if sample[name]]
+        labels += [] if np.isnan(sample["age"]) else [f"{sample['age']:.0f} years"]
+        file = Markup("/<wbr>").join(Path(sample["path"]).parts[-2:])  # <wbr> allows a line break
+        return [file, *([", ".join(labels)] if labels else [])]
 
     def _path(self, row: int) -> Path:
         return self.source.root / str(self.table["path"][row])
 
 
-def overview(found: Surveyed, said: Mapping[str, Any]) -> Section:
-    """The few numbers that matter most."""
-    there, twice, lost = [each["images"] for each in said["classes"]], said["duplicates"], said["faces"]
-    values = [("images", f"{said['images']:,}", f"{said['readable']:,} can be read")]
-    if found.people:
-        each = said["readable"] / found.people
-        values.append(("people", f"{found.people:,}", f"{each:.1f} images each, on average"))
-    if there:
-        values.append(
-            ("classes", f"{sum(map(bool, there))} of {N_CLASSES}", f"smallest {min(there):,}, largest {max(there):,}")
-        )
-    if lost:
-        values.append(("no face found", _share(lost["none"], len(found.seen)), f"{lost['none']:,} images"))
-    values.append((f"alike {_apart(found)}", f"{twice['images_across']:,}", "images, the same or nearly"))
+def overview(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
+    """The most important numbers."""
+    class_sizes = [each["images"] for each in summary["classes"]]
+    duplicate_counts, face_counts = summary["duplicates"], summary["faces"]
+    values = [("images", f"{summary['images']:,}", f"{summary['readable']:,} are readable")]
+    if dataset.person_count:
+        per_person = summary["readable"] / dataset.person_count
+        values.append(("people", f"{dataset.person_count:,}", f"{per_person:.1f} images each, on average"))
+    if class_sizes:
+        sizes = f"smallest {min(class_sizes):,}, largest {max(class_sizes):,}"
+        values.append(("classes", f"{sum(map(bool, class_sizes))} of {N_CLASSES}", sizes))
+    if face_counts:
+        share = _share(face_counts["none"], len(dataset.measured))
+        values.append(("no face found", share, f"{face_counts['none']:,} images"))
+    values.append(
+        (f"duplicates {_scope(dataset)}", f"{duplicate_counts['images_across']:,}", "images, exact or near-duplicates")
+    )
     values.append(
         (
             "problems",
-            f"{len(found.problems):,}",
-            "bad rows and files" if found.problems else "every row and file is sound",
+            f"{len(dataset.problems):,}",
+            "bad rows and files" if dataset.problems else "all rows and files are valid",
         )
     )
-    parts = [page.tiles(values)]
-    if not found.labelled:
-        parts.append(page.text("The data say no mask, gender or age: class balance and ages are left out."))
+    parts = [elements.tiles(values)]
+    if not dataset.has_labels:
+        parts.append(elements.text("The dataset has no labels: class balance and ages are left out."))
     return Section("Overview", parts)
 
 
-def problems(found: Surveyed) -> Section:
+def problems(dataset: SurveyedDataset) -> Section:
     """Every bad row and file."""
-    if not found.problems:
+    if not dataset.problems:
         return Section("Problems", [])
-    rows = [[*problem.split(": ", 1)] for problem in found.problems[:LISTED]]
-    more = len(found.problems) - len(rows)
-    rest = [page.text(f"And {more:,} more, all of which check names.")] if more else []
+    rows = [[*problem.split(": ", 1)] for problem in dataset.problems[:MAX_PROBLEMS]]
+    more = len(dataset.problems) - len(rows)
+    rest = [elements.text(f"And {more:,} more; the command check lists them all.")] if more else []
     return Section(
         "Problems",
         [
-            page.text("What is bad is left out of everything below, and nothing else is."),
-            page.table(["row or file", "what is wrong"], rows, words=1),
+            elements.text("These rows and files are left out of all sections below."),
+            elements.table(["row or file", "problem"], rows, text_column=1),
             *rest,
         ],
     )
 
 
-def class_balance(found: Surveyed) -> Section:
+def class_balance(dataset: SurveyedDataset) -> Section:
     """How many images and people each class has."""
-    if not found.labelled:
+    if not dataset.has_labels:
         return Section("Classes", [])
-    label, known = found.label, int((found.label >= 0).sum())
+    label, known = dataset.label, int((dataset.label >= 0).sum())
     counts = np.bincount(label[label >= 0], minlength=N_CLASSES)
     names = [f"{number} {class_name(number)}" for number in range(N_CLASSES)]
 
@@ -163,62 +166,62 @@ def class_balance(found: Surveyed) -> Section:
         axes.grid(False, axis="y")
 
     rows = [
-        [name, f"{count:,}", _share(count, known), f"{found.table['person'][label == number].nunique():,}"]
+        [name, f"{count:,}", _share(count, known), f"{dataset.table['person'][label == number].nunique():,}"]
         for number, (name, count) in enumerate(zip(names, counts, strict=True))
     ]
-    parts = parts_of(np.maximum(label, 0))
+    axes_of_label = parts_of(np.maximum(label, 0))
     by_axis = [
-        [f"{axis}: {value}", f"{count:,}", _share(count, known), f"{found.table['person'][inside].nunique():,}"]
-        for place, (axis, values) in enumerate(AXES.items())
+        [f"{axis}: {value}", f"{count:,}", _share(count, known), f"{dataset.table['person'][inside].nunique():,}"]
+        for index, (axis, values) in enumerate(AXES.items())
         for number, value in enumerate(values)
-        for inside in [(parts[place] == number) & (label >= 0)]
+        for inside in [(axes_of_label[index] == number) & (label >= 0)]
         for count in [int(inside.sum())]
     ]
     smallest = int(np.argmin(counts))
-    words = (
+    comment = (
         f"The largest class has {counts.max():,} images"
         + (f", {counts.max() / counts.min():.0f} times as many as" if counts.min() else ",")
-        + f" the smallest, {class_name(smallest)}{'' if counts.min() else ', none'}."
-        + " Macro-F1 counts every class alike, however few there are of it."
+        + f" the smallest, {class_name(smallest)}{'' if counts.min() else ', has none'}."
+        + " Macro-F1 weights all classes equally."
     )
     head = ["images", "share", "people"]
     return Section(
         "Classes",
         [
-            page.figure(chart(draw, 7, 4.6), "Images of each class; a colour is a mask state."),
-            page.text(words),
-            page.row([page.table(["class", *head], rows), page.table(["label", *head], by_axis)]),
+            elements.figure(chart(draw, 7, 4.6), "Images of each class, colored by mask."),
+            elements.text(comment),
+            elements.row([elements.table(["class", *head], rows), elements.table(["label", *head], by_axis)]),
         ],
     )
 
 
-def ages(found: Surveyed, said: Mapping[str, Any] | None) -> Section:
-    """The people's ages by gender, and whether the data stop telling at some age."""
-    people = found.person_ages()
-    if said is None:
+def ages(dataset: SurveyedDataset, summary: Mapping[str, Any] | None) -> Section:
+    """The people's ages by gender, and whether ages are censored."""
+    people = dataset.person_ages()
+    if summary is None:
         return Section("Ages", [])
-    low, high = 5 * int(said["lowest"] // 5), 5 * int(said["highest"] // 5) + 5
-    bins = np.arange(low, high + 1, 5)  # the bands' edges are multiples of 5: no bar lies in two bands
+    low, high = 5 * int(summary["lowest"] // 5), 5 * int(summary["highest"] // 5) + 5
+    bins = np.arange(low, high + 1, 5)  # the band edges are multiples of 5, so no bar crosses one
     counts = {name: np.histogram(people["age"][people["gender"] == name], bins)[0] for name in GENDERS}
 
     def draw(axes: Axes) -> None:
-        for place, (name, sign) in enumerate(zip(GENDERS, (-1, 1), strict=True)):
+        for index, (name, sign) in enumerate(zip(GENDERS, (-1, 1), strict=True)):
             axes.barh(
                 bins[:-1] + 2.5,
                 sign * counts[name],
                 height=4.4,
-                color=COLOURS[place],
+                color=COLOURS[index],
                 label=f"{name}: {counts[name].sum():,}",
             )
-        widest = max(1, *(int(each.max()) for each in counts.values()))
+        max_count = max(1, *(int(each.max()) for each in counts.values()))
         for edge in (edge for edge in BAND_EDGES if low < edge < high):
             axes.axhline(edge, color=COLOURS[6], linewidth=1, linestyle="--")
-            axes.text(1.08 * widest, edge + 0.4, f"{edge:.0f}", ha="right", fontsize=8)
+            axes.text(1.08 * max_count, edge + 0.4, f"{edge:.0f}", ha="right", fontsize=8)
         axes.axvline(0, color=COLOURS[6], linewidth=0.8)
         axes.set(
             xlabel="people",
             ylabel="age, years",
-            xlim=(-1.1 * widest, 1.1 * widest),
+            xlim=(-1.1 * max_count, 1.1 * max_count),
             yticks=bins[bins % 10 == 0] if len(bins) > 8 else bins,
         )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):.0f}"))
@@ -230,81 +233,91 @@ def ages(found: Surveyed, said: Mapping[str, Any] | None) -> Section:
     rows = [
         [
             name,
-            *(f"{((band == place) & (gender == who)).sum():,}" for who in GENDERS),
-            _share((band == place).sum(), len(people)),
+            *(f"{((band == index) & (gender == each)).sum():,}" for each in GENDERS),
+            _share((band == index).sum(), len(people)),
         ]
-        for place, name in enumerate(BANDS)
+        for index, name in enumerate(BANDS)
     ]
-    drawing = page.figure(chart(draw, 6.4, 4.2), "People in steps of five years; dashed, the edges of the age bands.")
+    drawing = elements.figure(
+        chart(draw, 6.4, 4.2), "People per five years of age; dashed: the edges of the age bands."
+    )
     near = {
         edge: int((np.abs(people["age"] - edge + 0.5) < 2).sum()) for edge in BAND_EDGES
-    }  # the two years either side
+    }  # the two years on either side
     return Section(
         "Ages",
         [
-            page.row([drawing, page.table(["people", *GENDERS, "share"], rows)]),
-            page.text(
-                f"{said['people']:,} people from {said['lowest']:.0f} to {said['highest']:.0f} years. Within two years of an edge, where a band is "
-                "decided by little: " + ", ".join(f"{count:,} at {edge:.0f}" for edge, count in near.items()) + "."
+            elements.row([drawing, elements.table(["people", *GENDERS, "share"], rows)]),
+            elements.text(
+                f"{summary['people']:,} people from {summary['lowest']:.0f} to {summary['highest']:.0f} years. Within two years of an edge, where bands are "
+                "hard to tell apart: " + ", ".join(f"{count:,} at {edge:.0f}" for edge, count in near.items()) + "."
             ),
-            page.heading("Censoring"),
-            page.text(_censoring(people["age"].to_numpy(float), said)),
+            elements.heading("Censoring"),
+            elements.text(_censoring(people["age"].to_numpy(float), summary)),
         ],
     )
 
 
-def _censoring(age: np.ndarray, said: Mapping[str, Any]) -> str:
-    top, at_top = said["highest"], said["at_highest"]
+def _censoring(age: np.ndarray, summary: Mapping[str, Any]) -> str:
+    top, at_top = summary["highest"], summary["at_highest"]
     below = int(((age < top) & (age >= top - 5)).sum()) / 5
-    mass = f"{_count(at_top, 'person is', 'people are')} of the highest age, {top:.0f} ({_share(at_top, len(age))}); each of the five ages below has {below:.1f} on average."
-    if said["censored_at"] is None:
-        return f"{mass} That is no more than chance gives: the ages do not look censored."
+    observation = f"{_count(at_top, 'person has', 'people have')} the highest age, {top:.0f} ({_share(at_top, len(age))}); the five ages below have {below:.1f} each on average."
+    if summary["censored_at"] is None:
+        return f"{observation} That is within chance: the ages do not look censored."
     return (
-        f"{mass} That is more than chance gives: everyone of {top:.0f} or over seems to be written {top:.0f}. A run notices by the same test, and its age "
-        f"stages learn it as “at least {top:.0f}”."
+        f"{observation} That is more than chance: ages of {top:.0f} and over seem to be recorded as {top:.0f}. A run applies the same test, and its age "
+        f"stages treat this age as “at least {top:.0f}”."
     )
 
 
-def files(found: Surveyed) -> Section:
-    """Sizes, formats and what else a reader of files must cope with."""
-    seen = found.seen
-    if not len(seen):
+def files(dataset: SurveyedDataset) -> Section:
+    """Image sizes, formats, color modes and EXIF rotation."""
+    measured = dataset.measured
+    if not len(measured):
         return Section("Files", [])
-    sizes = Counter(zip(seen["width"].tolist(), seen["height"].tolist(), strict=True)).most_common()
-    rows = [[f"{width} × {height}", f"{count:,}", _share(count, len(seen))] for (width, height), count in sizes[:SHOWN]]
-    if len(sizes) > SHOWN:
-        rest = sum(count for _, count in sizes[SHOWN:])
-        rows.append([f"{len(sizes) - SHOWN:,} other sizes", f"{rest:,}", _share(rest, len(seen))])
-    kinds = Counter(zip(seen["format"].tolist(), seen["mode"].tolist(), strict=True)).most_common()
-    coded = [[f"{form}, {mode}", f"{count:,}", _share(count, len(seen))] for (form, mode), count in kinds]
-    coded.append(["turned by EXIF when shown", f"{seen['turned'].sum():,}", _share(seen["turned"].sum(), len(seen))])
+    sizes = Counter(zip(measured["width"].tolist(), measured["height"].tolist(), strict=True)).most_common()
+    rows = [
+        [f"{width} × {height}", f"{count:,}", _share(count, len(measured))]
+        for (width, height), count in sizes[:IMAGES_PER_GALLERY]
+    ]
+    if len(sizes) > IMAGES_PER_GALLERY:
+        rest = sum(count for _, count in sizes[IMAGES_PER_GALLERY:])
+        rows.append([f"{len(sizes) - IMAGES_PER_GALLERY:,} other sizes", f"{rest:,}", _share(rest, len(measured))])
+    formats = Counter(zip(measured["format"].tolist(), measured["mode"].tolist(), strict=True)).most_common()
+    format_rows = [[f"{form}, {mode}", f"{count:,}", _share(count, len(measured))] for (form, mode), count in formats]
+    format_rows.append(
+        ["rotated by EXIF", f"{measured['turned'].sum():,}", _share(measured["turned"].sum(), len(measured))]
+    )
     head = ["images", "share"]
     return Section(
         "Files",
         [
-            page.row(
-                [page.table(["width × height, pixels", *head], rows), page.table(["format and mode", *head], coded)]
+            elements.row(
+                [
+                    elements.table(["width × height, pixels", *head], rows),
+                    elements.table(["format and mode", *head], format_rows),
+                ]
             ),
-            page.text(
-                "Sizes are as shown, after EXIF has turned them. All are read as RGB: alpha falls on white, grey and CMYK are converted.",
+            elements.text(
+                "Sizes are those after EXIF rotation. All images are read as RGB: transparent ones on white, grey and CMYK converted.",
                 faint=True,
             ),
         ],
     )
 
 
-def light(found: Surveyed) -> Section:
-    """How bright and how sharp the faces are."""
-    seen = found.seen
-    if not len(seen):
-        return Section("Light and blur", [])
-    sharpness = np.maximum(seen["sharpness"], 1e-2)  # a flat picture has none, and the axis is logarithmic
+def brightness_and_blur(dataset: SurveyedDataset) -> Section:
+    """Brightness and sharpness of the face crops."""
+    measured = dataset.measured
+    if not len(measured):
+        return Section("Brightness and blur", [])
+    sharpness = np.maximum(measured["sharpness"], 1e-2)  # 0 for a uniform image, and the axis is logarithmic
 
-    def bright(axes: Axes) -> None:
-        axes.hist(seen["brightness"], np.arange(0, 261, 5).tolist(), color=COLOURS[0])
+    def draw_brightness(axes: Axes) -> None:
+        axes.hist(measured["brightness"], np.arange(0, 261, 5).tolist(), color=COLOURS[0])
         axes.set(xlabel="brightness (mean luma, 0 to 255)", ylabel="images")
 
-    def sharp(axes: Axes) -> None:
+    def draw_sharpness(axes: Axes) -> None:
         axes.hist(
             sharpness, np.geomspace(sharpness.min() / 1.01, sharpness.max() * 1.01, 50).tolist(), color=COLOURS[0]
         )
@@ -314,221 +327,242 @@ def light(found: Surveyed) -> Section:
         axes.xaxis.set_minor_formatter(NullFormatter())
 
     rows = [
-        [name, *(f"{value:.0f}" for value in np.percentile(seen[name], PARTS))] for name in ("brightness", "sharpness")
+        [name, *(f"{value:.0f}" for value in np.percentile(measured[name], PERCENTILES))]
+        for name in ("brightness", "sharpness")
     ]
-    height, width = found.face.size
+    height, width = dataset.face.size
     about = (
-        f"Measured on the face's crop at {width} × {height} pixels, what a model gets to see: the mean of the luma, and the variance of its Laplacian, which is low "
-        "where an image is blurred, or was enlarged."
+        f"Measured on the face crop of {width} × {height} pixels that a model gets: the mean of the luma, and the variance of its Laplacian, which is low "
+        "for images that are blurred or were enlarged."
     )
     extremes = [
-        ("The darkest", "brightness", 1),
-        ("The brightest", "brightness", -1),
-        ("The most blurred", "sharpness", 1),
+        ("Darkest", "brightness", 1),
+        ("Brightest", "brightness", -1),
+        ("Most blurred", "sharpness", 1),
     ]
-    shown = [
+    galleries = [
         part
         for title, name, sign in extremes
         for part in (
-            page.heading(title),
-            page.gallery(
+            elements.heading(title),
+            elements.gallery(
                 [
-                    ([found.face_crop(row)], [*found.recorded(row), f"{name} {seen[name][row]:.0f}"])
-                    for row in _one_each(np.argsort(sign * seen[name], kind="stable"), found.person, SHOWN // 2)
+                    ([dataset.face_crop(row)], [*dataset.caption(row), f"{name} {measured[name][row]:.0f}"])
+                    for row in _one_per_person(
+                        np.argsort(sign * measured[name], kind="stable"), dataset.person, IMAGES_PER_GALLERY // 2
+                    )
                 ]
             ),
         )
     ]
-    drawings = page.row([chart(bright, 4.6, 2.6), chart(sharp, 4.6, 2.6)])
+    drawings = elements.row([chart(draw_brightness, 4.6, 2.6), chart(draw_sharpness, 4.6, 2.6)])
     names = {0: "lowest", 50: "median", 100: "highest"}
-    table = page.table(["", *(names.get(part, f"{part} %") for part in PARTS)], rows)
-    return Section("Light and blur", [page.text(about), drawings, table, *shown])
+    table = elements.table(["", *(names.get(percent, f"{percent} %") for percent in PERCENTILES)], rows)
+    return Section("Brightness and blur", [elements.text(about), drawings, table, *galleries])
 
 
-def faces(found: Surveyed) -> Section:
-    """Where the detector finds none, several, or a doubtful face."""
-    seen, face = found.seen, found.face
+def faces(dataset: SurveyedDataset) -> Section:
+    """Images where the detector finds no face, several faces, or a doubtful one."""
+    measured, face = dataset.measured, dataset.face
     if face.detector != "mtcnn":
-        words = "The recipe trusts images that are framed already: no faces are looked for."
-        return Section("Faces", [page.text(words)])
-    if not len(seen):
+        note = "The recipe takes images that are already cropped to the face: no detector runs."
+        return Section("Faces", [elements.text(note)])
+    if not len(measured):
         return Section("Faces", [])
-    there = seen["faces"] > 0
-    tall = seen["box"][:, 3] - seen["box"][:, 1]
+    has_face = measured["faces"] > 0
+    height = measured["box"][:, 3] - measured["box"][:, 1]
 
     def row(name: str, inside: np.ndarray) -> list[str]:
-        total, met = int(inside.sum()), inside & there
-        many = int((seen["faces"][inside] > 1).sum())
-        lost = total - int(met.sum())
-        middle = (
-            [f"{np.median(tall[met]):.0f}", f"{np.percentile(seen['probability'][met], 5):.3f}"]
-            if met.any()
+        total, detected = int(inside.sum()), inside & has_face
+        several = int((measured["faces"][inside] > 1).sum())
+        missed = total - int(detected.sum())
+        statistics = (
+            [f"{np.median(height[detected]):.0f}", f"{np.percentile(measured['probability'][detected], 5):.3f}"]
+            if detected.any()
             else ["-", "-"]
         )
-        return [name, f"{total:,}", f"{lost:,}", _share(lost, total), f"{many:,}", *middle]
+        return [name, f"{total:,}", f"{missed:,}", _share(missed, total), f"{several:,}", *statistics]
 
-    groups = {"all": np.ones(len(seen), bool)}
-    groups |= {f"mask: {name}": (found.table["mask"] == name).to_numpy() for name in MASKS}
-    groups |= {f"gender: {name}": (found.table["gender"] == name).to_numpy() for name in GENDERS}
+    groups = {"all": np.ones(len(measured), bool)}
+    groups |= {f"mask: {name}": (dataset.table["mask"] == name).to_numpy() for name in MASKS}
+    groups |= {f"gender: {name}": (dataset.table["gender"] == name).to_numpy() for name in GENDERS}
     groups |= {
-        f"age: {name}": found.table["age"].notna().to_numpy() & (band_of(found.table["age"]) == place)
-        for place, name in enumerate(BANDS)
+        f"age: {name}": dataset.table["age"].notna().to_numpy() & (band_of(dataset.table["age"]) == index)
+        for index, name in enumerate(BANDS)
     }
     head = ["", "images", "no face", "share", "several faces", "height, median", "probability, 5 %"]
     parts = [
-        page.text(
-            f"Faces of at least {face.min_face} pixels, as the recipe has them found (MTCNN, thresholds {', '.join(map(str, face.thresholds))}). Height and probability are those of the "
-            "largest face; where none is found, a model gets the centre of the image."
+        elements.text(
+            f"Faces of at least {face.min_face} pixels, detected as in the recipe (MTCNN, thresholds {', '.join(map(str, face.thresholds))}). Height and probability are those of the "
+            "largest face; where none is found, a model gets the center crop."
         ),
-        page.table(head, [row(name, inside) for name, inside in groups.items() if inside.any()], kept=0),
+        elements.table(head, [row(name, inside) for name, inside in groups.items() if inside.any()], highlighted_row=0),
     ]
-    if there.any():
+    if has_face.any():
         parts.append(
-            page.row(
+            elements.row(
                 [
-                    chart(_histogram(tall[there], "face's height, pixels"), 4.6, 2.6),
-                    chart(_sure(seen["probability"][there]), 4.6, 2.6),
+                    chart(_histogram(height[has_face], "face height, pixels"), 4.6, 2.6),
+                    chart(_probability_histogram(measured["probability"][has_face]), 4.6, 2.6),
                 ]
             )
         )
-        smallest = np.flatnonzero(there)[np.argsort(tall[there], kind="stable")]
+        smallest = np.flatnonzero(has_face)[np.argsort(height[has_face], kind="stable")]
         parts += [
-            page.heading("The smallest faces, or what was taken for one"),
-            page.gallery(
+            elements.heading("Smallest detections"),
+            elements.gallery(
                 [
                     (
-                        [found.face_crop(row)],
-                        [*found.recorded(row), f"{tall[row]:.0f} pixels, probability {seen['probability'][row]:.2f}"],
+                        [dataset.face_crop(row)],
+                        [
+                            *dataset.caption(row),
+                            f"{height[row]:.0f} pixels, probability {measured['probability'][row]:.2f}",
+                        ],
                     )
-                    for row in _one_each(smallest, found.person, SHOWN // 2)
+                    for row in _one_per_person(smallest, dataset.person, IMAGES_PER_GALLERY // 2)
                 ]
             ),
         ]
-    lost, many = np.flatnonzero(~there), np.flatnonzero(seen["faces"] > 1)
-    sizes = Counter(seen["faces"][many].tolist())
-    if len(lost):
-        rows = _one_each(lost, found.person, 2 * SHOWN)
-        parts += [page.heading(f"No face found: {len(lost):,}{_some(rows, lost, found)}"), _images(found, rows)]
-    if len(many):
-        rows = _one_each(many[np.argsort(-seen["faces"][many], kind="stable")], found.person, SHOWN // 2)
+    missed, several = np.flatnonzero(~has_face), np.flatnonzero(measured["faces"] > 1)
+    sizes = Counter(measured["faces"][several].tolist())
+    if len(missed):
+        rows = _one_per_person(missed, dataset.person, 2 * IMAGES_PER_GALLERY)
+        parts += [
+            elements.heading(f"No face found: {len(missed):,}{_shown_note(rows, missed, dataset)}"),
+            _images(dataset, rows),
+        ]
+    if len(several):
+        rows = _one_per_person(
+            several[np.argsort(-measured["faces"][several], kind="stable")], dataset.person, IMAGES_PER_GALLERY // 2
+        )
         counted = ", ".join(f"{sizes[number]:,} with {number}" for number in sorted(sizes))
         parts += [
-            page.heading(f"Several faces: {len(many):,} ({counted}){_some(rows, many, found)}"),
-            _images(found, rows),
+            elements.heading(f"Several faces: {len(several):,} ({counted}){_shown_note(rows, several, dataset)}"),
+            _images(dataset, rows),
         ]
     return Section("Faces", parts)
 
 
-def duplicates(found: Surveyed, said: Mapping[str, Any]) -> Section:
-    """Images that are there more than once, and above all as somebody else's."""
-    if len(found.seen) < 2:
+def duplicates(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
+    """Exact and near-duplicates, within a person and across people."""
+    if len(dataset.measured) < 2:
         return Section("Duplicates", [])
-    alike, apart = found.alike, _apart(found)
+    near_duplicates, scope = dataset.near_duplicates, _scope(dataset)
     rows = [
-        ["same bytes", f"{said['same_files_within']:,} images", f"{said['same_files_across']:,} images"],
+        ["same bytes", f"{summary['same_files_within']:,} images", f"{summary['same_files_across']:,} images"],
         [
             "near-duplicates",
-            f"{said['near_pairs_within']:,} of {alike.within.sum():,} pairs",
-            f"{said['near_pairs_across']:,} of {alike.across.sum():,} pairs",
+            f"{summary['near_pairs_within']:,} of {near_duplicates.within.sum():,} pairs",
+            f"{summary['near_pairs_across']:,} of {near_duplicates.across.sum():,} pairs",
         ],
     ]
-    if found.people:
-        table = page.table(["", "within a person", "across people"], rows)
-        what = (
-            "Images of one person are often alike, taken one after the other or made from one another. An image that is there as somebody else's too is a mistake: one of the two is wrong about "
-            "who it is, and folds by person cannot keep them apart."
+    if dataset.person_count:
+        table = elements.table(["", "within a person", "across people"], rows)
+        about = (
+            "Images of one person are often similar: taken in a row, or edited copies. The same image under two people is an error: one of the two has the wrong person, "
+            "and folds by person cannot separate them."
         )
     else:
-        table = page.table(["", "images"], [[row[0], row[2]] for row in rows])
-        what = "Nothing says who is shown: all images are compared alike, and one person's are expected to be."
-    how = (
-        f"Near-duplicates differ in at most {NEAR} of {BITS} bits of a perceptual hash of the whole image (pHash), as it is or mirrored. That finds copies saved anew, "
-        "resized, mirrored, brightened or trimmed by a few per cent; it finds none that were turned or cropped by more, and no second image of the same moment."
+        table = elements.table(["", "images"], [[row[0], row[2]] for row in rows])
+        about = (
+            "The person of each image is unknown: all pairs are compared, so similar images of one person are expected."
+        )
+    method = (
+        f"Near-duplicates differ in at most {NEAR_DUPLICATE_BITS} of {HASH_BITS} bits of a perceptual hash of the whole image (pHash), as it is or mirrored. This finds copies that were saved again, "
+        "resized, mirrored, brightened or cropped by a few per cent. It misses copies that were rotated or cropped by more, and other images of the same moment."
     )
     parts = [
-        page.text(what),
+        elements.text(about),
         table,
-        page.text(how),
-        page.figure(chart(_distances(found), 7, 3), _distance_words(found, said)),
+        elements.text(method),
+        elements.figure(chart(_distances(dataset), 7, 3), _distance_caption(dataset, summary)),
     ]
-    parts += _copies(found)
-    pairs = _people_once(found)
+    parts += _exact_duplicates(dataset)
+    pairs = _closest_pairs(dataset)
     if pairs:
         figures = [
             (
-                [found.image(row) for row in found.places(pair)],
+                [dataset.image(row) for row in dataset.rows(pair)],
                 [
-                    f"{pair.bits} of {BITS} bits differ{': near-duplicates' if pair.bits <= NEAR else ''}",
-                    *(line for row in found.places(pair) for line in found.recorded(row)),
+                    f"{pair.bits} of {HASH_BITS} bits differ{': near-duplicates' if pair.bits <= NEAR_DUPLICATE_BITS else ''}",
+                    *(line for row in dataset.rows(pair) for line in dataset.caption(row)),
                 ],
             )
-            for pair in pairs[:SHOWN]
+            for pair in pairs[:IMAGES_PER_GALLERY]
         ]
         parts += [
-            page.heading(f"The pairs most alike {apart}"),
-            page.text(f"Beyond {NEAR} bits chance makes images alike: the same pose, light and background."),
-            page.gallery(figures),
+            elements.heading(f"The most similar pairs {scope}"),
+            elements.text(
+                f"Pairs beyond {NEAR_DUPLICATE_BITS} bits are similar by chance: the same pose, lighting and background."
+            ),
+            elements.gallery(figures),
         ]
-    near = said["near_across"]
+    near = summary["near_across"]
     if near:
-        lines = [[*each["images"], str(each["bits"])] for each in near[:NEAREST]]
-        total = said["near_pairs_across"]
-        shown = f": the nearest {len(lines):,} of {total:,}" if total > len(lines) else ""
-        parts += [page.heading(f"Near-duplicates {apart}{shown}"), page.table(["image", "and", "bits"], lines)]
+        near_rows = [[*each["images"], str(each["bits"])] for each in near[:MAX_NEAR_DUPLICATES]]
+        total = summary["near_pairs_across"]
+        shown = f": the nearest {len(near_rows):,} of {total:,}" if total > len(near_rows) else ""
+        parts += [
+            elements.heading(f"Near-duplicates {scope}{shown}"),
+            elements.table(["image", "other image", "bits"], near_rows),
+        ]
     return Section("Duplicates", parts)
 
 
-def _copies(found: Surveyed) -> list[Markup]:
-    """The files of the same bytes."""
-    every = [*found.copies.across, *found.copies.within]
-    groups = every[:SHOWN]
+def _exact_duplicates(dataset: SurveyedDataset) -> list[Markup]:
+    """Groups of files with the same bytes."""
+    all_groups = [*dataset.exact_duplicates.across, *dataset.exact_duplicates.within]
+    groups = all_groups[:IMAGES_PER_GALLERY]
     if not groups:
         return []
     figures = []
     for group in groups:
-        names = [str(found.table["path"][row]) for row in group[:4]]
+        names = [str(dataset.table["path"][row]) for row in group[:4]]
         more = [f"and {len(group) - 4:,} more"] if len(group) > 4 else []
-        figures.append(([found.image(group[0])], [f"{len(group)} files of the same bytes", *names, *more]))
-    rest = len(every) - len(groups)
+        figures.append(([dataset.image(group[0])], [f"{len(group)} files with the same bytes", *names, *more]))
+    rest = len(all_groups) - len(groups)
     return [
-        page.heading("The same file more than once" + (f": {len(groups)} of {len(groups) + rest:,}" if rest else "")),
-        page.gallery(figures),
+        elements.heading("Identical files" + (f": {len(groups)} of {len(groups) + rest:,}" if rest else "")),
+        elements.gallery(figures),
     ]
 
 
-def _people_once(found: Surveyed) -> list[Pair]:
-    """The closest pairs, of each two people the closest one; where nobody is known, each image once."""
-    met: set[frozenset[int]] = set()
+def _closest_pairs(dataset: SurveyedDataset) -> list[Pair]:
+    """The closest pairs, one for each two people; where people are unknown, each image once."""
+    used: set[frozenset[int]] = set()
     chosen = []
-    for pair in found.alike.closest:
-        rows = found.places(pair)
-        who = [int(found.person[row]) if found.person[row] >= 0 else -1 - row for row in rows]
-        keys = {frozenset(who)} if found.people else {frozenset([each]) for each in who}
-        if not keys & met:
+    for pair in dataset.near_duplicates.closest:
+        rows = dataset.rows(pair)
+        people = [int(dataset.person[row]) if dataset.person[row] >= 0 else -1 - row for row in rows]
+        keys = {frozenset(people)} if dataset.person_count else {frozenset([each]) for each in people}
+        if not keys & used:
             chosen.append(pair)
-        met |= keys
+        used |= keys
     return chosen
 
 
-def _distances(found: Surveyed) -> Callable[[Axes], None]:
-    """Pairs by how much they differ."""
+def _distances(dataset: SurveyedDataset) -> Callable[[Axes], None]:
+    """Histogram of the pairs by the bits in which they differ."""
     step = 4
-    kinds = {f"{_apart(found)}": found.alike.across, "within a person": found.alike.within}
+    kinds = {f"{_scope(dataset)}": dataset.near_duplicates.across, "within a person": dataset.near_duplicates.within}
 
     def draw(axes: Axes) -> None:
-        for place, (name, counts) in enumerate(kinds.items()):
-            summed = np.add.reduceat(counts, np.arange(0, BITS + 1, step))
+        for index, (name, counts) in enumerate(kinds.items()):
+            summed = np.add.reduceat(counts, np.arange(0, HASH_BITS + 1, step))
             if counts.any():
                 axes.stairs(
                     summed,
                     np.arange(0, step * (len(summed) + 1), step),
                     label=name,
-                    color=COLOURS[place],
+                    color=COLOURS[index],
                     linewidth=1.4,
                 )
-        axes.axvline(NEAR, color=COLOURS[6], linewidth=1, linestyle="--")
+        axes.axvline(NEAR_DUPLICATE_BITS, color=COLOURS[6], linewidth=1, linestyle="--")
         axes.set(
-            xlabel=f"bits of {BITS} that differ", ylabel=f"pairs, in steps of {step} bits", yscale="log", xlim=(0, 180)
+            xlabel=f"bits of {HASH_BITS} that differ",
+            ylabel=f"pairs, in steps of {step} bits",
+            yscale="log",
+            xlim=(0, 180),
         )
         axes.set_ylim(bottom=0.7)
         axes.legend(loc="upper left", fontsize=8)
@@ -536,10 +570,10 @@ def _distances(found: Surveyed) -> Callable[[Axes], None]:
     return draw
 
 
-def _distance_words(found: Surveyed, said: Mapping[str, Any]) -> str:
-    across = np.flatnonzero(found.alike.across)
-    nearest = f" The nearest two {_apart(found)} differ by {across[0]} bits." if len(across) else ""
-    return f"Pairs of images by the bits in which they differ; dashed, {NEAR} bits.{nearest}"
+def _distance_caption(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> str:
+    distances = np.flatnonzero(dataset.near_duplicates.across)
+    nearest = f" The closest pair {_scope(dataset)} differs in {distances[0]} bits." if len(distances) else ""
+    return f"Pairs of images by the number of bits in which they differ; dashed: {NEAR_DUPLICATE_BITS} bits.{nearest}"
 
 
 def _histogram(values: np.ndarray, name: str) -> Callable[[Axes], None]:
@@ -550,8 +584,8 @@ def _histogram(values: np.ndarray, name: str) -> Callable[[Axes], None]:
     return draw
 
 
-def _sure(probability: np.ndarray) -> Callable[[Axes], None]:
-    """Probabilities, most of which are next to 1."""
+def _probability_histogram(probability: np.ndarray) -> Callable[[Axes], None]:
+    """Histogram of probabilities, most of them near 1, with a logarithmic count axis."""
 
     def draw(axes: Axes) -> None:
         axes.hist(probability, 40, color=COLOURS[0])
@@ -560,30 +594,30 @@ def _sure(probability: np.ndarray) -> Callable[[Axes], None]:
     return draw
 
 
-def _images(found: Surveyed, rows: Sequence[int]) -> Markup:
-    return page.gallery([([found.image(row)], found.recorded(row)) for row in rows])
+def _images(dataset: SurveyedDataset, rows: Sequence[int]) -> Markup:
+    return elements.gallery([([dataset.image(row)], dataset.caption(row)) for row in rows])
 
 
-def _one_each(rows: np.ndarray, person: np.ndarray, most: int) -> list[int]:
-    """The first rows, one of each person."""
-    who = np.where(person[rows] >= 0, person[rows], -1 - rows)
-    _, first = np.unique(who, return_index=True)
-    return [int(row) for row in rows[np.sort(first)][:most]]
+def _one_per_person(rows: np.ndarray, person: np.ndarray, limit: int) -> list[int]:
+    """The first `limit` rows, one per person."""
+    group = np.where(person[rows] >= 0, person[rows], -1 - rows)
+    _, first = np.unique(group, return_index=True)
+    return [int(row) for row in rows[np.sort(first)][:limit]]
 
 
-def _some(rows: Sequence[int], every: np.ndarray, found: Surveyed) -> str:
-    """In a heading: that not all are shown."""
-    if len(rows) == len(every):
+def _shown_note(rows: Sequence[int], all_rows: np.ndarray, dataset: SurveyedDataset) -> str:
+    """For a heading: how many images are shown, if not all."""
+    if len(rows) == len(all_rows):
         return ""
-    return f"; {len(rows):,} are shown" + (", one of a person" if found.people else "")
+    return f"; {len(rows):,} shown" + (", one per person" if dataset.person_count else "")
 
 
-def _apart(found: Surveyed) -> str:
-    return "across people" if found.people else "among images"
+def _scope(dataset: SurveyedDataset) -> str:
+    return "across people" if dataset.person_count else "among images"
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,4 +1,4 @@
-"""What the report says, section by section."""
+"""The sections of the report."""
 
 from __future__ import annotations
 
@@ -10,60 +10,60 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from facecade.combiner.cuts import count_by_cut
+from facecade.combiner.cuts import f1_by_cut
 from facecade.faces.labels import AXES, BAND_EDGES, GENDERS, N_CLASSES, band_of, class_name, decode
-from facecade.pages import page
-from facecade.pages.charts import COLOURS, chart, charts
+from facecade.html import elements
+from facecade.html.charts import COLOURS, chart, charts
 from facecade.pages.page import Section
 from facecade.report.calibration import by_axis, calibration
-from facecade.report.deferral import SHARES, deferral_curve
-from facecade.report.groups import Compared, gaps_in_words
+from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
+from facecade.report.groups import GroupComparison, gaps_text
 from facecade.report.metrics import confusion
 from facecade.report.nested import NestedPredictions
-from facecade.report.results import interval_of
+from facecade.report.results import score_interval
 from facecade.report.text import difference
 
 
 def scores(nested: NestedPredictions, evaluation: Mapping[str, Any] | None) -> Section:
-    """Headline scores with their intervals, and every way of combining."""
+    """Headline scores with their intervals, and the scores of every combining method."""
     choice = nested.combiner["nested_choice"]
     parts = [
-        page.tiles(
+        elements.tiles(
             [
-                (name, _short(value, name), f"{_short(value, name, 'low')} to {_short(value, name, 'high')}")
+                (name, _rounded(value, name), f"{_rounded(value, name, 'low')} to {_rounded(value, name, 'high')}")
                 for name, value in choice.items()
             ]
         ),
-        page.text(
-            f"Nested: {nested.combiner['images']:,} images of {nested.combiner['people']:,} people, each answered by models, cuts, combiner, "
-            "decision rule and a choice of rule that never saw the person. Intervals are 95 %, by bootstrap over people."
+        elements.text(
+            f"Nested: {nested.combiner['images']:,} images of {nested.combiner['people']:,} people. Stages, cuts, combiner, decision weights "
+            "and the choice of the method were fitted without the person they predict. Intervals are 95 %, by bootstrap over people."
         ),
     ]
     if evaluation:
         rows = [
-            [name, interval_of(name, choice[name]), interval_of(name, evaluation["score"][name])]
+            [name, score_interval(name, choice[name]), score_interval(name, evaluation["score"][name])]
             for name in choice
             if name in evaluation["score"]
         ]
         about = f"eval ({evaluation['images']:,} images of {evaluation['people']:,} other people)"
         parts += [
-            page.heading("On people that nothing was fitted or chosen on"),
-            page.table(["score", "nested", about], rows),
+            elements.heading("On people that were not used for fitting or selection"),
+            elements.table(["score", "nested", about], rows),
         ]
     methods = nested.combiner["nested"]
     rows = [
-        [name, *(interval_of(score, said[score]) for score in ("macro-F1", "accuracy"))]
-        for name, said in methods.items()
+        [name, *(score_interval(score, values[score]) for score in ("macro-F1", "accuracy"))]
+        for name, values in methods.items()
     ]
     gain = nested.combiner["gain_over_simplest"]
     parts += [
-        page.heading("Rules and combiner"),
-        page.table(
-            ["way of combining", "macro-F1", "accuracy"], rows, kept=list(methods).index(nested.combiner["method"])
+        elements.heading("Combining methods"),
+        elements.table(
+            ["method", "macro-F1", "accuracy"], rows, highlighted_row=list(methods).index(nested.combiner["method"])
         ),
-        page.text(
-            f"The kept way leads “{nested.combiner['simplest']}” by {difference(gain)} macro-F1, paired by person. "
-            "It was chosen among these rows by these scores; the numbers at the top are what is left where that choice, too, never saw the person."
+        elements.text(
+            f"The selected method is ahead of “{nested.combiner['simplest']}” by {difference(gain)} macro-F1, paired by person. "
+            "It was selected by the scores in this table, so its row is optimistic; for the numbers at the top the selection is nested, too."
         ),
     ]
     return Section("Scores", parts)
@@ -72,39 +72,39 @@ def scores(nested: NestedPredictions, evaluation: Mapping[str, Any] | None) -> S
 def classes(nested: NestedPredictions) -> Section:
     """Precision, recall and F1 of every class."""
     counts = confusion(nested.label, nested.prediction)
-    hit, there, said = np.diag(counts), counts.sum(1), counts.sum(0)
+    correct, images, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
     rows = [
         [
             f"{label} {class_name(label)}",
-            f"{there[label]:,}",
-            _ratio(hit[label], said[label]),
-            _ratio(hit[label], there[label]),
+            f"{images[label]:,}",
+            _ratio(correct[label], predicted[label]),
+            _ratio(correct[label], images[label]),
             "-" if f1 is None else f"{f1:.3f}",
         ]
         for label, f1 in enumerate(nested.combiner["per_class_f1"])
     ]
-    return Section("Classes", [page.table(["class", "images", "precision", "recall", "F1"], rows)])
+    return Section("Classes", [elements.table(["class", "images", "precision", "recall", "F1"], rows)])
 
 
 def confusions(nested: NestedPredictions) -> Section:
-    """What is taken for what."""
-    true, said = decode(nested.label), decode(nested.prediction)
+    """Confusion matrices of each axis and of the 18 classes."""
+    true, predicted = decode(nested.label), decode(nested.prediction)
     parts: list[Markup] = [
-        page.text("Rows are what is true, columns what was answered; shares of each row in %, and counts.")
+        elements.text("Rows are true classes, columns predicted classes; as shares of each row in %, and as counts.")
     ]
     for axis, (name, names) in enumerate(AXES.items()):
-        counts = confusion(true[axis], said[axis], len(names))
+        counts = confusion(true[axis], predicted[axis], len(names))
         parts += [
-            page.heading(name.capitalize()),
-            page.row([page.matrix(counts, names, each) for each in (True, False)]),
+            elements.heading(name.capitalize()),
+            elements.row([elements.confusion_matrix(counts, names, normalized) for normalized in (True, False)]),
         ]
     counts = confusion(nested.label, nested.prediction)
     numbers = [str(label) for label in range(N_CLASSES)]
     parts += [
-        page.heading("All 18 classes"),
-        page.text("; ".join(f"{label} {class_name(label)}" for label in range(N_CLASSES)), faint=True),
-        page.matrix(counts, numbers, True),
-        page.matrix(counts, numbers, False),
+        elements.heading("All 18 classes"),
+        elements.text("; ".join(f"{label} {class_name(label)}" for label in range(N_CLASSES)), faint=True),
+        elements.confusion_matrix(counts, numbers, True),
+        elements.confusion_matrix(counts, numbers, False),
     ]
     return Section("Confusions", parts)
 
@@ -113,44 +113,44 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
     """Predicted against true age, and the score as a function of the cuts.
 
     Args:
-        years: float (N, 2), by the male and the female regressor, out of fold; None where no stage knows years.
+        years: float (N, 2), by the male and the female regressor, out of fold; None where no stage predicts years.
     """
     if years is None:
         return Section("Ages", [])
     gender, band = np.array(GENDERS), band_of(nested.age)
     cuts = {name: tuple(nested.combiner["cuts"][name]) for name in GENDERS}
 
-    def people(name: str) -> Any:
+    def scatter(name: str) -> Any:
         def draw(axes: Axes) -> None:
             rows = (nested.table["gender"] == name).to_numpy()
-            table = nested.table[rows].assign(said=years[rows, GENDERS.index(name)])
-            each = table.groupby("person")[["age", "said"]].mean()
+            table = nested.table[rows].assign(predicted=years[rows, GENDERS.index(name)])
+            means = table.groupby("person")[["age", "predicted"]].mean()
             axes.plot([15, 85], [15, 85], color=COLOURS[6], linewidth=0.8)
             axes.scatter(
-                each["age"],
-                each["said"],
+                means["age"],
+                means["predicted"],
                 s=8,
                 alpha=0.5,
                 linewidths=0,
                 color=COLOURS[GENDERS.index(name)],
                 rasterized=True,
             )
-            for place, cut in enumerate(cuts[name]):
+            for column, cut in enumerate(cuts[name]):
                 axes.axhline(cut, color=COLOURS[5], linewidth=1)
                 axes.text(84, cut + 0.8, f"cut {cut:.2f}", ha="right", fontsize=8)
-                axes.axvline(BAND_EDGES[place], color=COLOURS[6], linewidth=0.8, linestyle=":")
-            axes.set(title=f"{name}: {len(each)} people", xlabel="recorded age, years", ylabel="predicted, years")
+                axes.axvline(BAND_EDGES[column], color=COLOURS[6], linewidth=0.8, linestyle=":")
+            axes.set(title=f"{name}: {len(means)} people", xlabel="recorded age, years", ylabel="predicted, years")
 
         return draw
 
-    def moved(which: int) -> Any:
+    def curve(index: int) -> Any:
         def draw(axes: Axes) -> None:
-            for place, name in enumerate(gender):
+            for column, name in enumerate(gender):
                 rows = (nested.table["gender"] == name).to_numpy() & ~np.isnan(nested.age)
-                grid, f1 = count_by_cut(years[rows, place], band[rows], cuts[name])[which]
-                axes.plot(grid, f1, color=COLOURS[place], label=name)
-                axes.axvline(cuts[name][which], color=COLOURS[place], linewidth=0.8, linestyle="--")
-            axes.set(title=f"{('lower', 'upper')[which]} cut", xlabel="years", ylabel="macro-F1 of the bands")
+                grid, f1 = f1_by_cut(years[rows, column], band[rows], cuts[name])[index]
+                axes.plot(grid, f1, color=COLOURS[column], label=name)
+                axes.axvline(cuts[name][index], color=COLOURS[column], linewidth=0.8, linestyle="--")
+            axes.set(title=f"{('lower', 'upper')[index]} cut", xlabel="years", ylabel="macro-F1 of the bands")
             axes.legend()
 
         return draw
@@ -169,101 +169,111 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
     return Section(
         "Ages",
         [
-            page.figure(
-                charts([people(name) for name in GENDERS], 9, 4.2),
-                "A point is a person: the mean over the person's images of what the regressor of the recorded gender says, out of fold. "
-                "Lines across are the cuts that were learned, dotted ones the bands' edges.",
+            elements.figure(
+                charts([scatter(name) for name in GENDERS], 9, 4.2),
+                "Each point is a person: the mean out-of-fold prediction over the person's images, by the regressor of the recorded gender. "
+                "Horizontal lines are the fitted cuts, dotted lines the edges of the bands.",
             ),
-            page.figure(
-                charts([moved(0), moved(1)], 9, 3.0),
-                "What moving one cut would do to the macro-F1 of the three bands, by the regressor of the recorded gender, image by image; dashed, where "
-                "the cut lies. A cut is put where the score is high all around it.",
+            elements.figure(
+                charts([curve(0), curve(1)], 9, 3.0),
+                "Macro-F1 of the three bands as a function of one cut, by the regressor of the recorded gender, per image. Dashed: the fitted cut, "
+                "which lies where the score is high over a whole neighborhood.",
             ),
-            page.table(["recorded age", "images", "mean error, years", "bias, years"], rows),
+            elements.table(["recorded age", "images", "mean error, years", "bias, years"], rows),
         ],
     )
 
 
 def calibrations(nested: NestedPredictions, stages: Mapping[str, np.ndarray]) -> Section:
-    """Whether probabilities mean what they say, before the combiner and after.
+    """Calibration curves of the stages' probabilities and of the combined ones.
 
     Args:
-        stages: by axis what the stages say themselves, (N, C); those that have no probability are left out.
+        stages: axis → the stages' mean probabilities (N, C); an axis without probabilities is left out.
     """
     true = dict(zip(AXES, decode(nested.label), strict=True))
-    after = {axis: calibration(values, true[axis]) for axis, values in by_axis(nested.probability).items()}
-    before = {axis: calibration(values, true[axis]) for axis, values in stages.items()}
+    combined = {axis: calibration(values, true[axis]) for axis, values in by_axis(nested.probability).items()}
+    single = {axis: calibration(values, true[axis]) for axis, values in stages.items()}
 
     def draw(axis: str) -> Any:
         def curves(axes: Axes) -> None:
             axes.plot([0, 1], [0, 1], color=COLOURS[6], linewidth=0.8)
-            for name, said, colour in (("stages", before.get(axis), COLOURS[1]), ("combined", after[axis], COLOURS[0])):
-                if said:
-                    axes.plot(said.confidence, said.accuracy, marker="o", markersize=3, color=colour, label=name)
-            axes.set(title=axis, xlabel="confidence", ylabel="share right", xlim=(0.3, 1.02), ylim=(0, 1.04))
+            for name, curve, color in (
+                ("stages", single.get(axis), COLOURS[1]),
+                ("combined", combined[axis], COLOURS[0]),
+            ):
+                if curve:
+                    axes.plot(curve.confidence, curve.accuracy, marker="o", markersize=3, color=color, label=name)
+            axes.set(title=axis, xlabel="confidence", ylabel="accuracy", xlim=(0.3, 1.02), ylim=(0, 1.04))
             axes.legend()
 
         return curves
 
-    rows = [[axis, f"{before[axis].error:.4f}" if axis in before else "-", f"{after[axis].error:.4f}"] for axis in AXES]
+    rows = [
+        [axis, f"{single[axis].error:.4f}" if axis in single else "-", f"{combined[axis].error:.4f}"] for axis in AXES
+    ]
     return Section(
         "Calibration",
         [
-            page.figure(
+            elements.figure(
                 charts([draw(axis) for axis in AXES], 9.5, 3.3),
-                "Of the images answered with a certain confidence, the share that is right; on the grey line the two agree. Stages: the mean of what they say, out of fold. "
-                "Combined: nested.",
+                "Accuracy of the images with a given confidence; on the grey line both are equal. Stages: their mean out-of-fold probabilities. "
+                "Combined: nested probabilities.",
             ),
-            page.table(["expected calibration error", "stages", "combined"], rows),
+            elements.table(["expected calibration error", "stages", "combined"], rows),
         ],
     )
 
 
-def reasons(moved: Mapping[str, float], rows: int) -> Section:
-    """What decides between an answer and the class that comes next.
+def mean_contributions(contributions: Mapping[str, float], images: int) -> Section:
+    """What contributes to the margin between the best class and the runner-up.
 
     Args:
-        moved: nats by which each part of the combiner moves that decision, on average either way.
-        rows: images that this was measured on.
+        contributions: of each part of the combiner to the margin, mean of the absolute values in nats.
+        images: number of images averaged over.
     """
-    largest = sorted(moved.items(), key=lambda part: part[1])
+    ascending = sorted(contributions.items(), key=lambda part: part[1])
 
     def draw(axes: Axes) -> None:
-        axes.barh([name for name, _ in largest], [nats for _, nats in largest], color=COLOURS[0])
-        axes.set(xlabel="nats, mean of the absolute")
+        axes.barh([name for name, _ in ascending], [nats for _, nats in ascending], color=COLOURS[0])
+        axes.set(xlabel="mean absolute contribution, nats")
         axes.grid(False, axis="y")
 
     caption = (
-        f"How much each part moves the decision between the answer and the next class, on {rows:,} images: the calibrated vote that the combiner "
-        "starts from, and XGBoost's own feature contributions (TreeSHAP), both summed by the stage that is heard."
+        f"Mean absolute contribution of each part to the margin between the best class and the runner-up, on {images:,} images: the soft vote that the "
+        "combiner starts from, and XGBoost's feature contributions (TreeSHAP), both summed by the stage that the features come from."
     )
-    return Section("What tips the combiner", [page.figure(chart(draw, 7, 0.6 + 0.26 * len(largest)), caption)])
+    return Section("Contributions", [elements.figure(chart(draw, 7, 0.6 + 0.26 * len(ascending)), caption)])
 
 
-def uncertain(nested: NestedPredictions) -> Section:
-    """What a person could mend."""
+def deferral(nested: NestedPredictions) -> Section:
+    """Macro-F1 when the least confident images are labeled by a person."""
     f1, wrong = deferral_curve(nested.label, nested.prediction, nested.confidence)
 
     def draw(axes: Axes) -> None:
-        axes.plot(100 * SHARES, f1)
-        axes.set(xlabel="% of images handed over, least confident first", ylabel="macro-F1")
+        axes.plot(100 * DEFERRED_SHARES, f1)
+        axes.set(xlabel="% of images deferred, least confident first", ylabel="macro-F1")
 
     rows = [
-        [f"{100 * SHARES[place]:.0f} %", f"{f1[place]:.3f}", f"{f1[place] - f1[0]:+.3f}", f"{100 * wrong[place]:.0f} %"]
-        for place in (1, 2, 5, 10, 20, 30, 50)
+        [
+            f"{100 * DEFERRED_SHARES[column]:.0f} %",
+            f"{f1[column]:.3f}",
+            f"{f1[column] - f1[0]:+.3f}",
+            f"{100 * wrong[column]:.0f} %",
+        ]
+        for column in (1, 2, 5, 10, 20, 30, 50)
     ]
-    drawing = page.figure(chart(draw), "Macro-F1 of all images, if a person answers rightly for those handed over.")
-    head = ["handed over", "macro-F1", "gained", "of these wrong before"]
-    return Section("What is uncertain", [page.row([drawing, page.table(head, rows)])])
+    drawing = elements.figure(chart(draw), "Macro-F1 of all images, if a person labels the deferred ones correctly.")
+    head = ["deferred", "macro-F1", "gain", "share of the deferred that was wrong"]
+    return Section("Deferral", [elements.row([drawing, elements.table(head, rows)])])
 
 
-def learning(
+def training(
     fits: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 ) -> Section:
-    """Every fit's score and learning curve.
+    """Every fit's score and training loss.
 
     Args:
-        histories: epochs of each stage and fold, as `training.tracking.read_history` gives them.
+        histories: epochs of each stage and fold, from `training.tracking.read_history`.
     """
     stages = list(dict.fromkeys(stage for stage, _ in histories))
 
@@ -298,38 +308,38 @@ def learning(
         for meta in fits
     ]
     return Section(
-        "Learning",
+        "Training",
         [
-            page.row([chart(draw(stage), 3.1, 2.5) for stage in stages]),
-            page.table(
-                ["stage and fold", "backbone", "input", "people", "epochs", "minutes", "on the people it held out"],
+            elements.row([chart(draw(stage), 3.1, 2.5) for stage in stages]),
+            elements.table(
+                ["stage and fold", "backbone", "input", "people", "epochs", "minutes", "score on the held-out people"],
                 rows,
             ),
         ],
     )
 
 
-def groups(compared: Sequence[Compared]) -> Section:
-    """How the scores differ between groups, and which gaps are more than chance."""
+def groups(compared: Sequence[GroupComparison]) -> Section:
+    """The scores of each group, and the gaps that are significant."""
     parts = [
-        page.text(
-            "Means over images with 95 % intervals over people; the same people are drawn for the groups that are compared."
+        elements.text(
+            "Means over images, with 95 % intervals by bootstrap over people; all groups of a comparison share the same draws."
         )
     ]
     for each in compared:
         names = list(next(iter(each.scores.values())))
         rows = [
-            [name, f"{each.count[name]:,}", *(interval_of(score, said[score].json(), 3) for score in names)]
-            for name, said in each.scores.items()
+            [name, f"{each.count[name]:,}", *(score_interval(score, intervals[score].json(), 3) for score in names)]
+            for name, intervals in each.scores.items()
         ]
-        parts += [page.heading(f"By {each.kind}"), page.table([each.kind, "images", *names], rows)]
-        if words := gaps_in_words(each):
-            parts.append(page.text(words))
+        parts += [elements.heading(f"By {each.kind}"), elements.table([each.kind, "images", *names], rows)]
+        if gaps := gaps_text(each):
+            parts.append(elements.text(gaps))
     return Section("Groups", parts)
 
 
-def _short(value: Mapping[str, float], name: str, which: str = "value") -> str:
-    return f"{value[which]:.2f}" if name == "age MAE" else f"{value[which]:.3f}"
+def _rounded(value: Mapping[str, float], name: str, key: str = "value") -> str:
+    return f"{value[key]:.2f}" if name == "age MAE" else f"{value[key]:.3f}"
 
 
 def _ratio(part: int, whole: int) -> str:

@@ -1,4 +1,4 @@
-"""The worst errors: the images, where the networks looked, and what contributed to it."""
+"""The worst errors: the images, attention maps, and what contributed to the predictions."""
 
 from __future__ import annotations
 
@@ -12,110 +12,128 @@ from facecade.combiner.contributions import CONSTANT, WEIGHTS, contributions
 from facecade.combiner.methods import FittedCombiner
 from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import AXES, class_name, decode
+from facecade.html import elements
 from facecade.inference.attention import attention, overlay, targets
-from facecade.pages import page
 from facecade.pages.page import Section
 from facecade.report.calibration import by_axis
 from facecade.report.nested import NestedPredictions
 from facecade.stages.fit import Fit
 
-COUNT = 24
+MAX_ERRORS = 24
+"""Errors on the page."""
 
 
 @dataclass(frozen=True)
-class Error:
-    """A wrong answer. row: of the sample table. axis: of `faces.labels.AXES`, what it is most wrong about. parts: nats by which
-    each part of the combiner spoke for the answer and against the recorded class, the largest first."""
+class WrongPrediction:
+    """A wrong prediction.
+
+    row: of the sample table. axis: of `faces.labels.AXES`, the wrong one whose recorded value is the least probable.
+    contributions: of each part of the combiner to the margin of the predicted over the recorded class, in nats, the largest
+    first.
+    """
 
     row: int
     axis: str
-    parts: Mapping[str, float]
+    contributions: Mapping[str, float]
 
 
 def worst_errors(
-    nested: NestedPredictions, combiner: FittedCombiner, stage_outputs: StageOutputs, count: int = COUNT
-) -> list[Error]:
-    """The wrong answers whose label was thought the least probable, one of each person.
+    nested: NestedPredictions, combiner: FittedCombiner, stage_outputs: StageOutputs, count: int = MAX_ERRORS
+) -> list[WrongPrediction]:
+    """The wrong predictions whose recorded class is the least probable, one per person.
 
     Args:
-        combiner: the kept one, fitted on everybody: asked why, not whether. voices: of all N rows, out of fold.
+        combiner: the final one, fitted on all rows; used only for the contributions.
+        stage_outputs: of all N rows, out of fold.
     """
     wrong = np.flatnonzero(nested.prediction != nested.label)
     order = wrong[np.argsort(nested.probability[wrong, nested.label[wrong]], kind="stable")]
     _, first = np.unique(nested.person[order], return_index=True)
-    true, said, marginal = decode(nested.label), decode(nested.prediction), by_axis(nested.probability)
+    true, predicted, marginal = decode(nested.label), decode(nested.prediction), by_axis(nested.probability)
     rows = order[np.sort(first)][:count]
     if not len(rows):
         return []
-    every, errors = contributions(combiner, stage_outputs.take(rows)), []
-    for place, row in enumerate(rows):
-        off = {
-            axis: marginal[axis][row, true[which][row]]
-            for which, axis in enumerate(AXES)
-            if true[which][row] != said[which][row]
+    parts, errors = contributions(combiner, stage_outputs.take(rows)), []
+    for index, row in enumerate(rows):
+        wrong_axes = {
+            axis: marginal[axis][row, true[column][row]]
+            for column, axis in enumerate(AXES)
+            if true[column][row] != predicted[column][row]
         }
         prediction, label = nested.prediction[row], nested.label[row]
-        parts = {name: float(nats[place, prediction] - nats[place, label]) for name, nats in every.items()}
-        largest_first = dict(sorted(parts.items(), key=lambda part: -abs(part[1])))
-        errors.append(Error(int(row), min(off, key=lambda axis: off[axis]), largest_first))
+        margin = {name: float(nats[index, prediction] - nats[index, label]) for name, nats in parts.items()}
+        largest_first = dict(sorted(margin.items(), key=lambda part: -abs(part[1])))
+        axis = min(wrong_axes, key=lambda axis: wrong_axes[axis])
+        errors.append(WrongPrediction(int(row), axis, largest_first))
     return errors
 
 
 def attention_overlays(
-    errors: Sequence[Error], nested: NestedPredictions, crops: np.ndarray, fits: Callable[[int], Sequence[Fit]]
+    errors: Sequence[WrongPrediction],
+    nested: NestedPredictions,
+    crops: np.ndarray,
+    fits: Callable[[int], Sequence[Fit]],
 ) -> list[tuple[np.ndarray, str]]:
-    """Each error's crop with the attention of a network that never saw the person laid over it, and whose it is.
+    """Each error's crop, overlaid with the attention of a network that held the person out, and that network's stage.
 
     Args:
         crops: uint8 (len(errors), h, w, 3), RGB.
-        fits: a fold → the fits of all stages that held it out.
+        fits: a fold → the fits of all stages that held this fold out.
     """
     fold, gender = nested.table["fold"].to_numpy(), nested.table["gender"].to_numpy()
-    asked: dict[tuple[str, int, str], tuple[Fit, list[int]]] = {}
-    for place, error in enumerate(errors):
-        fit, target = _asked(fits(int(fold[error.row])), error.axis, gender[error.row])
-        asked.setdefault((*fit.key, target), (fit, []))[1].append(place)
-    shown: dict[int, tuple[np.ndarray, str]] = {}
-    for (_, _, target), (fit, places) in asked.items():
-        for place, found in zip(places, attention(fit, crops[places], target), strict=True):
-            shown[place] = overlay(crops[place], found), fit.stage.name
-    return [shown[place] for place in range(len(errors))]
+    requested: dict[tuple[str, int, str], tuple[Fit, list[int]]] = {}
+    for index, error in enumerate(errors):
+        fit, target = _fit_and_target(fits(int(fold[error.row])), error.axis, gender[error.row])
+        requested.setdefault((*fit.key, target), (fit, []))[1].append(index)
+    overlays: dict[int, tuple[np.ndarray, str]] = {}
+    for (_, _, target), (fit, indices) in requested.items():
+        for index, attention_map in zip(indices, attention(fit, crops[indices], target), strict=True):
+            overlays[index] = overlay(crops[index], attention_map), fit.stage.name
+    return [overlays[index] for index in range(len(errors))]
 
 
 def section(
-    errors: Sequence[Error], nested: NestedPredictions, crops: np.ndarray, overlays: Sequence[tuple[np.ndarray, str]]
+    errors: Sequence[WrongPrediction],
+    nested: NestedPredictions,
+    crops: np.ndarray,
+    overlays: Sequence[tuple[np.ndarray, str]],
 ) -> Section:
-    """Every error with its crop, its attention and its reasons."""
+    """Every error with its crop, its attention map and its contributions."""
     figures = []
     for error, crop, (overlaid, stage) in zip(errors, crops, overlays, strict=True):
         row = nested.table.iloc[error.row]
-        said, label = int(nested.prediction[error.row]), int(nested.label[error.row])
+        prediction, label = int(nested.prediction[error.row]), int(nested.label[error.row])
         years = nested.years[error.row]
-        stages = [(name, nats) for name, nats in error.parts.items() if CONSTANT not in name and name != WEIGHTS]
+        stages = [
+            (name, nats) for name, nats in error.contributions.items() if CONSTANT not in name and name != WEIGHTS
+        ]
         lines = [
             "/".join(Path(row["path"]).parts[-2:]),
             f"recorded: {class_name(label)}" + ("" if np.isnan(row["age"]) else f", {row['age']:.0f} years"),
-            f"said: {class_name(said)}" + ("" if np.isnan(years) else f", {years:.0f} years"),
-            f"probability {nested.probability[error.row, said]:.2f}, of the recorded {nested.probability[error.row, label]:.3f}",
-            "for it: " + ", ".join(f"{name} {nats:+.1f}" for name, nats in stages[:3]),
+            f"predicted: {class_name(prediction)}" + ("" if np.isnan(years) else f", {years:.0f} years"),
+            f"probability {nested.probability[error.row, prediction]:.2f}, of the recorded class {nested.probability[error.row, label]:.3f}",
+            "contributions: " + ", ".join(f"{name} {nats:+.1f}" for name, nats in stages[:3]),
             f"attention: {stage}, {error.axis}",
         ]
-        figures.append(([page.picture(crop, str(row["path"])), page.picture(overlaid, f"attention of {stage}")], lines))
+        figures.append(
+            ([elements.picture(crop, str(row["path"])), elements.picture(overlaid, f"attention of {stage}")], lines)
+        )
     about = (
-        "The answers whose recorded class was thought the least probable, one image of a person: the worst errors, or wrong labels. "
-        "“For it” are the stages that spoke most for the answer and against the recorded class, in nats. The attention (Grad-CAM) is that of a network that held the person out."
+        "The wrong predictions whose recorded class is the least probable, one image per person: model errors, or wrong labels. "
+        "Contributions are those of the stages to the margin of the predicted over the recorded class, in nats, the three largest. "
+        "The attention map (Grad-CAM) is of a network that held the person out."
     )
-    return Section("The worst errors", [page.text(about), page.gallery(figures)] if figures else [])
+    return Section("The worst errors", [elements.text(about), elements.gallery(figures)] if figures else [])
 
 
-def _asked(fits: Sequence[Fit], axis: str, gender: str) -> tuple[Fit, str]:
-    """Of a fold's fits the one that knows most of an axis, and what it is asked."""
+def _fit_and_target(fits: Sequence[Fit], axis: str, gender: str) -> tuple[Fit, str]:
+    """The fit of a fold that is most specific to an axis, and the target to explain."""
     target = "age" if axis == "age band" else axis
-    own = {"age": f"age-{gender}"}.get(target, target)
+    own_stage = {"age": f"age-{gender}"}.get(target, target)
 
     def rank(fit: Fit) -> int:
-        known = [fit.stage.name == own, target in targets(fit.stage), target in fit.stage.name]
-        return known.index(True) if True in known else len(known)
+        matches = [fit.stage.name == own_stage, target in targets(fit.stage), target in fit.stage.name]
+        return matches.index(True) if True in matches else len(matches)
 
     fit = min(fits, key=rank)
     known = targets(fit.stage)

@@ -1,1 +1,1 @@
-"""Scores with their intervals, and the tables made of them."""
+"""Scores with their intervals, and tables and texts made of them."""

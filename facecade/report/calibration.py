@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say."""
+"""Calibration: whether probabilities match frequencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINS = 15
 class Calibration:
     """Top-label calibration in equal-width bins of confidence (Guo et al., arXiv:1706.04599).
 
-    confidence, accuracy: means (B,) of the bins that hold anything; count: rows of each. error: the expected
+    confidence, accuracy: means (B,) of the non-empty bins; count: rows of each. error: the expected
     calibration error, the mean distance between the two, weighted by rows.
     """
 
@@ -26,18 +26,19 @@ class Calibration:
 
 
 def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
-    """Of probabilities (N, C) against labels (N,)."""
-    confidence, right = probability.max(1), probability.argmax(1) == label
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    count = np.bincount(place, minlength=BINS)
-    there = count > 0
-    said, kept = (
-        np.bincount(place, values, BINS)[there] / count[there] for values in (confidence, right.astype(float))
+    """Calibration of probabilities (N, C) against labels (N,)."""
+    top, right = probability.max(1), probability.argmax(1) == label
+    index = np.minimum((top * BINS).astype(int), BINS - 1)
+    count = np.bincount(index, minlength=BINS)
+    filled = count > 0
+    confidence, accuracy = (
+        np.bincount(index, values, BINS)[filled] / count[filled] for values in (top, right.astype(float))
     )
-    return Calibration(said, kept, count[there], float(np.abs(said - kept) @ count[there] / len(label)))
+    error = float(np.abs(confidence - accuracy) @ count[filled] / len(label))
+    return Calibration(confidence, accuracy, count[filled], error)
 
 
 def by_axis(probability: np.ndarray) -> dict[str, np.ndarray]:
-    """Probabilities (N, 18) of the classes → of mask (N, 3), gender (N, 2) and age band (N, 3)."""
+    """Sum probabilities (N, 18) of the classes to those of mask (N, 3), gender (N, 2) and age band (N, 3)."""
     cells = probability.reshape(-1, len(MASKS), len(GENDERS), len(BANDS))
     return {"mask": cells.sum((2, 3)), "gender": cells.sum((1, 3)), "age band": cells.sum((1, 2))}

@@ -1,4 +1,4 @@
-"""What is in a data set, before anything is trained on it."""
+"""The contents of a dataset, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from facecade.faces.table import age_cap, classes, read_source
 
 
 def check_source(data: Path, workers: int) -> dict[str, Any]:
-    """Read every row and decode every file of a data set.
+    """Read every row and decode every file of a dataset.
 
     Returns:
         layout, counts of images and people, `classes` with a count for each that has labels,
@@ -27,18 +27,18 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
     paths = [source.root / path for path in table["path"]]
     sizes: dict[tuple[int, int], int] = {}
     with Bar("check", len(paths), "images") as bar, ThreadPoolExecutor(workers) as pool:
-        for path, found in zip(table["path"], pool.map(_look, paths), strict=True):
-            if isinstance(found, str):
-                if found != "no such file":  # the table has said so, with its row
-                    problems.append(f"{path}: {found}")
+        for path, result in zip(table["path"], pool.map(_size_or_reason, paths), strict=True):
+            if isinstance(result, str):
+                if result != "no such file":  # read_source reports it, with its row
+                    problems.append(f"{path}: {result}")
             else:
-                sizes[found] = sizes.get(found, 0) + 1
+                sizes[result] = sizes.get(result, 0) + 1
             bar.advance()
     label = classes(table)
-    notes = [f"{height}×{width} pixels (height×width): {count}" for (height, width), count in _commonest(sizes)]
+    notes = [f"{height}×{width} pixels (height×width): {count}" for (height, width), count in _most_common(sizes)]
     cap = age_cap(table.groupby("person")["age"].first().to_numpy(float)) if (label >= 0).any() else None
     if cap is not None:
-        notes.append(f"ages look censored at {cap:.0f}: everyone of that age or over is written {cap:.0f}")
+        notes.append(f"ages look censored at {cap:.0f}: everyone of that age or over is recorded as {cap:.0f}")
     return {
         "data": str(data),
         "layout": source.layout,
@@ -60,7 +60,8 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
     }
 
 
-def _look(path: Path) -> tuple[int, int] | str:
+def _size_or_reason(path: Path) -> tuple[int, int] | str:
+    """Height and width of an image, or why it cannot be decoded."""
     try:
         height, width, _ = decode(path).shape
     except DecodeError as error:
@@ -68,7 +69,7 @@ def _look(path: Path) -> tuple[int, int] | str:
     return height, width
 
 
-def _commonest(sizes: dict[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
+def _most_common(sizes: dict[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
     order = np.argsort([-count for count in sizes.values()], kind="stable")[:5]
     items = list(sizes.items())
-    return [items[place] for place in order]
+    return [items[index] for index in order]

@@ -1,4 +1,4 @@
-"""What is gained where a person answers for the images that the cascade is least sure of."""
+"""The score when a person labels the images of which the cascade is least confident."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import numpy as np
 
 from facecade.report.metrics import confusion, macro_f1
 
-SHARES = np.linspace(0, 0.5, 51)
-"""Of the images, handed to a person."""
+DEFERRED_SHARES = np.linspace(0, 0.5, 51)
+"""Shares of the images that a person labels."""
 
 
 def deferral_curve(label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hand over the least confident of N answers, a larger share each time; a person is taken to be right.
+    """Defer the least confident of N predictions to a person, a larger share each time; the person is assumed to be
+    right.
 
     Returns:
-        For each of SHARES the macro-F1 of all N, and the share of those handed over that were answered wrongly (NaN where
-        none is).
+        For each of DEFERRED_SHARES the macro-F1 of all N, and the share of wrong predictions among the deferred ones
+        (NaN if none is deferred).
     """
     order = np.argsort(confidence, kind="stable")
     wrong = np.cumsum((label != prediction)[order])
-    f1, saved = [], []
-    for share in SHARES:
+    f1, wrong_share = [], []
+    for share in DEFERRED_SHARES:
         count = round(share * len(label))
-        mended = prediction.copy()
-        mended[order[:count]] = label[order[:count]]
-        f1.append(float(macro_f1(confusion(label, mended))))
-        saved.append(wrong[count - 1] / count if count else np.nan)
-    return np.array(f1), np.array(saved)
+        corrected = prediction.copy()
+        corrected[order[:count]] = label[order[:count]]
+        f1.append(float(macro_f1(confusion(label, corrected))))
+        wrong_share.append(wrong[count - 1] / count if count else np.nan)
+    return np.array(f1), np.array(wrong_share)

@@ -8,49 +8,50 @@ from dataclasses import dataclass
 import numpy as np
 
 from facecade.faces.labels import AXES, decode
-from facecade.report.metrics import Interval, bootstrap_interval, per_person, resample
+from facecade.report.metrics import Interval, bootstrap_interval, bootstrap_weights, sum_by_person
 from facecade.report.nested import NestedPredictions
-from facecade.report.results import interval_of
+from facecade.report.results import score_interval
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The groups of one kind that are furthest apart in a score: `better` leads `worse` by `by`."""
+    """The best and the worst group of one kind in a score, and the difference between them."""
 
     score: str
     better: str
     worse: str
-    by: Interval
+    difference: Interval
 
     @property
-    def clear(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval excludes zero."""
-        return self.by.low > 0
+        return self.difference.low > 0
 
 
-def means(
+def group_means(
     values: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray], person: np.ndarray
 ) -> tuple[dict[str, dict[str, Interval]], list[Gap]]:
-    """The mean of each score in each group, and of each score the widest gap; intervals by bootstrap over people.
+    """The mean of each score in each group, and the widest gap in each score; intervals by bootstrap over people.
 
-    The same people are drawn for all groups, so that groups which share people are compared on them.
+    The same people are drawn for all groups, so that groups that share people are compared in pairs.
 
     Args:
-        values: scores of each row, float (N,), such as whether it was answered rightly; of those called "… error" less is better.
+        values: scores of each row, float (N,), such as whether its prediction is right; of those named "… error" less
+            is better.
         groups: rows of each group, bool (N,).
-        person: (N,) who is shown.
+        person: (N,), the person of each row.
 
     Returns:
-        means by group and score; a gap for each score, where there are two groups.
+        means by group and score; a gap for each score, if there is more than one group.
     """
     columns = np.column_stack([*values.values(), np.ones(len(person))])
-    sums = per_person(person, np.concatenate([columns * rows[:, None] for rows in groups.values()], axis=1))
+    sums = sum_by_person(person, np.concatenate([columns * rows[:, None] for rows in groups.values()], axis=1))
     shape = (-1, len(groups), len(values) + 1)
-    drawn, whole = (resample(len(sums)) @ sums).reshape(shape), sums.sum(0).reshape(shape)[0]
+    drawn, whole = (bootstrap_weights(len(sums)) @ sums).reshape(shape), sums.sum(0).reshape(shape)[0]
     with np.errstate(invalid="ignore"):  # a group may be missing from a draw
         drawn, whole = drawn[..., :-1] / drawn[..., -1:], whole[:, :-1] / whole[:, -1:]
     names = list(groups)
-    said = {
+    result = {
         group: {score: bootstrap_interval(whole[g, s], drawn[:, g, s]) for s, score in enumerate(values)}
         for g, group in enumerate(names)
     }
@@ -58,11 +59,11 @@ def means(
     for s, score in enumerate(values):
         sign = -1 if score.endswith("error") else 1
         best, worst = int(np.argmax(sign * whole[:, s])), int(np.argmin(sign * whole[:, s]))
-        by = bootstrap_interval(
+        difference = bootstrap_interval(
             sign * (whole[best, s] - whole[worst, s]), sign * (drawn[:, best, s] - drawn[:, worst, s])
         )
-        gaps.append(Gap(score, names[best], names[worst], by))
-    return said, gaps if len(names) > 1 else []
+        gaps.append(Gap(score, names[best], names[worst], difference))
+    return result, gaps if len(names) > 1 else []
 
 
 def thirds(values: np.ndarray, names: tuple[str, str, str]) -> dict[str, np.ndarray]:
@@ -72,7 +73,7 @@ def thirds(values: np.ndarray, names: tuple[str, str, str]) -> dict[str, np.ndar
 
 
 @dataclass(frozen=True)
-class Compared:
+class GroupComparison:
     """Scores of the groups of one kind, and the widest gap in each score."""
 
     kind: str
@@ -83,21 +84,21 @@ class Compared:
 
 def compare_groups(
     nested: NestedPredictions, quality: Mapping[str, np.ndarray], found: np.ndarray | None
-) -> list[Compared]:
+) -> list[GroupComparison]:
     """Scores by gender, band, mask state and image quality.
 
     Args:
         quality: `brightness` and `sharpness` of each crop (N,).
-        found: whether a face was found (N,); None where none was looked for.
+        found: whether a face was detected (N,); None without a detector.
     """
-    true, said = decode(nested.label), decode(nested.prediction)
-    values = {f"{axis} accuracy": (true[place] == said[place]).astype(float) for place, axis in enumerate(AXES)}
+    true, predicted = decode(nested.label), decode(nested.prediction)
+    values = {f"{axis} accuracy": (true[index] == predicted[index]).astype(float) for index, axis in enumerate(AXES)}
     values = {"accuracy": (nested.label == nested.prediction).astype(float), **values}
     if not np.isnan(nested.years).any() and not np.isnan(nested.age).any():
         values["age error"] = np.abs(nested.years - nested.age)
     kinds: dict[str, dict[str, np.ndarray]] = {
-        axis: {name: true[place] == number for number, name in enumerate(names)}
-        for place, (axis, names) in enumerate(AXES.items())
+        axis: {name: true[index] == value for value, name in enumerate(names)}
+        for index, (axis, names) in enumerate(AXES.items())
     }
     names = {
         "brightness": ("darkest third", "middle", "brightest third"),
@@ -110,18 +111,20 @@ def compare_groups(
     for kind, groups in kinds.items():
         groups = {name: rows for name, rows in groups.items() if rows.any()}
         compared.append(
-            Compared(
-                kind, {name: int(rows.sum()) for name, rows in groups.items()}, *means(values, groups, nested.person)
+            GroupComparison(
+                kind,
+                {name: int(rows.sum()) for name, rows in groups.items()},
+                *group_means(values, groups, nested.person),
             )
         )
     return compared
 
 
-def gaps_in_words(compared: Compared) -> str:
-    """The gaps whose interval excludes zero; nothing where there is none."""
+def gaps_text(compared: GroupComparison) -> str:
+    """A sentence on the gaps whose interval excludes zero; empty if there is none."""
     clear = [
-        f"{gap.score}: {gap.worse} is behind {gap.better} by {interval_of(gap.score, gap.by.json(), 3)}"
+        f"{gap.score}: {gap.worse} is behind {gap.better} by {score_interval(gap.score, gap.difference.json(), 3)}"
         for gap in compared.gaps
-        if gap.clear
+        if gap.significant
     ]
-    return "Gaps beyond chance. " + "; ".join(clear) + "." if clear else ""
+    return "Significant gaps. " + "; ".join(clear) + "." if clear else ""

@@ -1,4 +1,4 @@
-"""A comparison's rows as Markdown and CSV."""
+"""The entries of a comparison as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from facecade.report.text import difference, interval
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The leaderboard, what was scaled, and what failed."""
+    """The leaderboard, what the budget changed, and what failed."""
     rows = []
-    for place, row in enumerate(result["entries"], 1):
+    for rank, row in enumerate(result["entries"], 1):
         nested, held_out = row["nested"], row["eval"]
         rows.append(
             [
-                str(place),
+                str(rank),
                 row["recipe"],
                 f"{row['kind']}: {row['method']}",
                 interval(nested["macro-F1"], 3),
-                _gap(row["to_best"], place),
+                _gap(row["to_best"], rank),
                 interval(nested["accuracy"], 3),
                 interval(nested["age MAE"], 2) if "age MAE" in nested else "-",
-                *([interval(held_out["macro-F1"], 3), _gap(row["eval_to_best"], place)] if held_out else []),
+                *([interval(held_out["macro-F1"], 3), _gap(row["eval_to_best"], rank)] if held_out else []),
                 f"{row['training_seconds'] / 60:.1f} min",
                 f"{row['images_per_second']:.0f}",
                 f"{row['parameters'] / 1e6:.1f} M in {row['models']}",
             ]
         )
-    head = ["", "recipe", "answer", "nested macro-F1", "to the best", "accuracy", "age MAE"]
+    head = ["", "recipe", "method", "nested macro-F1", "to the best", "accuracy", "age MAE"]
     head += ["eval macro-F1", "to the best"] if result["entries"] and result["entries"][0]["eval"] else []
     head += ["training", "images/s", "parameters"]
     lines = [table(head, rows)] if rows else []
     changes = {row["recipe"]: row["changes"] for row in result["entries"] if row["changes"]}
     if changes:
         lines += ["", "What the budget changed:", ""]
-        lines += [f"* {name}: {'; '.join(said)}" for name, said in changes.items()]
+        lines += [f"* {name}: {'; '.join(each)}" for name, each in changes.items()]
     if result["failed"]:
-        lines += ["", "Failed:", ""] + [f"* {name}: {why}" for name, why in result["failed"].items()]
+        lines += ["", "Failed:", ""] + [f"* {name}: {reason}" for name, reason in result["failed"].items()]
     return "\n".join(lines) + "\n"
 
 
-def _gap(behind: Mapping[str, float], place: int) -> str:
-    return difference(behind, 3) if place > 1 else "best"
+def _gap(to_best: Mapping[str, float], rank: int) -> str:
+    return difference(to_best, 3) if rank > 1 else "best"
 
 
 Comparison = tuple[Mapping[str, Any], str]
@@ -53,32 +53,33 @@ Comparison = tuple[Mapping[str, Any], str]
 
 
 def page(comparisons: Sequence[Comparison], own: str, calls: Sequence[Mapping[str, str]]) -> str:
-    """The leaderboard as a page: what was compared, on what terms, and what it shows.
+    """The leaderboard as a page: what was compared, under which conditions, and the results.
 
     Args:
-        comparisons: the first, and others of the same recipes from other weights, or with `repeats`, each a part of the page.
-        own: name of Facecade's own recipe. calls: commit and machine of each call of a command.
+        comparisons: the main one, and further ones of the same recipes from other weights or with `repeats`, each a
+            section.
+        own: name of Facecade's own recipe. calls: commit and machine of each command that was run.
     """
-    said = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
+    calls_text = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
     (result, command), *others = comparisons
     budget = result["budget"]
     return "\n".join(
         [
             "# Published systems and Facecade on the same people, folds and operations",
             "",
-            f"Machine: {said['machine']}. Commit: {said['commit']}. Written by `python benchmarks/comparison.py`, which ran",
-            f"`{command}`; every number is read from what that left.",
+            f"Machine: {calls_text['machine']}. Commit: {calls_text['commit']}. Written by `python benchmarks/comparison.py`, which ran",
+            f"`{command}`; every number is read from its output.",
             "",
-            f"{result['folds']} folds by person, seed {result['seed']}; {budget['teraflops']:g}·10¹² operations of training a fold, inputs of at most",
+            f"{result['folds']} folds by person, seed {result['seed']}; {budget['teraflops']:g}·10¹² operations of training per fold, inputs of at most",
             f"{budget['pixels']} pixels; each published recipe has one kind of backbone from the same ImageNet weights (a small network that a",
-            f"recipe trains from nothing stays as it is). `{own}` is Facecade's own recipe, made for about this budget with settings chosen on folds of these people (never on",
-            "eval, which is why that column counts most); the others are scaled to the budget, as listed below, and not tuned at it.",
-            "Training is the sum of the fits' times, which ran side by side.",
-            "*As published* is the answer that the system itself gives, *combined* the same models stacked by Facecade. Intervals are 95 %,",
+            f"recipe trains from scratch is not changed). `{own}` is Facecade's own recipe, designed for about this budget, with settings chosen on folds of these people (never on",
+            "eval, so that column counts most); the others are scaled to the budget, as listed below, and not tuned for it.",
+            "Training is the sum of the fits' times; fits ran in parallel.",
+            "*As published* is the prediction of the system itself, *combined* that of the same models stacked by Facecade. Intervals are 95 %,",
             "by bootstrap over people; differences are paired by person.",
             "",
             markdown(result),
-            "## What it shows",
+            "## Summary",
             "",
             summary(result, own),
             "",
@@ -88,36 +89,36 @@ def page(comparisons: Sequence[Comparison], own: str, calls: Sequence[Mapping[st
 
 
 def _part(result: Mapping[str, Any], command: str, own: str) -> list[str]:
-    """A further comparison: where its recipes start, and how often each network was trained."""
+    """The section of a further comparison: its initial weights, and how often each network was trained."""
     weights, repeats = result["budget"]["weights"], result["repeats"]
-    starts = "ImageNet" if weights == "package" else "a network that knows faces"
-    again = f", every network {repeats} times, averaged" if repeats > 1 else ""
+    starts = "ImageNet" if weights == "package" else "a face network"
+    averaged = f", every network {repeats} times, averaged" if repeats > 1 else ""
     lines = []
     if weights != "package":
         lines += [
-            f"Here every recipe starts from `{weights}`, as `{own}` does: what is left between them is not the weights."
+            f"Here every recipe starts from `{weights}`, as `{own}` does, so the weights do not explain the differences."
         ]
     if repeats > 1:
         lines += [
-            f"A held-out person is answered by the networks of one fold, eval by the mean of those of {result['folds']}: the nested scores above cannot see",
-            f"what a recipe gains from averaging. Here each network was trained {repeats} times within the same budget each time, from other",
-            "seeds, and the nested answers are averages too. The published recipes are those that came nearest without.",
+            f"The networks of one fold predict a held-out person, but the mean of those of {result['folds']} folds predicts eval: the nested scores above do not",
+            f"include what a recipe gains from averaging. Here each network was trained {repeats} times, each time with the same budget and another",
+            "seed, and the nested predictions are averages too. The published recipes are the best ones of the comparison without averaging.",
         ]
-    title = f"## The published recipes from {starts}{again}"
+    title = f"## The published recipes from {starts}{averaged}"
     return [title, "", *lines, f"`{command}`:", "", markdown(result), summary(result, own), ""]
 
 
-def nearest(result: Mapping[str, Any], own: str, count: int) -> list[str]:
-    """The recipes other than one's own with the best answers as published, best first."""
+def best_published(result: Mapping[str, Any], own: str, count: int) -> list[str]:
+    """The published recipes with the best scores as published, the best first."""
     published = [row["recipe"] for row in result["entries"] if row["kind"] == "as published" and row["recipe"] != own]
     return published[:count]
 
 
 def summary(result: Mapping[str, Any], own: str) -> str:
-    """Facecade's own recipe against the best of the others, in words."""
+    """Sentences that compare Facecade's own recipe with the best of the others."""
     entries = result["entries"]
-    mine = next(row for row in entries if row["recipe"] == own and row["kind"] == "combined")
-    best = "the cascade" if mine is entries[0] else "the best row"
+    own_row = next(row for row in entries if row["recipe"] == own and row["kind"] == "combined")
+    best = "the cascade" if own_row is entries[0] else "the best row"
     lines = []
     for kind in ("as published", "combined"):
         rival = next(row for row in entries if row["recipe"] != own and row["kind"] == kind)
@@ -128,17 +129,17 @@ def summary(result: Mapping[str, Any], own: str) -> str:
             + (f", {_gap(rival['eval_to_best'], 2)} on eval" if rival["eval_to_best"] else "")
             + "."
         )
-    own_eval = f", on eval {interval(mine['eval']['macro-F1'], 3)}" if mine["eval"] else ""
+    own_eval = f", on eval {interval(own_row['eval']['macro-F1'], 3)}" if own_row["eval"] else ""
     return "\n".join(
         [
-            f"Facecade's cascade with its combiner has a macro-F1 of {interval(mine['nested']['macro-F1'], 3)} nested{own_eval}.",
+            f"Facecade's cascade with its combiner has a macro-F1 of {interval(own_row['nested']['macro-F1'], 3)} nested{own_eval}.",
             *lines,
         ]
     )
 
 
 def flat_table(result: Mapping[str, Any]) -> pd.DataFrame:
-    """One row an entry, one column a number: scores with the ends of their intervals."""
+    """One row per entry, one column per number: scores with the ends of their intervals."""
     rows = []
     for entry in result["entries"]:
         row = {key: entry[key] for key in ("recipe", "kind", "method", "training_seconds", "images_per_second")}

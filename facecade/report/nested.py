@@ -1,4 +1,4 @@
-"""What a fitted run left on disk about how well it answers, read once for everything that is said of it."""
+"""The nested predictions that a fitted run saved; reports and pages read them here."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.artifact import read_arrays, read_json
-from facecade.faces.table import read_kept
+from facecade.faces.table import read_saved_table
 
 
 @dataclass(frozen=True)
 class NestedPredictions:
-    """Nested answers and where they come from; no row was answered by anything that had seen its label.
+    """Nested predictions and the records of their fits; nothing that predicted a row was fitted with its label.
 
-    table: sample table, N rows. label, answer: classes (N,), the answer by the choice made inside the folds. probability:
-    float (N, 18), by the kept way. years: float (N,), the age estimate; NaN where no stage knows years. ways: answers (N,) of every way.
-    combiner: the record of combiner/meta.json. fits: the record of every fold of every stage.
+    table: sample table, N rows. label, prediction: classes (N,), the prediction by the method chosen inside the folds.
+    probability: float (N, 18), by the run's method. years: float (N,), the predicted age; NaN where no stage predicts
+    years. methods: predictions (N,) of every method. combiner: contents of combiner/meta.json. fits: the record of
+    every fold of every stage.
     """
 
     table: pd.DataFrame
@@ -34,10 +35,10 @@ class NestedPredictions:
 
     @classmethod
     def read(cls, artifacts: Path) -> NestedPredictions:
-        """That of a run whose combiner is fitted."""
+        """Read from the run folder of a run whose combiner is fitted."""
         arrays = read_arrays(artifacts / "combiner/nested.npz")
         return cls(
-            read_kept(artifacts / "table.csv"),
+            read_saved_table(artifacts / "table.csv"),
             arrays["label"],
             arrays["prediction"],
             arrays["probability"].astype(float),
@@ -49,15 +50,15 @@ class NestedPredictions:
 
     @property
     def person(self) -> np.ndarray:
-        """Who each row shows, (N,)."""
+        """The person of each row, (N,)."""
         return self.table["person"].to_numpy()
 
     @property
     def age(self) -> np.ndarray:
-        """Ages in years as recorded, float (N,)."""
+        """Recorded ages in years, float (N,)."""
         return self.table["age"].to_numpy(float)
 
     @property
     def confidence(self) -> np.ndarray:
-        """Probability (N,) that the answer is given."""
+        """Probability (N,) of the predicted class."""
         return self.probability[np.arange(len(self.prediction)), self.prediction]

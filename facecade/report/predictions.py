@@ -1,4 +1,4 @@
-"""What `infer` says of every image: as a table, and as files that grow."""
+"""The predictions of `infer`: as a table, and as files written in chunks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from facecade.faces.labels import BANDS, GENDERS, MASKS, decode
 def predictions_table(
     ids: Sequence[str], predictions: np.ndarray, probability: np.ndarray, years: np.ndarray, flags: Sequence[str]
 ) -> pd.DataFrame:
-    """One row an image, in the order given.
+    """One row per image, in the given order.
 
     Args:
-        answers: int (N,), classes. probability: float (N, 18).
-        years: float (N, 3): the age estimate, and that of the male and of the female regressor; NaN where unseen.
+        predictions: int (N,), classes. probability: float (N, 18).
+        years: float (N, 3): the predicted age, and those of the male and of the female regressor; NaN for images that
+            cannot be read.
     """
     mask, gender, band = decode(predictions)
     return pd.DataFrame(
@@ -43,43 +44,43 @@ def predictions_table(
 
 
 class PredictionFiles:
-    """predictions.csv and submission.csv, written as answers come, and there when all of them are.
+    """Writes predictions.csv and submission.csv, which appear when all predictions are made.
 
-    Until then rows go to a hidden file beside, whose sound length is noted after each piece, so that a process
-    stopped at any point goes on behind the last piece.
+    Until then rows are appended to a hidden file in the same folder. Its length is saved after each chunk, so that
+    an interrupted process resumes after the last complete chunk.
     """
 
-    def __init__(self, output: Path, asked: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, request: Mapping[str, Any]) -> None:
         """
         Args:
-            asked: what is answered for and by what; rows of anything else are begun anew.
+            request: identifies the images and the model; rows of another request are discarded.
         """
         self.output = output
         self._rows, self._state = output / ".predictions.csv", output / ".predictions.json"
-        self._asked = digest(asked)
+        self._request = digest(request)
         self.done, self._bytes = 0, 0
         if self._state.exists() and self._rows.exists():
             state = read_json(self._state)
-            if state["asked"] == self._asked:
+            if state["asked"] == self._request:
                 self.done, self._bytes = state["rows"], state["bytes"]
         output.mkdir(parents=True, exist_ok=True)
         with open(self._rows, "ab") as file:
             file.truncate(self._bytes)
 
     def add(self, start: int, table: pd.DataFrame) -> None:
-        """Keep the rows from `start` on, but for those that are there."""
+        """Append rows; `start` is the number of the first. Rows that are already written are skipped."""
         table = table.iloc[self.done - start :]
         text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n")
         with open(self._rows, "ab") as file:
             file.write(text.encode())
         self.done, self._bytes = self.done + len(table), self._rows.stat().st_size
-        write_json(self._state, {"asked": self._asked, "rows": self.done, "bytes": self._bytes})
+        write_json(self._state, {"asked": self._request, "rows": self.done, "bytes": self._bytes})
 
     def close(self) -> dict[str, Any]:
-        """Put the files in their place.
+        """Write the final files.
 
         Returns:
-            `images`, `flags` (how often each), the files, and `answer` where there was one image.
+            `images`, `flags` (count of each), the files, and `prediction` if there was one image.
         """
         flags: Counter[str] = Counter()
 

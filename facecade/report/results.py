@@ -1,4 +1,4 @@
-"""A results page in Markdown, read from what a run left on disk."""
+"""A results page in Markdown, from the files of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facecade.report.nested import NestedPredictions
 from facecade.report.text import difference, interval
 
 SCORES = ("macro-F1", "accuracy", "mask accuracy", "gender accuracy", "band accuracy", "age MAE")
-YEARS = ("age MAE", "age error")
+SCORES_IN_YEARS = ("age MAE", "age error")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -25,17 +25,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def interval_of(score: str, value: Mapping[str, float], digits: int = 4) -> str:
-    """A score with its 95 % interval, with the digits that it deserves: what is in years has two."""
-    return interval(value, 2 if score in YEARS else digits)
+def score_interval(score: str, value: Mapping[str, float], digits: int = 4) -> str:
+    """A score with its 95 % interval; scores in years have two digits."""
+    return interval(value, 2 if score in SCORES_IN_YEARS else digits)
 
 
 def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:
-    """The page: how it was run, what it scored, what each part is worth.
+    """The page: the steps, the scores, and what each part contributes.
 
     Args:
         artifacts, output: folders of the run and of its `infer` and `evaluate`.
-        steps: what was run: step, command, seconds, peak_mib, commit, machine.
+        steps: the commands that were run: step, command, seconds, peak_mib, commit, machine.
     """
     nested, evaluation = NestedPredictions.read(artifacts), read_json(output / "evaluation.json")
     combiner = nested.combiner
@@ -44,7 +44,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     commits = ", ".join(sorted({step["commit"] for step in steps}))
     fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
     digits = {"age MAE": 2}
-    agree = [
+    score_rows = [
         [
             name,
             interval(choice[name], digits.get(name, 4)),
@@ -62,8 +62,8 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
         for name, score in combiner["nested"].items()
     ]
     classes = [
-        [str(label), class_name(label), _f1(inside), _f1(outside), str(count)]
-        for label, (inside, outside, count) in enumerate(
+        [str(label), class_name(label), _f1(nested_f1), _f1(eval_f1), str(count)]
+        for label, (nested_f1, eval_f1, count) in enumerate(
             zip(combiner["per_class_f1"], evaluation["per_class_f1"], evaluation["per_class_count"], strict=True)
         )
     ]
@@ -86,27 +86,27 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "## Scores",
             "",
-            "*Nested* is what the run promised before it saw the eval set: stages, cuts, rule, weights and the choice",
-            f"among the ways below are all learned without the people scored. *Eval* is {evaluation['images']} images of",
-            f"{evaluation['people']} people whom nothing was fitted or chosen on.",
+            "*Nested* is computed without the eval set: stages, cuts, combiner, decision weights and the choice",
+            f"among the methods below are all fitted without the people scored. *Eval* is {evaluation['images']} images of",
+            f"{evaluation['people']} people on whom nothing was fitted or chosen.",
             "",
-            table(["score", "nested out-of-fold", "eval", "intervals overlap"], agree),
+            table(["score", "nested out-of-fold", "eval", "intervals overlap"], score_rows),
             "",
-            *swapped(nested),
-            "## CombinerRecipe against rules, and what the embeddings are worth",
+            *swapped_files_text(nested),
+            "## Combining methods, and what the embeddings gain",
             "",
-            "Nested macro-F1 and accuracy on the same rows; the kept way in bold. *Raw* embeddings are in each fold's own",
-            "basis, *aligned* ones rotated onto fold 0 (orthogonal Procrustes).",
+            "Nested macro-F1 and accuracy on the same rows; the run's method in bold. *Raw* embeddings are in each fold's own",
+            "basis, *aligned* ones are rotated to fold 0 (orthogonal Procrustes).",
             "",
-            table(["way of combining", "macro-F1", "accuracy"], methods),
+            table(["method", "macro-F1", "accuracy"], methods),
             "",
-            f"The kept way is ahead of the {combiner['simplest']} by {difference(gain)} macro-F1 (paired).",
+            f"The run's method is ahead of “{combiner['simplest']}” by {difference(gain)} macro-F1 (paired).",
             "",
             "## Stages, on the people each fold held out",
             "",
             _stages(nested.fits),
             "",
-            "Cuts in years, learned out of fold: "
+            "Cuts in years, fitted out of fold: "
             + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items())
             + ".",
             "",
@@ -116,63 +116,64 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "## What limits the score",
             "",
-            limits(nested),
+            limits_text(nested),
             "",
         ]
     )
 
 
-def swapped(nested: NestedPredictions) -> list[str]:
-    """Lines on people whose two images, of an ill-worn and of no mask, are each answered as the other.
+def swapped_files_text(nested: NestedPredictions) -> list[str]:
+    """Lines on people whose `incorrect` and `normal` images are each predicted as the other.
 
-    One such answer is a model's error; both of a person's, by models that never saw them, are files that were swapped.
-    What that takes from the nested score says nothing of the models.
+    One such prediction is a model's error; two of one held-out person mean that the files were swapped.
+    Swapped files lower the nested score, but are not errors of the models.
     """
-    person, true, said = nested.person, decode(nested.label)[0], decode(nested.prediction)[0]
+    person, true, predicted = nested.person, decode(nested.label)[0], decode(nested.prediction)[0]
     incorrect, normal = MASKS.index("incorrect"), MASKS.index("normal")
-    there, back = (true == incorrect) & (said == normal), (true == normal) & (said == incorrect)
-    people = sorted(set(person[there]) & set(person[back]))
+    as_normal = (true == incorrect) & (predicted == normal)
+    as_incorrect = (true == normal) & (predicted == incorrect)
+    people = sorted(set(person[as_normal]) & set(person[as_incorrect]))
     if not people:
         return []
     others = ~np.isin(person, people)
     without = score(nested.label[others], nested.prediction[others], person[others])["mask accuracy"]
     return [
-        f"Of {len(people)} people both the image labelled *incorrect* and the one labelled *normal* are answered as the other,",
-        "by models that never saw them: their files are most likely swapped. Without these people nested mask accuracy is",
+        f"Of {len(people)} people both the image labelled *incorrect* and the one labelled *normal* are predicted as the other,",
+        "by models that held them out: their files are most likely swapped. Without these people nested mask accuracy is",
         f"{interval(without.json())}.",
         "",
     ]
 
 
-def limits(nested: NestedPredictions) -> str:
-    """Three sentences on what the score lacks, measured on the nested answers."""
+def limits_text(nested: NestedPredictions) -> str:
+    """Three sentences on what limits the score, measured on the nested predictions."""
     label, prediction = nested.label, nested.prediction
-    true, said = decode(label), decode(prediction)
-    now = float(macro_f1(confusion(label, prediction)))
-    perfect = []
+    true, predicted = decode(label), decode(prediction)
+    current = float(macro_f1(confusion(label, prediction)))
+    without_errors = []  # macro-F1 if one axis were always right
     for axis in range(3):
-        mixed = [true[place] if place == axis else said[place] for place in range(3)]
-        perfect.append(float(macro_f1(confusion(label, encode(*mixed)))))
-    worst = ("mask", "gender", "age band")[int(np.argmax(perfect))]
+        mixed = [true[each] if each == axis else predicted[each] for each in range(3)]
+        without_errors.append(float(macro_f1(confusion(label, encode(*mixed)))))
+    worst = ("mask", "gender", "age band")[int(np.argmax(without_errors))]
     by_band = [float(np.nanmean(f1_per_class(confusion(label, prediction))[band::3])) for band in range(3)]
-    wrong = pd.Series(true[2] != said[2]).groupby(nested.person)
-    mostly = (wrong.mean() > 0.5).to_numpy()
-    share = float(wrong.sum()[mostly].sum() / max(1, wrong.sum().sum()))
+    wrong = pd.Series(true[2] != predicted[2]).groupby(nested.person)
+    mostly_wrong = (wrong.mean() > 0.5).to_numpy()
+    share = float(wrong.sum()[mostly_wrong].sum() / max(1, wrong.sum().sum()))
     error = np.abs(nested.years - nested.age)
     masked = float(error[true[0] == 0].mean()), float(error[true[0] == 2].mean())
     return (
-        f"The {worst} limits it most: nested macro-F1 is {now:.3f}, and would be {perfect[2]:.3f} were the age band always "
-        f"right, {perfect[1]:.3f} were gender, {perfect[0]:.3f} were the mask. "
+        f"The {worst} limits it most: nested macro-F1 is {current:.3f}, and would be {without_errors[2]:.3f} if the age band were always "
+        f"right, {without_errors[1]:.3f} if gender were, {without_errors[0]:.3f} if the mask were. "
         f"Mean F1 of the classes is "
         + ", ".join(f"{value:.3f} at {band}" for band, value in zip(BANDS, by_band, strict=True))
-        + f"; an edge between bands is sharp, and the regressors err by {error.mean():.1f} years. "
-        f"{share:.0%} of the wrong bands fall on the {mostly.mean():.0%} of people whose band is wrong in most of their "
+        + f"; bands have sharp edges, and the mean error of the predicted age is {error.mean():.1f} years. "
+        f"{share:.0%} of the wrong bands belong to the {mostly_wrong.mean():.0%} of people whose band is wrong in most of their "
         f"images, and the age error is {masked[0]:.1f} years under a worn mask and {masked[1]:.1f} without one."
     )
 
 
 def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:
-    """A few lines for a README."""
+    """The main results for the README."""
     combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
     nested, scored = combiner["nested_choice"], evaluation["score"]
     fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
@@ -184,17 +185,17 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
         ]
         for name in SCORES
     ]
-    hard = combiner["nested"][combiner["simplest"]]["macro-F1"]
+    simplest = combiner["nested"][combiner["simplest"]]["macro-F1"]
     images, people = combiner["images"], combiner["people"]
     return "\n".join(
         [
             f"`{recipe}` on {images:,} images of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
             f"evaluated on {evaluation['images']} images of {evaluation['people']} other people. 95 % intervals over people.",
             "",
-            table(["score", "promised (nested out-of-fold)", "kept (eval)"], rows),
+            table(["score", "nested out-of-fold", "eval"], rows),
             "",
-            f"Kept way of combining: {combiner['method']}; the {combiner['simplest']} scores {interval(hard, 3)} on the same nested rows.",
-            "Everything else, step by step: `benchmarks/RESULTS.md`.",
+            f"Combining method: {combiner['method']}; “{combiner['simplest']}” scores {interval(simplest, 3)} on the same nested rows.",
+            "All results and steps: `benchmarks/RESULTS.md`.",
         ]
     )
 

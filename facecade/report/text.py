@@ -16,7 +16,7 @@ def difference(value: Mapping[str, float], digits: int = 4) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
-    """Rows under a head in columns, for a terminal; numbers and words alike to the left."""
+    """Rows under a head in left-aligned columns, for a terminal."""
     width = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width[place]) for place, cell in enumerate(row)).rstrip() for row in [head, *rows]]
+    lines = ["  ".join(cell.ljust(width[column]) for column, cell in enumerate(row)).rstrip() for row in [head, *rows]]
     return "\n".join([lines[0], "  ".join("-" * size for size in width), *lines[1:]])

@@ -1,4 +1,4 @@
-"""Runs written to MLflow, for people who keep their experiments there."""
+"""Write runs to MLflow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ EXPERIMENT = "facecade"
 
 
 class Tracker:
-    """An MLflow store: a file of SQLite, or any tracking URI.
+    """An MLflow store: an SQLite file, or any tracking URI.
 
-    MLflow's older store, a folder of files, is closed to new data unless a variable of the environment
-    opens it; a database in one file has taken its place.
+    A folder is not accepted: newer versions of MLflow write to their old file store only if an environment
+    variable allows it.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, store: str) -> None:
         """
         Raises:
             FacecadeError: MLflow is not installed, or cannot open the store.
@@ -33,20 +33,20 @@ class Tracker:
             from mlflow.exceptions import MlflowException
         except ImportError:
             raise FacecadeError("MLflow is not installed", install("mlflow")) from None
-        uri = where if "://" in where else f"sqlite:///{Path(where).resolve()}"
+        uri = store if "://" in store else f"sqlite:///{Path(store).resolve()}"
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         try:
             self._client = MlflowClient(tracking_uri=uri)
-            known = self._client.get_experiment_by_name(EXPERIMENT)
-            self._experiment = known.experiment_id if known else self._client.create_experiment(EXPERIMENT)
+            experiment = self._client.get_experiment_by_name(EXPERIMENT)
+            self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
         except MlflowException as error:
             raise FacecadeError(
-                f"MLflow cannot open {where}: {str(error).splitlines()[0]}",
+                f"MLflow cannot open {store}: {str(error).splitlines()[0]}",
                 "give a file, as --mlflow mlflow.db, or a URI",
             ) from None
 
-    def keep(
+    def log_run(
         self,
         name: str,
         settings: Mapping[str, Any],
@@ -57,8 +57,8 @@ class Tracker:
         """Write one finished run.
 
         Args:
-            settings: may hold mappings in mappings; their keys are joined by dots.
-            history: a mapping for each epoch, with its number as `epoch`.
+            settings: may be nested; nested keys are joined by dots.
+            history: one mapping per epoch, with its number as `epoch`.
         """
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
@@ -71,13 +71,13 @@ class Tracker:
         params = [Param(key, str(value)) for key, value in _flat(settings)]
         try:
             run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags)).info.run_id
-            for pieces in _pieces(params):
-                self._client.log_batch(run, params=pieces)
-            for pieces in _pieces(metrics):
-                self._client.log_batch(run, metrics=pieces)
+            for batch in _batches(params):
+                self._client.log_batch(run, params=batch)
+            for batch in _batches(metrics):
+                self._client.log_batch(run, metrics=batch)
             self._client.set_terminated(run)
-        except MlflowException as error:  # hours of training must not end for want of a note on them
-            note(f"MLflow did not take {name}: {str(error).splitlines()[0]}")
+        except MlflowException as error:  # a failed log entry must not stop hours of training
+            note(f"MLflow rejected {name}: {str(error).splitlines()[0]}")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -88,12 +88,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield _safe(f"{prefix}{key}"), value
 
 
-def _pieces(items: list[Any]) -> Iterator[list[Any]]:
-    """Lists of at most a hundred, which is what MLflow takes at once."""
+def _batches(items: list[Any]) -> Iterator[list[Any]]:
+    """Lists of at most 100 items, the limit of MLflow's log_batch."""
     for start in range(0, len(items), 100):
         yield items[start : start + 100]
 
 
 def _safe(name: str) -> str:
-    """MLflow allows letters, digits and some signs in names."""
-    return "".join(sign if sign.isalnum() or sign in "_-./ " else "_" for sign in name)
+    """A name in which `_` replaces the characters that MLflow does not allow."""
+    return "".join(character if character.isalnum() or character in "_-./ " else "_" for character in name)

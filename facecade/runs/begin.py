@@ -1,4 +1,4 @@
-"""Beginning a run: read the data, find the faces, draw the folds, and record it all."""
+"""Begin a run: read the data, find the faces, assign the folds, and save it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pandas as pd
 from facecade.base.errors import FacecadeError
 from facecade.base.files import content_hash
 from facecade.base.progress import note
-from facecade.faces.corrections import correct
+from facecade.faces.corrections import apply_corrections
 from facecade.faces.decode import DecodeError
-from facecade.faces.extra import ExtraData, added
+from facecade.faces.extra import ExtraData, build_extra
 from facecade.faces.labels import BANDS, GENDERS, band_of
 from facecade.faces.pseudo import read_pseudo
 from facecade.faces.split import assign_folds, folds_hash
 from facecade.faces.store import Entry, FaceStore
-from facecade.faces.table import age_cap, read_source, require_sound
+from facecade.faces.table import age_cap, read_source, require_no_problems
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
 from facecade.runs.run import Run
@@ -37,43 +37,43 @@ def begin_run(
     pseudo: Path | None = None,
     extra: Path | None = None,
 ) -> Run:
-    """Read the data, find the faces, draw the folds, and record it all.
+    """Read the data, find the faces, assign the folds, and save the run.
 
     Args:
-        tables: the recipe's.
-        corrections: sheets of label corrections (faces/corrections.py), one after the other.
-        skip_bad: go on without bad rows and files, naming them, where otherwise they are an error.
-        dry: read and check, but find no faces and write nothing.
-        cache: folder of face crops to share with other runs; one of the run's own by default.
-        pseudo: a run that labelled further images to learn from (`pipeline.pseudo_label`).
-        extra: labelled data to learn from that are not scored.
+        tables: the recipe's tables.
+        corrections: CSV files of label corrections (faces/corrections.py), applied in order.
+        skip_bad: note and skip bad rows and files; otherwise they are an error.
+        dry: read and check only; find no faces and write nothing.
+        cache: folder of face crops, shared with other runs; by default the run's own.
+        pseudo: a run that pseudo-labelled images to train on (inference/pseudo_label.py).
+        extra: labelled data to train on that are never scored.
     """
-    checked, cache = parse(tables), cache or folder / "cache"
+    recipe, cache = parse(tables), cache or folder / "cache"
     pseudo_labels = read_pseudo(pseudo) if pseudo else None
-    root, table = _labelled(data, skip_bad)
-    beside = _labelled(extra, skip_bad) if extra else None
+    root, table = _read_labelled(data, skip_bad)
+    extra_source = _read_labelled(extra, skip_bad) if extra else None
     corrected: list[dict[str, str]] = []
     for sheet in corrections:
-        table, taken, said = correct(table, sheet)
-        corrected += taken
-        for line in said:
+        table, applied, lines = apply_corrections(table, sheet)
+        corrected += applied
+        for line in lines:
             note(f"correction: {line}")
 
-    def attention_overlays(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
-        if dry:  # what is fitted already is known by content, without finding a face
+    def with_content(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
+        if dry:  # the content hash tells which fits are current; no face is needed
             return rows.assign(content=[content_hash(root / path) for path in rows["path"]])
-        return _with_content(rows, root, FaceStore(cache, checked.face), skip_bad, workers)
+        return _with_content(rows, root, FaceStore(cache, recipe.face), skip_bad, workers)
 
-    table = attention_overlays(table, root)
-    table = table.assign(fold=assign_folds(table, checked.folds, checked.seed))
+    table = with_content(table, root)
+    table = table.assign(fold=assign_folds(table, recipe.folds, recipe.seed))
     extra_data: dict[str, ExtraData] = {}
-    if beside:
-        extra_root, more = beside
-        extra_data["added"] = added(extra_root, attention_overlays(more, extra_root), table, checked.folds)
+    if extra_source:
+        extra_root, extra_table = extra_source
+        extra_data["added"] = build_extra(extra_root, with_content(extra_table, extra_root), table, recipe.folds)
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
         extra_data["pseudo"] = pseudo_labels
-    run = Run(folder, root, dict(tables), table, _cap(table, checked), cache, extra_data, corrected)
+    run = Run(folder, root, dict(tables), table, _age_cap(table, recipe), cache, extra_data, corrected)
     if not dry:
         run.save()
     note(_summary(run))
@@ -82,67 +82,68 @@ def begin_run(
     return run
 
 
-def _labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
-    """Root and sample table of labelled data; raises FacecadeError for bad rows (unless `skip_bad`) or no labels."""
+def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
+    """Root and table of labelled data; raises FacecadeError for bad rows (unless `skip_bad`) or no labels."""
     source = read_source(data)
     table = source.table
     if skip_bad:
         for problem in source.problems:
             note(f"skipped: {problem}")
     elif source.layout in ("competition", "manifest"):
-        table = require_sound(source)
+        table = require_no_problems(source)
     if not source.labelled:
         raise FacecadeError(
-            f"{data} holds no labels to learn from", "training needs train.csv with images/, or a manifest CSV"
+            f"{data} holds no labels to train on", "training needs train.csv with images/, or a manifest CSV"
         )
     return source.root, table
 
 
 def _require_same_folds(pseudo: ExtraData, table: pd.DataFrame) -> None:
-    """Raises FacecadeError for pseudo-labels made on other folds, whose models knew people that this run scores."""
+    """Raises FacecadeError for pseudo-labels made on other folds, whose models trained on people that this run scores."""
     if pseudo.record["folds_hash"] != folds_hash(table):
         raise FacecadeError(
-            f"the pseudo-labels of {pseudo.record['run']} were made on other folds: its models saw people whom this run would be scored on",
+            f"the pseudo-labels of {pseudo.record['run']} were made on other folds: its models trained on people that this run "
+            "is scored on",
             "give the same data, folds and seed as that run has",
         )
 
 
 def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int) -> pd.DataFrame:
     entries = store.fill([root / path for path in table["path"]], workers)
-    wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
-    if wrong and not skip_bad:
+    unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
+    if unreadable and not skip_bad:
         raise FacecadeError(
-            f"{len(wrong)} image(s) cannot be read:\n  " + "\n  ".join(wrong),
-            "mend or remove them, or give --skip-bad to go on without them",
+            f"{len(unreadable)} image(s) cannot be read:\n  " + "\n  ".join(unreadable),
+            "fix or remove them, or give --skip-bad to go on without them",
         )
-    for line in wrong:
+    for line in unreadable:
         note(f"skipped: {line}")
-    keep = np.array([isinstance(entry, Entry) for entry in entries], bool)
-    table = table[keep].reset_index(drop=True)
-    found = [entry for entry in entries if isinstance(entry, Entry)]
+    readable = np.array([isinstance(entry, Entry) for entry in entries], bool)
+    table = table[readable].reset_index(drop=True)
+    read = [entry for entry in entries if isinstance(entry, Entry)]
     if store.face.detector == "mtcnn":
-        none = sum(entry.box is None for entry in found)
-        note(f"faces: found in {len(found) - none} of {len(found)} images; {none} use the centre crop")
-    return table.assign(content=[entry.content for entry in found])
+        without_face = sum(entry.box is None for entry in read)
+        note(f"faces: found in {len(read) - without_face} of {len(read)} images; {without_face} use the centre crop")
+    return table.assign(content=[entry.content for entry in read])
 
 
-def _cap(table: pd.DataFrame, recipe: Recipe) -> float | None:
+def _age_cap(table: pd.DataFrame, recipe: Recipe) -> float | None:
     if recipe.age_cap == "none":
         return None
     if recipe.age_cap != "auto":
         return float(recipe.age_cap)
     cap = age_cap(table.groupby("person")["age"].first().to_numpy(float))
     if cap is not None:
-        note(f"ages: censored at {cap:.0f} (mass at the maximum); the age stages learn it as 'at least {cap:.0f}'")
+        note(f"ages: censored at {cap:.0f} (mass at the maximum); the age stages train on it as 'at least {cap:.0f}'")
     return cap
 
 
 def _summary(run: Run) -> str:
     people = run.table.groupby("person").first()
     groups = [
-        f"{gender} {band}: {n}"
+        f"{gender} {band}: {count}"
         for gender in GENDERS
-        for band, n in zip(BANDS, _band_counts(people[people["gender"] == gender]["age"]), strict=True)
+        for band, count in zip(BANDS, _band_counts(people[people["gender"] == gender]["age"]), strict=True)
     ]
     return (
         f"data: {len(run.table)} images of {len(people)} people ({', '.join(groups)}), "

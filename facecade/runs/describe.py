@@ -1,4 +1,4 @@
-"""What a run's folder holds, and what to do next."""
+"""Describe a run's folder, and the next command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from facecade.runs.run import Run
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What the run's folder holds: every fold of every stage, the combiner, and what to do next."""
+    """Every fit of every stage, the combiner, and the next command."""
     fits: list[dict[str, Any]] = []
     for stage in run.recipe.stages:
         for fold in run.recipe.fits:

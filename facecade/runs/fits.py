@@ -1,4 +1,4 @@
-"""A run's fits: making them from its recipe, their order, requiring them, and reading what they left."""
+"""A run's fits: create them from its recipe, order them, require them, and read their outputs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def make_fit(run: Run, stage: str, fold: int) -> Fit:
-    """One fit of one stage, as the run's recipe says."""
+    """One fit of one stage, by the run's recipe."""
     from facecade.stages import make_stage
     from facecade.stages.fit import Fit
 
     recipe = run.recipe.stages[stage]
-    made, weights, head_rows = make_stage(stage, recipe.loss, recipe.auxiliary), recipe.weights, []
-    if recipe.start:
-        weights = str(run.fold_folder(recipe.start, fold) / "weights.safetensors")
-        first = run.recipe.stages[recipe.start]
-        known = make_stage(recipe.start, first.loss, first.auxiliary).outputs
-        head_rows = [known.index(output) if output in known else -1 for output in made.outputs]
+    stage_object, weights, head_rows = make_stage(stage, recipe.loss, recipe.auxiliary), recipe.weights, []
+    if recipe.start_stage:
+        weights = str(run.fold_folder(recipe.start_stage, fold) / "weights.safetensors")
+        start = run.recipe.stages[recipe.start_stage]
+        known = make_stage(recipe.start_stage, start.loss, start.auxiliary).outputs
+        head_rows = [known.index(output) if output in known else -1 for output in stage_object.outputs]
     soup = fold == run.recipe.folds and run.recipe.ensemble == "soup"
     return Fit(
-        made,
+        stage_object,
         fold,
         run.recipe.fit_name(fold),
         recipe,
@@ -53,10 +53,10 @@ def make_fits(run: Run, numbers: Sequence[int]) -> dict[str, list[Fit]]:
 
 def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) -> list[tuple[str, int]]:
     """Stage and fold of the fits that `fit_stage` would run, in order: each after those that it starts from, which are
-    added where they are not fitted.
+    added if they are not fitted.
 
     Args:
-        resume: leave current fits as they are.
+        resume: keep current fits.
     """
     todo: set[tuple[str, int]] = set()
 
@@ -74,7 +74,7 @@ def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) ->
 
 
 def run_data(run: Run, workers: int) -> RunData:
-    """What all fits of a run train on; finds faces that are not in the cache yet."""
+    """The training data of all fits of a run; finds faces that are not in the cache yet."""
     from facecade.stages.fit import RunData
 
     store, crop_row = run.faces(workers)
@@ -83,28 +83,29 @@ def run_data(run: Run, workers: int) -> RunData:
 
 
 def require_fits(run: Run) -> None:
-    """Raises FacecadeError where a fit of a stage is missing or stale, with the command that fits it."""
+    """Raises FacecadeError where a fit is missing or stale, with the command that fits it."""
     missing = missing_targets(run.recipe.stages)
     if missing:
         raise FacecadeError(
             f"no stage of the recipe predicts {' and '.join(missing)}",
             "add mask, gender, age-male and age-female; or joint; or flat",
         )
-    wrong: dict[str, str] = {}
+    not_fitted: dict[str, str] = {}
     for stage in run.recipe.stages:
         states = {run.recipe.fit_name(fold): run.state(stage, fold) for fold in run.recipe.fits}
         bad = {name: state for name, state in states.items() if state != "fitted"}
         if bad:
-            wrong[stage] = f"{stage}: " + ", ".join(f"{name} {state}" for name, state in bad.items())
-    if wrong:
-        lines, stages = "\n  ".join(wrong.values()), "all" if len(wrong) == len(run.recipe.stages) else " ".join(wrong)
+            not_fitted[stage] = f"{stage}: " + ", ".join(f"{name} {state}" for name, state in bad.items())
+    if not_fitted:
+        lines = "\n  ".join(not_fitted.values())
+        stages = "all" if len(not_fitted) == len(run.recipe.stages) else " ".join(not_fitted)
         raise FacecadeError(
             f"not everything is fitted as the recipe says:\n  {lines}", run.command(f"fit-stage {stages} --resume")
         )
 
 
 def require_fitted(run: Run) -> Path:
-    """Folder of the run's combiner; raises FacecadeError where that, or a fit, is missing or stale."""
+    """Folder of the run's combiner; raises FacecadeError where the combiner or a fit is missing or stale."""
     require_fits(run)
     state = run.combiner_state()
     if state != "fitted":
@@ -124,16 +125,16 @@ def fit_alignments(run: Run) -> dict[str, Alignment]:
 
 
 def read_alignments(run: Run) -> dict[str, Alignment]:
-    """The rotations that `fit_meta` kept, by stage."""
+    """The rotations that `fit_meta` saved, by stage."""
     files = {stage: run.folder / "combiner" / f"alignment-{stage}.npz" for stage in run.recipe.stages}
     return {stage: Alignment(**read_arrays(path)) for stage, path in files.items()}
 
 
 def out_of_fold_outputs(run: Run, alignments: Mapping[str, Alignment] | None = None) -> StageOutputs:
-    """Outputs of all stages for every training image, by models that never saw its person.
+    """Out-of-fold outputs of all stages for every training image: by models that did not train on its person.
 
     Args:
-        alignments: of each stage's folds; by default those that `fit_meta` kept.
+        alignments: of each stage's folds; by default those that `fit_meta` saved.
 
     Raises:
         FacecadeError: the run is not fitted.
@@ -145,7 +146,7 @@ def out_of_fold_outputs(run: Run, alignments: Mapping[str, Alignment] | None = N
 
 
 def _fold_outputs(run: Run) -> dict[str, list[FoldOutput]]:
-    """What every fit of every stage left, by stage."""
+    """Saved outputs of every fit, by stage."""
     return {stage: [read_fold(run.fold_folder(stage, fold)) for fold in run.recipe.fits] for stage in run.recipe.stages}
 
 

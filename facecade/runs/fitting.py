@@ -1,4 +1,4 @@
-"""What `fit_stage` says before, while and after it fits."""
+"""Messages and checks of `fit_stage`: before, during and after fitting."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 def require_years(run: Run, stages: Sequence[str]) -> None:
-    """Raises FacecadeError for stages that learn years where extra data know age bands alone."""
+    """Raises FacecadeError for stages that train on years where extra data have only age bands."""
     banded = [each for each in run.extra_data.values() if not each.record["years"]]
-    learning = [name for name in stages if banded and make_fit(run, name, 0).stage.learns_years]
-    if learning:
+    of_years = [name for name in stages if banded and make_fit(run, name, 0).stage.learns_years]
+    if of_years:
         raise FacecadeError(
-            f"{banded[0].record['run']} knows age bands alone, and {', '.join(learning)} would learn years from them",
-            "take the pseudo-labels of a run whose stages know years",
+            f"{banded[0].record['run']} predicts only age bands, and {', '.join(of_years)} would train on years made from them",
+            "use the pseudo-labels of a run whose stages predict years",
         )
 
 
 def note_states(run: Run, requested: Sequence[Fit], todo: Sequence[Fit], machine: Machine, resume: bool) -> None:
-    """Say what trains, and which fits are there already or come first."""
+    """Note seed, device and versions, which fits are already there, and which are added."""
     from facecade.training.device import torch_device
 
-    device, found = torch_device(machine.device), versions()
+    device, installed = torch_device(machine.device), versions()
     note(
         f"seed {run.recipe.seed}; {device}, {'bfloat16 autocast' if machine.uses_bf16(device.type) else 'float32'}; "
-        + ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "timm", "albumentations"))
+        + ", ".join(f"{name} {installed[name]}" for name in ("python", "torch", "timm", "albumentations"))
     )
     for fit in requested:
         if run.state(*fit.key) == "fitted":
@@ -49,7 +49,7 @@ def note_states(run: Run, requested: Sequence[Fit], todo: Sequence[Fit], machine
 
 
 class FitReporter:
-    """Says how each fit ended, and writes it to a tracker."""
+    """Notes the result of each fit, and writes it to a tracker."""
 
     def __init__(self, run: Run, tracker: Tracker | None) -> None:
         self.run, self.tracker = run, tracker
@@ -64,7 +64,7 @@ class FitReporter:
         if self.tracker:
             scores = {**outcome["score"], "seconds": outcome["seconds"]}
             tags = {"run": str(self.run.folder), "stage": fit.stage.name, "signature": fit.signature}
-            self.tracker.keep(fit.title, outcome["recipe"], scores, tags, read_history(fit.folder))
+            self.tracker.log_run(fit.title, outcome["recipe"], scores, tags, read_history(fit.folder))
 
 
 def raise_failures(fits: Sequence[Fit], outcomes: Sequence[dict[str, Any] | BaseException]) -> None:
@@ -73,10 +73,10 @@ def raise_failures(fits: Sequence[Fit], outcomes: Sequence[dict[str, Any] | Base
     if failed:
         lines = [f"{fit.title}: {error}" for fit, error in failed]
         cause = failed[0][1]
-        hint = getattr(cause, "hint", "") or "fix it, then go on with what is left: --resume"
+        hint = getattr(cause, "hint", "") or "fix it, then run the remaining fits: --resume"
         raise FacecadeError(f"{len(failed)} of {len(fits)} fits failed:\n  " + "\n  ".join(lines), hint) from cause
 
 
 def _score_text(record: Mapping[str, Any]) -> list[str]:
-    """What a fit's record says of held-out people; nothing where it held nobody out."""
+    """A fit's scores on held-out people, in words; empty where nobody was held out."""
     return [f"{scores_text(record['score'])} on held-out people"] if record["score"] else []

@@ -1,4 +1,4 @@
-"""The run that `fit_stage` works on: begun with data, or the one that is there, with the recipe and the changes asked for."""
+"""Prepare the run for `fit_stage`: begin a new one, or open an existing one and change its recipe."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DEFAULT_RECIPE = "cpu"
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """What a run begins with, besides its recipe.
+class DataOptions:
+    """The data of a new run.
 
-    data: a folder or a manifest CSV. corrections: CSV files of label corrections. pseudo: a run that labelled images to train
-    on. extra: labelled images to train on that are never scored. skip_bad: go on without bad rows and files.
+    data: a folder or a manifest CSV. corrections: CSV files of label corrections. pseudo: a run that pseudo-labelled images
+    to train on. extra: labelled images to train on that are never scored. skip_bad: skip bad rows and files.
     """
 
     data: Path | None = None
@@ -35,7 +35,7 @@ class Beginning:
 
 def prepare_run(
     folder: Path,
-    beginning: Beginning,
+    options: DataOptions,
     recipe: Path | None,
     stages: Sequence[str],
     settings: Sequence[str] = (),
@@ -43,52 +43,52 @@ def prepare_run(
     workers: int = 2,
     dry: bool = False,
 ) -> tuple[Run, list[str]]:
-    """Begin a run, or open the one in `folder`, and change its recipe as asked.
+    """Begin a run, or open the one in `folder`, and change its recipe.
 
     Args:
-        recipe: file; by default the recipe of the run that is there, or `cpu`.
+        recipe: file; by default the existing run's recipe, or `cpu`.
         stages: names, or `all`.
         settings: `key=value`, as `recipe_file.override` takes them. weights: short for `weights=…`.
-        dry: check, and write nothing.
+        dry: check only, and write nothing.
 
     Returns:
         The run, and the names of the stages.
 
     Raises:
-        FacecadeError: no data for a run that is not there; a stage, key or part that does not exist; bad data.
+        FacecadeError: no data for a new run; a stage, key or name that does not exist; bad data.
     """
     from facecade.stages.check import check_recipe
 
-    data, begun = beginning.data, (folder / "run.json").exists()
-    if (beginning.corrections or beginning.pseudo or beginning.extra) and not data:
-        raise FacecadeError("--corrections, --pseudo and --extra change what a run begins with", "give --data as well")
-    if not data and not begun:
-        raise FacecadeError(f"{folder} holds no run yet", "name the training data: --data DATA")
-    old = open_run(folder) if begun and not (data and recipe) else None
+    data, exists = options.data, (folder / "run.json").exists()
+    if (options.corrections or options.pseudo or options.extra) and not data:
+        raise FacecadeError("--corrections, --pseudo and --extra change the data of a run", "give --data as well")
+    if not data and not exists:
+        raise FacecadeError(f"{folder} holds no run yet", "give the training data: --data DATA")
+    old = open_run(folder) if exists and not (data and recipe) else None
     tables = _tables(recipe, old)
     source = str(recipe or "the recipe")
-    chosen = _stage_names(stages, list(parse(tables, source).stages))
+    selected = _stage_names(stages, list(parse(tables, source).stages))
     if weights:
         settings = (*settings, f"weights={json.dumps(weights)}")
-    tables = override(tables, settings, chosen)
-    check_recipe(parse(tables, source), chosen)
+    tables = override(tables, settings, selected)
+    check_recipe(parse(tables, source), selected)
     if not data:
-        assert old, "without data there is a run"
-        return (change_recipe(old, tables, dry) if tables != old.tables else old), chosen
+        assert old, "without data, the run exists"
+        return (change_recipe(old, tables, dry) if tables != old.tables else old), selected
     if old:
-        note(f"with the recipe of the run in {folder}; name another with --recipe")
+        note(f"with the recipe of the run in {folder}; give another with --recipe")
     run = begin_run(
         folder,
         data,
         tables,
-        beginning.corrections,
-        beginning.skip_bad,
+        options.corrections,
+        options.skip_bad,
         workers,
         dry,
-        pseudo=beginning.pseudo,
-        extra=beginning.extra,
+        pseudo=options.pseudo,
+        extra=options.extra,
     )
-    return run, chosen
+    return run, selected
 
 
 def _tables(recipe: Path | None, run: Run | None) -> Mapping[str, Any]:
@@ -97,8 +97,8 @@ def _tables(recipe: Path | None, run: Run | None) -> Mapping[str, Any]:
     return run.tables if run else read_toml(shipped.find("recipe", DEFAULT_RECIPE))
 
 
-def _stage_names(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
-    for stage in wanted:
+def _stage_names(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    for stage in names:
         if stage != "all" and stage not in known:
             raise unknown_name("stage", stage, [*known, "all"])
-    return list(known) if "all" in wanted else list(dict.fromkeys(wanted))
+    return list(known) if "all" in names else list(dict.fromkeys(names))

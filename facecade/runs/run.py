@@ -1,4 +1,4 @@
-"""A run's folder: its recipe, its sample table with folds, and which fits in it are current."""
+"""A run's folder: its recipe, its table of images with folds, and which fits are current."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from facecade.faces.decode import DecodeError
 from facecade.faces.extra import TRAINED_ON, ExtraData, read_extra
 from facecade.faces.split import folds_hash
 from facecade.faces.store import Entry, FaceStore
-from facecade.faces.table import read_kept
+from facecade.faces.table import read_saved_table
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
 
 TRAINING_VERSION = 2
-"""Raise when the same settings come to train other weights, so that fits of before are known as stale."""
+"""Increase when the same settings train other weights, so that earlier fits become stale."""
 
 CORRECTIONS = "corrections.csv"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder records it.
+    """A run as saved in its folder.
 
-    table: one row an image: `path, id, person, mask, gender, age, fold, content`. tables: the
-    recipe as written. cap: the age from which the data say only "at least", or None. cache: folder of face
-    crops, which runs may share. further: images to learn from that are not scored, by kind. corrections: `id, field, value` of the
-    labels that were changed before the table was written.
+    table: one row per image: `path, id, person, mask, gender, age, fold, content`. tables: the recipe as written. cap: the
+    age at which ages are censored ("at least"), or None. cache: folder of face crops, which runs may share. extra_data:
+    images to train on that are never scored, by kind. corrections: `id, field, value` of the labels that were changed
+    before the table was written.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Run:
         return digest(self.table[["path", "content", "person", "mask", "gender", "age"]].to_numpy().tolist())
 
     def signature(self, stage: str, fold: int = 0) -> str:
-        """A fingerprint of everything that a stage's fit depends on; another one makes it stale. It is the same for all folds."""
+        """A hash of everything that a stage's fit depends on; when it changes, the fit is stale. The same for all folds."""
         settings = self.recipe.stages[stage]
         if fold == self.recipe.folds:
             return digest([self.signature(stage), self.recipe.ensemble])
@@ -72,7 +72,7 @@ class Run:
                 "learning": TRAINING_VERSION,
                 "stage": stage,
                 "settings": settings.model_dump(),
-                "start": self.signature(settings.start) if settings.start else None,
+                "start": self.signature(settings.start_stage) if settings.start_stage else None,
                 "augment": self.recipe.augment.get(settings.augment),
                 "face": self.recipe.face.model_dump(),
                 "anchors": self.recipe.combiner.anchors,
@@ -85,19 +85,19 @@ class Run:
         )
 
     @cached_property
-    def seen(self) -> dict[str, str]:
-        """The images that the run learned from, by content, and how `infer` marks each."""
-        marks = dict.fromkeys(self.table["content"], TRAINED_ON)
+    def trained_on(self) -> dict[str, str]:
+        """Flags of the images that the run trained on, by content hash."""
+        flags = dict.fromkeys(self.table["content"], TRAINED_ON)
         for extra_data in self.extra_data.values():
-            marks |= dict.fromkeys(extra_data.table["content"], extra_data.record["flag"])
-        return marks
+            flags |= dict.fromkeys(extra_data.table["content"], extra_data.record["flag"])
+        return flags
 
     def command(self, words: str) -> str:
-        """A command of this run, as its user would type it."""
+        """A command for this run, as typed on the command line."""
         return command(words) + ("" if self.folder == Path("artifacts") else f" --artifacts {self.folder}")
 
     def fold_folder(self, stage: str, fold: int) -> Path:
-        """Of a fold's fit, or of the one that holds nobody out."""
+        """Folder of a fold's fit, or of the fit on all people."""
         return self.folder / "stages" / stage / self.recipe.fit_name(fold).replace(" ", "")
 
     def state(self, stage: str, fold: int) -> str:
@@ -105,33 +105,33 @@ class Run:
         folder = self.fold_folder(stage, fold)
         if (folder / "meta.json").exists():
             current = read_json(folder / "meta.json").get("signature") == self.signature(stage, fold)
-            return "fitted" if current and not self._other_weights(stage, fold) else "stale"
+            return "fitted" if current and not self._weights_changed(stage, fold) else "stale"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
 
     @cached_property
     def _weights_content(self) -> dict[Path, str]:
-        """What the files hold that stages start from: read once for all folds."""
+        """Content hashes of the weight files that stages start from, read once for all folds."""
         files = {stage.weights_file for stage in self.recipe.stages.values() if stage.weights_file}
         return {file: content_hash(file) for file in files}
 
-    def _other_weights(self, stage: str, fold: int) -> bool:
-        """Whether the file that a fit started from, or that the stage it started from did, now holds something else. One that is gone
-        changes nothing."""
+    def _weights_changed(self, stage: str, fold: int) -> bool:
+        """Whether the weight file that a fit started from (directly, or through its start stage) has changed since. A file
+        that no longer exists counts as unchanged."""
         settings, meta = self.recipe.stages[stage], self.fold_folder(stage, fold) / "meta.json"
-        if settings.start:
-            return self._other_weights(settings.start, fold)
-        now = self._weights_content.get(settings.weights_file, "") if settings.weights_file else ""
-        known = read_json(meta).get("weights_content") if now and meta.exists() else None
-        return bool(now and known) and now != known
+        if settings.start_stage:
+            return self._weights_changed(settings.start_stage, fold)
+        current = self._weights_content.get(settings.weights_file, "") if settings.weights_file else ""
+        recorded = read_json(meta).get("weights_content") if current and meta.exists() else None
+        return bool(current and recorded) and current != recorded
 
     @property
     def fits_digest(self) -> str:
-        """A fingerprint of what the fits that a combiner stacks have answered; it changes where one is fitted anew."""
+        """A hash of the outputs of all fits; it changes when one is fitted again."""
         metas = [
             self.fold_folder(stage, fold) / "meta.json" for stage in self.recipe.stages for fold in self.recipe.fits
         ]
-        said = [read_json(meta).get("outputs") if meta.exists() else None for meta in metas]
-        return digest([[self.signature(stage) for stage in self.recipe.stages], said])
+        outputs = [read_json(meta).get("outputs") if meta.exists() else None for meta in metas]
+        return digest([[self.signature(stage) for stage in self.recipe.stages], outputs])
 
     def combiner_state(self) -> str:
         """`fitted`, `stale` or `missing`."""
@@ -143,20 +143,21 @@ class Run:
         return "fitted" if same else "stale"
 
     def anchors(self) -> np.ndarray:
-        """Rows that every fold's model embeds, int64 (A,), sorted."""
+        """Rows of the anchors, which every fold's model embeds, int64 (A,), sorted."""
         generator = np.random.default_rng(derive(self.recipe.seed, "anchors"))
         count = min(self.recipe.combiner.anchors, len(self.table))
         return np.sort(generator.choice(len(self.table), count, replace=False))
 
     def faces(self, workers: int) -> tuple[FaceStore, np.ndarray]:
-        """The store that holds every row's crop, and each row's place in it, int64 (N,)."""
+        """The store with every row's crop, and each row's index in it, int64 (N,)."""
         store = self.store()
-        return store, _places(store, self.root, self.table, workers)
+        return store, _crop_rows(store, self.root, self.table, workers)
 
     def extra_rows(self, store: FaceStore, workers: int) -> pd.DataFrame | None:
-        """Rows of further images, with the place `crop` of each in the store; None where the run has none."""
+        """Rows of the extra data, with the index `crop` of each in the store; None where the run has none."""
         parts = [
-            each.table.assign(crop=_places(store, each.root, each.table, workers)) for each in self.extra_data.values()
+            each.table.assign(crop=_crop_rows(store, each.root, each.table, workers))
+            for each in self.extra_data.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else None
 
@@ -166,16 +167,16 @@ class Run:
 
     @property
     def corrections_file(self) -> Path:
-        """Where the corrections are kept, if there were any."""
+        """Where the corrections are saved, if there are any."""
         return self.folder / CORRECTIONS
 
     def save(self) -> None:
-        """Write table.csv, corrections, further images, and run.json last."""
+        """Write table.csv, corrections and extra data, and run.json last."""
         write_csv(self.folder / "table.csv", self.table)
         if self.corrections:
             write_csv(self.corrections_file, pd.DataFrame(self.corrections))
         else:
-            self.corrections_file.unlink(missing_ok=True)  # of a run that was begun here before
+            self.corrections_file.unlink(missing_ok=True)  # of an earlier run in this folder
         for kind, extra_data in self.extra_data.items():
             extra_data.save(self.folder / "extra-data" / kind)
         write_json(
@@ -194,49 +195,49 @@ class Run:
         )
 
 
-def _places(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) -> np.ndarray:
-    """Where the store holds the crop of each row, int64 (N,).
+def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) -> np.ndarray:
+    """The store's index of each row's crop, int64 (N,).
 
     Raises:
-        FacecadeError: images that are not what they were when the run began.
+        FacecadeError: images that have changed since the run began.
     """
     entries = store.fill([root / path for path in table["path"]], workers)
-    wrong = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
+    unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     changed = [
         path
         for path, content, entry in zip(table["path"], table["content"], entries, strict=True)
         if isinstance(entry, Entry) and entry.content != content
     ]
-    if wrong or changed:
-        what = wrong[:20] + [f"{path}: other content than when the run began" for path in changed[:20]]
+    if unreadable or changed:
+        lines = unreadable[:20] + [f"{path}: changed since the run began" for path in changed[:20]]
         raise FacecadeError(
-            f"{len(wrong) + len(changed)} image(s) changed or vanished:\n  " + "\n  ".join(what),
-            "give --data again to begin anew with the images as they are",
+            f"{len(unreadable) + len(changed)} image(s) changed or vanished:\n  " + "\n  ".join(lines),
+            "give --data again to begin the run anew with the images as they are",
         )
     return np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
 
 def open_run(folder: Path) -> Run:
-    """Read a run back; raises FacecadeError where there is none."""
+    """Open a run; raises FacecadeError where there is none."""
     if not (folder / "run.json").exists():
         raise FacecadeError(
             f"{folder} holds no run",
             f"begin one: {command('fit-stage all --data DATA, or name its --artifacts folder')}",
         )
-    said = read_json(folder / "run.json")
-    table = read_kept(folder / "table.csv")
-    cache = Path(said["cache"]) if said["cache"] else folder / "cache"
-    extra_data = {kind: read_extra(folder / "extra-data" / kind) for kind in said.get("extra_data", [])}
-    kept = folder / CORRECTIONS
-    corrections = [row.cells for row in read_csv_rows(kept, ["id", "field", "value"])] if kept.exists() else []
-    return Run(folder, Path(said["data"]), said["recipe"], table, said["cap"], cache, extra_data, corrections)
+    record = read_json(folder / "run.json")
+    table = read_saved_table(folder / "table.csv")
+    cache = Path(record["cache"]) if record["cache"] else folder / "cache"
+    extra_data = {kind: read_extra(folder / "extra-data" / kind) for kind in record.get("extra_data", [])}
+    file = folder / CORRECTIONS
+    corrections = [row.cells for row in read_csv_rows(file, ["id", "field", "value"])] if file.exists() else []
+    return Run(folder, Path(record["data"]), record["recipe"], table, record["cap"], cache, extra_data, corrections)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
-    """The run with other tables of a recipe, checked and (unless `dry`) saved.
+    """The run with another recipe, checked and (unless `dry`) saved.
 
     Raises:
-        FacecadeError: the change would redraw the folds, which every stage shares.
+        FacecadeError: the change would redraw the folds, which all stages share.
     """
     new = parse(tables)
     old = run.recipe

@@ -1,1 +1,1 @@
-"""How any stage learns: backbone, losses, sampling, augmentation, the loop."""
+"""How a stage is trained: losses, sampling, augmentation, optimizer, the loop, and prediction."""

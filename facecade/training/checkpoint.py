@@ -1,4 +1,4 @@
-"""Weights and training state as safetensors: written whole, read without running anything."""
+"""Weights and training state as safetensors: written atomically, read without executing code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_weights(path: Path, module: nn.Module) -> None:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Read a state dict back; raises FacecadeError where the file is missing, damaged or another's."""
+    """Load a state dict; raises FacecadeError if the file is missing, damaged or of another model."""
     state, _ = _read(path)
     try:
         module.load_state_dict(state)
@@ -34,46 +34,46 @@ def load_weights(path: Path, module: nn.Module) -> None:
 
 
 def load_mean(paths: Sequence[Path], module: nn.Module) -> None:
-    """Read the mean of several state dicts, statistics of the batch norms included; raises FacecadeError as `load_weights`."""
+    """Load the mean of several state dicts, batch norm statistics included; raises as `load_weights` does."""
     mean = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in module.state_dict().items()}
     for path in paths:
         load_weights(path, module)
         for key, value in module.state_dict().items():
             mean[key] += value / len(paths)
-    module.load_state_dict(mean)  # in their own types
+    module.load_state_dict(mean)  # casts to the module's dtypes
 
 
 def save_state(
     path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, notes: dict[str, Any]
 ) -> None:
-    """Write everything that training needs to go on, as one file."""
+    """Write everything that is needed to resume training, as one file."""
     tensors = {
         f"{name}/{key}": value.detach().cpu().contiguous()
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    for number, state in optimizer.state_dict()["state"].items():
+    for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
-            tensors[f"optimizer/{number}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+            tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
     metadata = {"notes": json.dumps(notes)}
     write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
 def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Read `save_state` back into place; returns its notes."""
+    """Load what `save_state` wrote into the modules and the optimizer; returns the notes."""
     tensors, metadata = _read(path)
     for name, module in modules.items():
-        start = f"{name}/"
-        module.load_state_dict({key.removeprefix(start): v for key, v in tensors.items() if key.startswith(start)})
+        prefix = f"{name}/"
+        module.load_state_dict({key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)})
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
-            _, number, name = key.split("/")
-            state.setdefault(int(number), {})[name] = value
+            _, index, name = key.split("/")
+            state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
-            if value.shape == parameter.shape:  # the fused kernels expect the parameter's own memory layout
+            if value.shape == parameter.shape:  # fused kernels expect the memory layout of the parameter
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return dict(json.loads(metadata["notes"]))
 

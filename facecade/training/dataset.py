@@ -1,4 +1,4 @@
-"""Images as a model is shown them."""
+"""Samples that a model is trained on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from facecade.training import augment
 from facecade.training.predict import predict
 
 
-class Shown(Protocol):
-    """What a model learns from, row by row of a sample table."""
+class Dataset(Protocol):
+    """Samples of a sample table, by row."""
 
     def sample(self, row: int, seed: int) -> np.ndarray:
-        """What training is shown of a row; the same seed shows the same, whichever process asks."""
+        """The training sample of a row; the same seed gives the same sample in every process."""
 
     def outputs(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
-        """What a model's head answers in eval mode for some rows (n,): float32 (n, C)."""
+        """Head outputs of a model in eval mode for some rows (n,): float32 (n, C)."""
 
 
 class AugmentedCrops:
-    """Face crops, augmented anew each time."""
+    """Face crops, augmented with another seed each time."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class AugmentedCrops:
         """
         Args:
             crops: uint8 (M, h, w, 3), RGB, an array or a memory map.
-            crop_row: int64 (N,), where each row's crop lies.
+            crop_row: int64 (N,), index of each row's crop.
             transforms: augmentation, as `training.augment.build` takes it.
         """
         self.crops, self.crop_row = crops, crop_row
         self.pipeline = augment.build(transforms, recipe.size)
-        self.recipe = recipe.model_copy(update={"vote": "soft"})  # a loss is of outputs; votes have none
+        self.recipe = recipe.model_copy(update={"vote": "soft"})  # the loss needs outputs, not votes
 
     def __getstate__(self) -> dict[str, Any]:
-        """A memory map goes to another process by the name of its file, not pixel by pixel."""
+        """A memory map is pickled as its file name and shape, without its pixels."""
         crops = self.crops
         return {**self.__dict__, "crops": (crops.filename, crops.shape) if isinstance(crops, np.memmap) else crops}
 

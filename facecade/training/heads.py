@@ -1,4 +1,4 @@
-"""Heads that answer an age: how wide they are, and how their outputs are read."""
+"""Age heads: their width, and how their outputs become years."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CENTRE_YEARS, SPREAD_YEARS = 38.0, 13.0
-"""A regression's raw output is years in these units, so that a fresh head starts near the truth."""
+"""years = output * SPREAD_YEARS + CENTRE_YEARS for a regression, so that a new head starts near the mean age."""
 
 FIRST_AGE, LAST_AGE = 15, 90
 AGES = torch.arange(float(FIRST_AGE), LAST_AGE + 1)
-"""Ages that a distribution, or an ordinal head, knows, in years."""
+"""Ages in years that a distribution or an ordinal head covers."""
 
 
-def _below(age: float) -> int:
-    """How many of AGES are below an age; by Python, so that what is traced for export is a constant."""
-    return sum(known < age for known in range(FIRST_AGE, LAST_AGE + 1))
+def _count_below(age: float) -> int:
+    """Number of AGES below an age; computed in Python, so that a traced export has a constant."""
+    return sum(year < age for year in range(FIRST_AGE, LAST_AGE + 1))
 
 
 class AgeHead(ABC):
-    """Outputs [B, width] → years, and how sure it is that an age is reached."""
+    """Outputs [B, width] → years, and the log-odds that an age is reached."""
 
     width: int
-    gives_log_odds = True
-    """Whether `log_odds` can be asked."""
+    has_log_odds = True
+    """Whether `log_odds` is available."""
 
     @abstractmethod
     def years(self, outputs: Tensor) -> Tensor:
@@ -41,13 +41,13 @@ class Regression(AgeHead):
     """One number."""
 
     width = 1
-    gives_log_odds = False
+    has_log_odds = False
 
     def years(self, outputs: Tensor) -> Tensor:
         return outputs[..., 0].float() * SPREAD_YEARS + CENTRE_YEARS
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
-        raise TypeError("a regression knows no odds")
+        raise TypeError("a regression has no log-odds")
 
 
 class Distribution(AgeHead):
@@ -59,13 +59,13 @@ class Distribution(AgeHead):
         return outputs.float().softmax(-1) @ AGES.to(outputs.device)
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
-        log_p, below = outputs.log_softmax(-1), _below(age)
+        log_p, below = outputs.log_softmax(-1), _count_below(age)
         return log_p[..., below:].logsumexp(-1) - log_p[..., :below].logsumexp(-1)
 
 
 class Ordinal(AgeHead):
-    """For every age but the first, the log-odds of reaching it given that the one before is reached (CORN,
-    arXiv:2111.08851). The product of those probabilities falls with age, so no order is ever violated."""
+    """For every age but the first, the log-odds of reaching it, given that the age before is reached (CORN,
+    arXiv:2111.08851). The product of these probabilities falls with age, so the ranks are always consistent."""
 
     width = len(AGES) - 1
 
@@ -73,12 +73,12 @@ class Ordinal(AgeHead):
         return FIRST_AGE + F.logsigmoid(outputs.float()).cumsum(-1).exp().sum(-1)
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
-        log_p = F.logsigmoid(outputs[..., : _below(age)].float()).sum(-1).clamp(max=-1e-6)
+        log_p = F.logsigmoid(outputs[..., : _count_below(age)].float()).sum(-1).clamp(max=-1e-6)
         return log_p - torch.log(-torch.expm1(log_p))
 
 
 class Bins(AgeHead):
-    """A probability for each of a few age bins; each stands for the age in its middle.
+    """A probability for each of a few age bins; a bin counts as the age at its middle.
 
     edges: ages at which a new bin begins, ascending.
     """
@@ -93,8 +93,8 @@ class Bins(AgeHead):
         return outputs.float().softmax(-1) @ self.middles.to(outputs.device)
 
     def log_odds(self, outputs: Tensor, age: float) -> Tensor:
-        """Of the bin whose lower edge is nearest to `age`, or a later one."""
-        first = min(range(len(self.edges)), key=lambda place: abs(self.edges[place] - age)) + 1
+        """Log-odds of the bin whose lower edge is nearest to `age`, or a later bin."""
+        first = min(range(len(self.edges)), key=lambda index: abs(self.edges[index] - age)) + 1
         log_p = outputs.log_softmax(-1)
         return log_p[..., first:].logsumexp(-1) - log_p[..., :first].logsumexp(-1)
 

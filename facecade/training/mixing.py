@@ -1,8 +1,8 @@
-"""MixUp and CutMix: two images in one, and how much of each.
+"""MixUp and CutMix: two images mixed into one.
 
-The loss of a mixed image is the loss for the first's labels and the loss for the second's, by their shares. For
-cross-entropy and label distributions that is the same as mixing the labels; for regressors it asks for both ages
-instead of one in between, which neither image shows; and it needs nothing to be known of a joint stage's parts.
+The loss of a mixed image is the mean of the losses for both images' targets, weighted by their shares. For
+cross-entropy and label distributions, this equals mixing the targets; a regressor is fitted to both ages instead of
+one in between, which neither image shows. It works for a joint stage without regard to its tasks.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from facecade.recipe import StageRecipe
 
 @dataclass(frozen=True)
 class Mixture:
-    """Mixed images float32 or uint8 [B, H, W, 3]; who the second of each is, int64 [B]; and the share of the
-    first, float32 [B]."""
+    """images: mixed, float32 or uint8 [B, H, W, 3]. partner: int64 [B], index of each image's second image.
+    share: float32 [B], of the first image."""
 
     images: Tensor
     partner: Tensor
@@ -28,12 +28,12 @@ class Mixture:
 
 
 def mix(images: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.random.Generator) -> Mixture | None:
-    """Mix a batch by the recipe; None where this batch is left alone.
+    """Mix a batch as the recipe says; None if this batch is not mixed.
 
     Args:
         images: uint8 [B, H, W, 3].
-        allowed: bool [B], on the processor, which images may be the first of a mixture. Where only some may, the second is one of
-            the others. Images that are not mixed are their own second.
+        allowed: bool [B], on the CPU, which images may be mixed. If only some may, their partners are drawn from the
+            others. An image that is not mixed is its own partner.
     """
     if not (recipe.mixup or recipe.cutmix) or random.random() >= recipe.mix_chance:
         return None
@@ -58,11 +58,11 @@ def mix(images: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.random.
 def mean_loss(
     loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, target: Tensor, weight: Tensor, mixture: Mixture | None
 ) -> Tensor:
-    """The weighted mean of a batch's losses; a mixed image counts as its two, each by its share.
+    """The weighted mean of a batch's losses; a mixed image counts as both of its images, each by its share.
 
     Args:
         loss: (outputs [B, C], target [B] or [B, T]) → [B].
-        target, weight: those of the images before they were mixed; weight float32 [B].
+        target, weight: of the images before mixing; weight float32 [B].
     """
     each = loss(outputs, target) * weight
     if mixture:
@@ -73,20 +73,20 @@ def mean_loss(
 
 
 def _partners(allowed: Tensor, random: np.random.Generator) -> Tensor:
-    """Who the second of each mixture is, int64 [B]."""
-    drawn = torch.from_numpy(random.permutation(len(allowed)))
+    """Index of each image's partner, int64 [B]."""
+    order = torch.from_numpy(random.permutation(len(allowed)))
     if allowed.all():
-        return drawn
-    others = drawn[~allowed[drawn]]
+        return order
+    others = order[~allowed[order]]
     partner = torch.arange(len(allowed))
     partner[allowed] = others[torch.arange(int(allowed.sum())) % len(others)]
     return partner
 
 
 def _box(height: int, width: int, share: float, random: np.random.Generator) -> tuple[slice, slice]:
-    """A box of 1 - share of the area around a random point, cut off at the image's edge."""
-    tall, wide = height * np.sqrt(1 - share), width * np.sqrt(1 - share)
+    """A box of 1 - share of the area around a random point, clipped to the image."""
+    box_height, box_width = height * np.sqrt(1 - share), width * np.sqrt(1 - share)
     y, x = random.integers(height), random.integers(width)
-    top, bottom = np.clip([round(y - tall / 2), round(y + tall / 2)], 0, height)
-    left, right = np.clip([round(x - wide / 2), round(x + wide / 2)], 0, width)
+    top, bottom = np.clip([round(y - box_height / 2), round(y + box_height / 2)], 0, height)
+    left, right = np.clip([round(x - box_width / 2), round(x + box_width / 2)], 0, width)
     return slice(int(top), int(bottom)), slice(int(left), int(right))

@@ -1,4 +1,4 @@
-"""Optimizers by timm's names, and learning-rate schedules by timm's and torch's."""
+"""Optimizers of timm, and learning-rate schedules of timm and torch, by name."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TORCH_SCHEDULES = ("cyclic", "onecycle", "plateau")
 
 
 def make_optimizer(model: nn.Module, recipe: StageRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over a model's parameters; biases and norms are not decayed. With `layer_decay` each layer has a
-    group of its own, whose `lr_scale` is its share of the rate.
+    """The recipe's optimizer for a model's parameters; biases and norms have no weight decay. With `layer_decay`, each
+    layer has its own parameter group, whose `lr_scale` is its share of the learning rate.
 
     Raises:
-        FacecadeError: timm has no such optimizer, or it does not take the arguments.
+        FacecadeError: timm has no such optimizer, or it does not accept the arguments.
     """
     known = [str(name) for name in list_optimizers()]
     if recipe.optimizer not in known:
@@ -32,22 +32,20 @@ def make_optimizer(model: nn.Module, recipe: StageRecipe) -> torch.optim.Optimiz
     arguments = {**fused, **recipe.optimizer_args}
     if recipe.layer_decay < 1:
         arguments["layer_decay"] = recipe.layer_decay
-        model = getattr(
-            model, "model", model
-        )  # the layers are known to timm's model within; what is frozen has no gradients
+        # timm's own model knows its layers; frozen parameters require no gradient and are left out
+        model = getattr(model, "model", model)
     try:
         return create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise FacecadeError(
-            f"optimizer {recipe.optimizer}: {error}", f"it was given optimizer_args = {recipe.optimizer_args}"
+            f"optimizer {recipe.optimizer}: {error}", f"the recipe has optimizer_args = {recipe.optimizer_args}"
         ) from None
 
 
 class Schedule:
-    """Sets an optimizer's learning rate, step by step.
+    """Sets an optimizer's learning rate for each step.
 
-    What it does at a step depends on the step and on the losses of the epochs before, so a run that goes on from
-    a checkpoint needs no state of it.
+    The rate depends only on the step and on the losses of the epochs before, so a checkpoint needs no state of it.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: StageRecipe, batches: int) -> None:
@@ -56,7 +54,7 @@ class Schedule:
             batches: steps in an epoch.
 
         Raises:
-            FacecadeError: no such schedule, or it does not take the recipe's `schedule_args`.
+            FacecadeError: no such schedule, or it does not accept the recipe's `schedule_args`.
         """
         self.name, self.optimizer = recipe.schedule, optimizer
         known = [*TIMM_SCHEDULES, *TORCH_SCHEDULES]
@@ -66,37 +64,37 @@ class Schedule:
             self.scheduler = _build(optimizer, recipe, batches)
         except (TypeError, ValueError) as error:
             raise FacecadeError(
-                f"schedule {self.name}: {error}", f"it was given schedule_args = {recipe.schedule_args}"
+                f"schedule {self.name}: {error}", f"the recipe has schedule_args = {recipe.schedule_args}"
             ) from None
-        self.done = 0
+        self.position = 0
 
-    def before(self, step: int) -> float:
-        """Set the rate for this step, and say it; steps are asked for in order, from any one on."""
+    def set_rate(self, step: int) -> float:
+        """Set and return the rate of this step; call it in order of steps, starting at any one."""
         if self.name in TIMM_SCHEDULES:
             self.scheduler.step_update(step)
         elif self.name != "plateau":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # it wants to be stepped after the optimizer
-                for _ in range(step - self.done):
+                warnings.simplefilter("ignore", UserWarning)  # torch expects optimizer.step() first
+                for _ in range(step - self.position):
                     self.scheduler.step()
-            self.done = step
+            self.position = step
         return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def after_epoch(self, losses: Sequence[float]) -> None:
-        """Say the mean training loss of every epoch so far; `plateau` lowers the rate where they stall.
+        """Call with the mean training loss of every epoch so far; `plateau` lowers the rate when they stall.
 
-        The training loss, not a held-out one: a rate chosen on the fold that is scored would be a leak.
+        It is the training loss: a rate chosen on the held-out fold, which is scored, would be a leak.
         """
         if self.name == "plateau":
-            for epoch in range(self.done, len(losses)):
+            for epoch in range(self.position, len(losses)):
                 self.scheduler.step(losses[epoch])
-            self.done = len(losses)
+            self.position = len(losses)
 
 
 def _build(optimizer: torch.optim.Optimizer, recipe: StageRecipe, batches: int) -> Any:
     steps = batches * recipe.epochs
     scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
-    given = {
+    schedule_args = {
         key: [value * scale for scale in scales]
         if key in ("max_lr", "base_lr") and isinstance(value, float | int)
         else value
@@ -109,10 +107,10 @@ def _build(optimizer: torch.optim.Optimizer, recipe: StageRecipe, batches: int) 
             "step_size_up": max(1, steps // 6),
             "cycle_momentum": False,
         }
-        return torch.optim.lr_scheduler.CyclicLR(optimizer, **{"max_lr": rates, **defaults, **given})
+        return torch.optim.lr_scheduler.CyclicLR(optimizer, **{"max_lr": rates, **defaults, **schedule_args})
     if recipe.schedule == "onecycle":  # arXiv:1708.07120
         defaults = {"max_lr": rates, "total_steps": steps + 1, "cycle_momentum": False}
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, **{**defaults, **given})
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, **{**defaults, **schedule_args})
     if recipe.schedule == "plateau":
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
@@ -123,7 +121,7 @@ def _build(optimizer: torch.optim.Optimizer, recipe: StageRecipe, batches: int) 
         arguments = {
             "sched": recipe.schedule,
             "cycle_decay": 1.0,  # restarts rise to the peak, as in SGDR
-            "decay_epochs": max(1, recipe.epochs // 3),  # timm's own defaults are for 300 epochs
+            "decay_epochs": max(1, recipe.epochs // 3),  # timm's default is for 300 epochs
             "decay_milestones": sorted({max(1, recipe.epochs * tenths // 10) for tenths in (6, 8)}),
         }
     arguments |= {

@@ -1,4 +1,4 @@
-"""Which rows an epoch shows, and in which order."""
+"""The rows of an epoch, and their order."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def epoch_rows(
     seed: int,
     epoch: int,
 ) -> np.ndarray:
-    """The rows of one epoch, shuffled; a function of the seed and the epoch alone.
+    """The rows of one epoch, shuffled; they depend on the seed and the epoch alone.
 
     Args:
-        rows: int64 (n,), the rows a stage learns from.
-        person: (N,) of the whole table, who each row shows.
-        stratum: int64 (N,), the class each row is balanced by.
+        rows: int64 (n,), the rows a stage is trained on.
+        person: (N,), the person in each row of the whole table.
+        stratum: int64 (N,), the class of each row for balancing.
         old: bool (N,), rows of people of 60 and over.
-        recipe: `per_person` images of a person, drawn without replacement (0 = all); of old people,
-            `copies_of_old` times more; then drawn anew with replacement, by weights count^-`balance` of their
-            class (0 = as they are).
+        recipe: `per_person` images of each person, drawn without replacement (0 = all); `copies_of_old` more copies of
+            images of old people; then resampled with replacement, with weights count^-`balance` of the class (0 = not
+            resampled).
 
     Returns:
         int64 (m,), rows of the table.

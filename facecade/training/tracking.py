@@ -1,4 +1,4 @@
-"""A fit's learning curve on disk: JSON lines, and the same as TensorBoard event files."""
+"""The learning curve of a fit on disk: as JSON lines and as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from facecade.base.artifact import write_text
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """A mapping for each epoch of a fit; none where it has not begun."""
+    """A mapping for each epoch of a fit; empty if it has not begun."""
     path = folder / "history.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def keep_history(folder: Path, lines: Sequence[Mapping[str, float]]) -> None:
-    """Write what is known of every epoch so far: `history.jsonl`, and `events/` for TensorBoard.
+def write_history(folder: Path, lines: Sequence[Mapping[str, float]]) -> None:
+    """Write the metrics of every epoch so far: `history.jsonl`, and `events/` for TensorBoard.
 
-    Both are written anew each time, so that a run which was cut and resumed shows one curve.
+    Both are rewritten each time, so that an interrupted and resumed run has one curve.
 
     Args:
         lines: a mapping for each epoch, with its number as `epoch`.

@@ -1,1 +1,1 @@
-"""A page to drop images on, and the same answers for programs."""
+"""The web page and the HTTP API of `serve`."""

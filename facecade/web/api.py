@@ -1,4 +1,4 @@
-"""The answers for programs: `POST /predict` with JSON, documented at /openapi.json."""
+"""The HTTP API: `POST /predict` returns JSON, documented at /openapi.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import note
-from facecade.web.limits import Limits, RefusedError, require_count, too_large
+from facecade.web.limits import Limits, RefusedError, file_too_large, require_count
 from facecade.web.predictor import Predictor
 from facecade.web.schema import (
     ErrorModel,
@@ -28,53 +28,53 @@ from facecade.web.schema import (
     ResultModel,
 )
 
-CRASHED = ErrorModel(
-    status=500, message="something went wrong here, not with what was sent", hint="try again; the log has the traceback"
+INTERNAL_ERROR = ErrorModel(
+    status=500, message="internal error of the server", hint="try again; the server's log has the traceback"
 )
 
-OWN_HOST_ALONE = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'; frame-ancestors 'self'"
 )
-"""What a browser lets the page ask for: nothing but this process, whatever the page's libraries bring."""
+"""Lets the page request nothing but this server, whatever its libraries try."""
 
 
-def _about(limits: Limits) -> str:
-    return f"""Send images, get for every face in them mask, gender and age band with probabilities, the age by both
-regressors, what each stage says and what contributed to the prediction. At most {limits.files} images a request, each of at most
-{limits.megabytes:g} MB and {limits.pixels:,} pixels.
+def _description(limits: Limits) -> str:
+    return f"""Send images; get for every face mask, gender and age band with probabilities, the age by both
+regressors, each stage's prediction, and the contributions to the prediction. At most {limits.files} images per request, each of
+at most {limits.megabytes:g} MB and {limits.pixels:,} pixels.
 
 `curl -F images=@one.jpg -F images=@two.jpg ADDRESS/predict`"""
 
 
 def make_api(predictor: Predictor, version: str) -> FastAPI:
-    """The application, without its page. Swagger's page would be fetched from elsewhere: there is /openapi.json alone."""
+    """The application without the web page. There is no /docs: Swagger's page would load files from other hosts."""
     app = FastAPI(
-        title="Facecade", version=version, description=_about(predictor.limits), docs_url=None, redoc_url=None
+        title="Facecade", version=version, description=_description(predictor.limits), docs_url=None, redoc_url=None
     )
-    app.add_middleware(Bounded, limits=predictor.limits)
-    app.add_exception_handler(Exception, _crashed)
+    app.add_middleware(RequestLimits, limits=predictor.limits)
+    app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(HTTPException, _other)
-    app.add_exception_handler(RequestValidationError, _no_files)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_form)
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": ProblemModel, "description": meaning}
         for status, meaning in {
             400: "No image was given.",
             413: "Too many, too large, or too many pixels.",
-            415: "No image.",
-            422: "An image that cannot be read, or a form that holds no files.",
-            500: "Something went wrong here.",
+            415: "Not an image.",
+            422: "An image that cannot be read, or a form without files.",
+            500: "Internal error.",
         }.items()
     }
 
     @app.post("/predict", response_model_exclude_unset=True, responses=problems)
     def predict(
-        images: Annotated[list[UploadFile], File(description="One image or several.")] = [],  # noqa: B006 that none is given is said in words
+        images: Annotated[list[UploadFile], File(description="One or more images.")] = [],  # noqa: B006 an empty list gets our own error message
     ) -> PredictionsModel:
-        """Answer for every face of each image, in the order given. 200 where at least one could be answered for; where none
-        could, the status of the first."""
+        """Predict every face of each image, in the given order. 200 if at least one image could be predicted; otherwise the
+        status of the first image's error."""
         require_count(len(images), predictor.limits)
         results = [_result(predictor, image) for image in images]
         refused = [result.error for result in results if result.error]
@@ -84,14 +84,14 @@ def make_api(predictor: Predictor, version: str) -> FastAPI:
 
     @app.get("/health")
     async def health() -> HealthModel:
-        """Whether the process is up; answered while networks are at work, too."""
+        """The server's status and limits; responds during predictions, too."""
         limits = predictor.limits
         return HealthModel(
             status="ok",
             megabytes=limits.megabytes,
             pixels=limits.pixels,
             files=limits.files,
-            attention=predictor.maps is not None,
+            attention=predictor.has_attention,
         )
 
     return app
@@ -107,61 +107,61 @@ def _result(predictor: Predictor, upload: UploadFile) -> ResultModel:
     name = upload.filename or "image"
     try:
         if (upload.size or 0) > predictor.limits.bytes:
-            raise too_large(upload.size or 0, predictor.limits)
+            raise file_too_large(upload.size or 0, predictor.limits)
         with tempfile.NamedTemporaryFile(prefix="facecade-") as file:
             shutil.copyfileobj(upload.file, file)
             file.flush()
             explanation = predictor(Path(file.name), name).explanation
     except RefusedError as error:
-        return ResultModel(name=name, error=_said(error))
+        return ResultModel(name=name, error=_error_model(error))
     return ResultModel(name=name, explanation=ExplanationModel.model_validate(explanation.json()))
 
 
-def _said(error: RefusedError) -> ErrorModel:
+def _error_model(error: RefusedError) -> ErrorModel:
     return ErrorModel(status=error.status, message=str(error), hint=error.hint)
 
 
 def _problem(error: ErrorModel, results: list[ResultModel] | None = None) -> JSONResponse:
-    said = ProblemModel(error=error, results=results or [])
-    return JSONResponse(said.model_dump(exclude_unset=True, mode="json"), error.status)
+    problem = ProblemModel(error=error, results=results or [])
+    return JSONResponse(problem.model_dump(exclude_unset=True, mode="json"), error.status)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RefusedError)
-    return _problem(_said(error), error.results if isinstance(error, _AllRefusedError) else None)
+    return _problem(_error_model(error), error.results if isinstance(error, _AllRefusedError) else None)
 
 
-async def _other(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: another path, another method, a broken form."""
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """Errors of the framework: an unknown path, a wrong method, a malformed form."""
     assert isinstance(error, HTTPException)
-    hint = "POST /predict takes images; /openapi.json describes it"
+    hint = "send images to POST /predict; /openapi.json describes it"
     return _problem(ErrorModel(status=error.status_code, message=str(error.detail).lower(), hint=hint))
 
 
-async def _no_files(request: Request, error: Exception) -> JSONResponse:
+async def _invalid_form(request: Request, error: Exception) -> JSONResponse:
     hint = "send multipart/form-data: curl -F images=@image.jpg ADDRESS/predict"
     return _problem(ErrorModel(status=422, message="images must be files", hint=hint))
 
 
-async def _crashed(request: Request, error: Exception) -> JSONResponse:
-    """The process goes on; its log gets the traceback, from the server."""
-    return _problem(CRASHED)
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The server continues; uvicorn logs the traceback."""
+    return _problem(INTERNAL_ERROR)
 
 
-def crash(error: Exception) -> FacecadeError:
-    """A failure that is nobody's mistake, for a person who cannot see the log; the log gets its traceback."""
+def internal_error(error: Exception) -> FacecadeError:
+    """Log an unexpected error's traceback, and return the error that the user sees."""
     note("".join(traceback.format_exception(error)).rstrip())
-    return FacecadeError(CRASHED.message, CRASHED.hint)
+    return FacecadeError(INTERNAL_ERROR.message, INTERNAL_ERROR.hint)
 
 
-class Bounded:
-    """Refuses requests that are too large, while they come, and tells browsers to ask nobody else for anything."""
+class RequestLimits:
+    """ASGI middleware that refuses too large requests while they arrive, and sets security headers."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self.app, self.most = app, limits.request_bytes
+        self.app, self.max_bytes = app, limits.request_bytes
         self.refusal = RefusedError(
             413,
-            f"the request is too large: over {self.most / 2**20:.0f} MB",
+            f"the request is too large: over {self.max_bytes / 2**20:.0f} MB",
             f"at most {limits.files} images of {limits.megabytes:g} MB",
         )
 
@@ -170,31 +170,34 @@ class Bounded:
             await self.app(scope, receive, send)
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most:
-            await _problem(_said(self.refusal))(scope, receive, send)
+        if length.isdigit() and int(length) > self.max_bytes:
+            await _problem(_error_model(self.refusal))(scope, receive, send)
             return
-        await self.app(scope, self._counted(receive), _guarded(send))
+        await self.app(scope, self._limited(receive), _with_security_headers(send))
 
-    def _counted(self, receive: Receive) -> Receive:
-        """What is received, until it is too much: a request need not tell its length, or tell it truly."""
-        taken = 0
+    def _limited(self, receive: Receive) -> Receive:
+        """Count the received bytes: a request may have no content length, or a wrong one."""
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal taken
+        async def limited() -> Message:
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.most:
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
                 raise HTTPException(413, str(self.refusal))
             return message
 
-        return counted
+        return limited
 
 
-def _guarded(send: Send) -> Callable[[Message], Awaitable[None]]:
-    async def guarded(message: Message) -> None:
+def _with_security_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            told = [(b"content-security-policy", OWN_HOST_ALONE.encode()), (b"x-content-type-options", b"nosniff")]
-            message = {**message, "headers": [*message["headers"], *told]}
+            security = [
+                (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+            message = {**message, "headers": [*message["headers"], *security]}
         await send(message)
 
-    return guarded
+    return send_with_headers

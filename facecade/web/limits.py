@@ -1,4 +1,4 @@
-"""What a server takes: how large, how many, and no file that is no image."""
+"""Limits of the server: file size, pixels, number of files, and image formats."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from facecade.base.errors import FacecadeError
 from facecade.faces.decode import MAX_PIXELS, DecodeError, decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
-"""What cameras and browsers write. Pillow reads more, some of it (PostScript) by running other programs, which nobody
-should be able to ask of a server."""
+"""Formats that cameras and browsers write. Pillow reads more, some of them (PostScript) by running other programs, which a
+server must not do for its clients."""
 
-TAKEN = "give an image as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
+FORMAT_HINT = "send an image as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """megabytes: of a file. pixels: of an image. files: of a request."""
+    """Maximum megabytes of a file, pixels of an image, and files of a request."""
 
     megabytes: float = 20.0
     pixels: int = 50_000_000
@@ -28,17 +28,17 @@ class Limits:
 
     @property
     def bytes(self) -> int:
-        """Of a file."""
+        """Maximum size of a file."""
         return int(self.megabytes * 2**20)
 
     @property
     def request_bytes(self) -> int:
-        """Of a request: its files, and a little for what stands around them."""
+        """Maximum size of a request: its files, and 1 MiB for the multipart headers."""
         return self.files * self.bytes + 2**20
 
 
 class RefusedError(FacecadeError):
-    """What a server does not answer for: why, what to do, and HTTP's status for it."""
+    """A request or image that is refused: the reason, a hint, and the HTTP status."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint)
@@ -46,33 +46,33 @@ class RefusedError(FacecadeError):
 
 
 def require_count(count: int, limits: Limits) -> None:
-    """Raises RefusedError for no image, and for more than a request may have."""
+    """Raise RefusedError if there is no image, or if there are too many."""
     if count == 0:
-        raise RefusedError(400, "no image was given", "send one or more files as images")
+        raise RefusedError(400, "no image was given", "send one or more files in the field images")
     if count > limits.files:
-        raise RefusedError(413, f"{count} images are too many at once", f"give at most {limits.files}")
+        raise RefusedError(413, f"{count} images are too many for one request", f"send at most {limits.files}")
 
 
 def read_image(path: Path, limits: Limits) -> np.ndarray:
-    """Read an image that is within the limits (faces/decode.py).
+    """Decode an image if it is within the limits (faces/decode.py).
 
-    Its size in pixels is read from its head before anything is unpacked: a small file may unpack to more than there is memory.
+    The number of pixels is read from the header before decoding: a small file may decode to more than the memory holds.
 
     Returns:
         uint8 (height, width, 3), RGB.
 
     Raises:
-        RefusedError: 413 too large, 415 no image, 422 one that cannot be read.
+        RefusedError: 413 too large, 415 not an image, 422 an image that cannot be read.
     """
     size = path.stat().st_size
     if size > limits.bytes:
-        raise too_large(size, limits)
+        raise file_too_large(size, limits)
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         raise _too_many_pixels(f"over {MAX_PIXELS:,}", limits) from None
-    except Exception as error:  # readers fail in ways of their own; what a reader of images says of it is clearer
+    except Exception as error:  # Pillow's readers raise errors of many types
         raise _unreadable(path, error) from None
     if width * height > limits.pixels:
         raise _too_many_pixels(f"{width}×{height}", limits)
@@ -82,20 +82,22 @@ def read_image(path: Path, limits: Limits) -> np.ndarray:
         raise _unreadable(path, error) from None
 
 
-def too_large(size: int, limits: Limits) -> RefusedError:
-    """Of a file of `size` bytes."""
+def file_too_large(size: int, limits: Limits) -> RefusedError:
+    """The error for a file of `size` bytes."""
     return RefusedError(
-        413, f"the file is too large: {size / 2**20:.1f} MB", f"at most {limits.megabytes:g} MB; save it smaller"
+        413,
+        f"the file is too large: {size / 2**20:.1f} MB",
+        f"at most {limits.megabytes:g} MB; save it at a smaller size",
     )
 
 
-def _too_many_pixels(said: str, limits: Limits) -> RefusedError:
-    return RefusedError(413, f"the image has too many pixels: {said}", f"at most {limits.pixels:,}; scale it down")
+def _too_many_pixels(pixels: str, limits: Limits) -> RefusedError:
+    return RefusedError(413, f"the image has too many pixels: {pixels}", f"at most {limits.pixels:,}; scale it down")
 
 
 def _unreadable(path: Path, error: Exception) -> RefusedError:
     if path.stat().st_size == 0:
-        return RefusedError(422, "the file is empty", TAKEN)
+        return RefusedError(422, "the file is empty", FORMAT_HINT)
     if isinstance(error, DecodeError) and error.reason != "not an image":
-        return RefusedError(422, f"the image cannot be read: {error.reason}", "save it again, or give another")
-    return RefusedError(415, "the file is no image", TAKEN)
+        return RefusedError(422, f"the image cannot be read: {error.reason}", "save it again, or send another one")
+    return RefusedError(415, "the file is not an image", FORMAT_HINT)

@@ -1,4 +1,4 @@
-"""The page: drop, paste or shoot images, and see what is answered and why."""
+"""The web page: upload, paste or photograph images, and see the predictions explained."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import gradio as gr
 from fastapi import FastAPI
 
 from facecade.base.artifact import write_csv
-from facecade.web.api import crash
-from facecade.web.batch_html import Line, Unread, batch_table, predictions
+from facecade.web.api import internal_error
+from facecade.web.batch_html import BatchRow, RefusedImage, batch_table, predictions
 from facecade.web.limits import RefusedError, require_count
 from facecade.web.predictor import Predictor
-from facecade.web.result_html import attention_sheet, message, sheet
+from facecade.web.result_html import attention_html, message, result_html
 
-AT_ONCE = 8
-"""People who may wait for an answer of one kind at a time; the others stand in a queue."""
+MAX_CONCURRENT = 8
+"""Requests of one handler that Gradio runs at a time; up to four times as many wait in its queue."""
 
-KEPT = 600
-"""Seconds for which an uploaded image is kept."""
+UPLOAD_LIFETIME = 600
+"""Seconds after which an uploaded image is deleted."""
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 
 SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"]
 
-EMPTY = message("Give an image: what is answered for it, and why, appears here.")
-EMPTY_BATCH = message("Give images: a table of what is answered, and a CSV to download, appear here.")
-LOOKING = message("Asking every network where it looked…")
+EMPTY = message("Add an image: its prediction and the explanation appear here.")
+EMPTY_BATCH = message("Add images: a table of predictions and a CSV to download appear here.")
+ATTENTION_PENDING = message("Computing attention maps…")
 
 
 def add_page(app: FastAPI, predictor: Predictor, folder: Path) -> FastAPI:
-    """The application with the page at its root.
+    """Mount the page at the root of the application.
 
     Args:
-        folder: for files that people download.
+        folder: for the files to download.
     """
     blocks = _blocks(_Handlers(predictor, folder), predictor)
     return gr.mount_gradio_app(
         app,
-        blocks.queue(max_size=4 * AT_ONCE, default_concurrency_limit=AT_ONCE),
+        blocks.queue(max_size=4 * MAX_CONCURRENT, default_concurrency_limit=MAX_CONCURRENT),
         "/",
         footer_links=[],
         run_history=False,
@@ -53,67 +53,70 @@ def add_page(app: FastAPI, predictor: Predictor, folder: Path) -> FastAPI:
 
 
 class _Handlers:
-    """What the page does with what it is given. Files come as Gradio has them: a mapping with `path` and `orig_name`."""
+    """The page's event handlers. A file is Gradio's mapping with `path` and `orig_name`."""
 
     def __init__(self, predictor: Predictor, folder: Path) -> None:
         self.predictor, self.folder = predictor, folder
 
     def one(self, image: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-        """The answer as soon as it is there, then where the networks looked, which takes longer."""
+        """First the prediction, then the attention maps, which take longer."""
         if image is None:
             yield EMPTY, ""
             return
         try:
             predicted = self.predictor(*_file(image))
-            wait = LOOKING if self.predictor.maps else message(self.predictor.unmapped)
-            said = sheet(predicted)
-            yield said, wait
-            if self.predictor.maps:
-                yield (
-                    said,
-                    attention_sheet(self.predictor.attention_overlays(predicted), len(predicted.explanation.faces)),
-                )
+            result = result_html(predicted)
+            if not self.predictor.has_attention:
+                yield result, message(self.predictor.no_attention_reason)
+                return
+            yield result, ATTENTION_PENDING
+            overlays = self.predictor.attention_overlays(predicted)
+            yield result, attention_html(overlays, len(predicted.explanation.faces))
         except Exception as error:
-            yield _wrong(error), ""
+            yield _error_message(error), ""
 
     def many(self, images: Sequence[Mapping[str, Any]] | None, progress: gr.Progress) -> tuple[str, dict[str, Any]]:
-        """The table, and its CSV."""
+        """The table of predictions, and the CSV."""
         hidden = gr.update(visible=False)
         if not images:
             return EMPTY_BATCH, hidden
         try:
             require_count(len(images), self.predictor.limits)
-            lines = [self._line(each) for each in progress.tqdm(images, unit="images")]
+            rows = [self._row(each) for each in progress.tqdm(images, unit="images")]
             file = Path(tempfile.mkdtemp(dir=self.folder)) / "predictions.csv"
-            write_csv(file, predictions(lines))
+            write_csv(file, predictions(rows))
         except Exception as error:
-            return _wrong(error), hidden
-        return batch_table(lines), gr.update(value=str(file), visible=True)
+            return _error_message(error), hidden
+        return batch_table(rows), gr.update(value=str(file), visible=True)
 
-    def _line(self, image: Mapping[str, Any]) -> Line | Unread:
+    def _row(self, image: Mapping[str, Any]) -> BatchRow | RefusedImage:
         path, name = _file(image)
         try:
-            return Line.of(self.predictor(path, name))
+            return BatchRow.from_prediction(self.predictor(path, name))
         except RefusedError as error:
-            return Unread(name, error)
+            return RefusedImage(name, error)
 
 
-def _file(given: Mapping[str, Any]) -> tuple[Path, str]:
-    path = Path(given["path"])
-    return path, given.get("orig_name") or path.name
+def _file(upload: Mapping[str, Any]) -> tuple[Path, str]:
+    path = Path(upload["path"])
+    return path, upload.get("orig_name") or path.name
 
 
-def _wrong(error: Exception) -> str:
-    said = error if isinstance(error, RefusedError) else crash(error)
-    return message(str(said), said.hint, bad=True)
+def _error_message(error: Exception) -> str:
+    shown = error if isinstance(error, RefusedError) else internal_error(error)
+    return message(str(shown), shown.hint, is_error=True)
 
 
 def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
     limits = predictor.limits
-    terms = f"Up to {limits.megabytes:g} MB and {limits.pixels / 1e6:g} megapixels each. Forgotten within minutes."
-    with gr.Blocks(title="Facecade", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True) as blocks:
+    terms = (
+        f"Up to {limits.megabytes:g} MB and {limits.pixels / 1e6:g} megapixels each. Images are deleted within minutes."
+    )
+    with gr.Blocks(
+        title="Facecade", analytics_enabled=False, delete_cache=(UPLOAD_LIFETIME, UPLOAD_LIFETIME), fill_width=True
+    ) as blocks:
         gr.HTML(
-            '<header class="fc-head"><h1>Facecade</h1><p>Mask, gender and age band of every face, and why.</p></header>'
+            '<header class="fc-head"><h1>Facecade</h1><p>Mask, gender and age band of every face, explained.</p></header>'
         )
         with gr.Tabs():
             with gr.Tab("One image"), gr.Row(equal_height=False):
@@ -144,10 +147,10 @@ def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
                     rows = gr.HTML(EMPTY_BATCH, elem_id="batch")
                     download = gr.DownloadButton("Download predictions.csv", visible=False, elem_id="download")
 
-        def many(given: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008 Gradio finds it by this
-            return handlers.many(given, progress)
+        def many(images: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008 Gradio needs this default
+            return handlers.many(images, progress)
 
-        # Files are handed on as they came: Gradio would open them itself, and fail in its own words.
+        # Without preprocessing: Gradio would decode the files itself, with its own error messages.
         image.change(
             handlers.one,
             image,
@@ -157,6 +160,6 @@ def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
             api_visibility="private",
         )
         files.change(many, files, [rows, download], preprocess=False, show_progress_on=rows, api_visibility="private")
-    # Until it is told that it was launched, which is not said of a mounted page, Gradio takes any path of this machine for an upload.
+    # Gradio accepts any path of this machine as an upload until has_launched is set, which mounting does not do.
     blocks.has_launched = True
     return blocks

@@ -1,4 +1,4 @@
-"""An image → what a fitted cascade answers for it, and why; one at a time, whoever asks."""
+"""Predicts and explains one image at a time with a fitted cascade; thread-safe."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from facecade.inference.loading import load_cascade
 from facecade.runs.run import open_run
 from facecade.web.limits import Limits, read_image
 
-Maps = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+OverlayFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
-MAPPED = 4
-"""Faces of an image of which it is shown where the networks looked: each costs every network a pass forth and back."""
+MAX_ATTENTION_FACES = 4
+"""Faces of an image with attention maps: each takes a forward and a backward pass of every network."""
 
 
 @dataclass(frozen=True)
@@ -35,55 +35,60 @@ class PredictedImage:
 
 
 class Predictor:
-    """A fitted cascade that many may ask at once.
+    """A fitted cascade that several threads may call.
 
-    One image is unpacked and answered for at a time: networks use every core by themselves, more at once would only
-    wait for each other, and memory holds one image however many people ask. A batch gives way after each of its images.
+    One image is decoded and predicted at a time: the networks use all cores already, and only one image is in memory,
+    however many requests wait. Between the images of a batch, other requests get their turn.
     """
 
     def __init__(
         self,
         explain: Callable[[np.ndarray, str], Explanation],
         limits: Limits,
-        maps: Maps | None = None,
-        unmapped: str = "",
+        overlays: OverlayFunction | None = None,
+        no_attention_reason: str = "",
     ) -> None:
         """
         Args:
-            explain: of pixels, uint8 (height, width, 3), RGB, and the fingerprint of their file.
-            maps: of crops, uint8 (N, h, w, 3), the same with a network's attention laid over them, by what it was asked.
-            unmapped: why there are none, where there are none.
+            explain: takes pixels, uint8 (height, width, 3), RGB, and the hash of their file.
+            overlays: crops, uint8 (N, h, w, 3) → the crops overlaid with attention maps, by stage and target; None: no maps.
+            no_attention_reason: why there are no maps.
         """
         self.explain, self.limits = explain, limits
-        self.maps, self.unmapped = maps, unmapped
-        self._one_at_a_time = Lock()
+        self._overlays, self.no_attention_reason = overlays, no_attention_reason
+        self._lock = Lock()
 
     @classmethod
     def open(cls, folder: Path, machine: Machine, limits: Limits) -> Predictor:
-        """Those of a run's folder, or of an export's."""
+        """Load a run's or an export's folder."""
         explainer = Explainer(load_cascade(folder, machine, images=1))
-        maps, unmapped = None, ""
+        overlays, reason = None, ""
         if is_export(folder):
-            unmapped = "An export holds no networks of torch, by which one sees where they look: serve the run itself."
+            reason = "Attention maps need torch networks, and an export holds none: serve the run itself."
         elif not _has_grad_cam():
-            unmapped = "Where the networks look is shown by grad-cam: pip install 'facecade[report]'."
+            reason = "Attention maps need grad-cam: pip install 'facecade[report]'."
         else:
-            maps = partial(attention_overlays, open_run(folder), machine=machine)
-        return cls(explainer, limits, maps, unmapped)
+            overlays = partial(attention_overlays, open_run(folder), machine=machine)
+        return cls(explainer, limits, overlays, reason)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether attention maps can be computed."""
+        return self._overlays is not None
 
     def __call__(self, path: Path, name: str) -> PredictedImage:
-        """Answer for a file that somebody calls `name`; raises RefusedError (web/limits.py)."""
-        with self._one_at_a_time:
+        """Predict and explain a file; `name`: the client's name for it. Raises RefusedError (web/limits.py)."""
+        with self._lock:
             image = read_image(path, self.limits)
             return PredictedImage(name, image, self.explain(image, content_hash(path)))
 
     def attention_overlays(self, predicted: PredictedImage) -> Mapping[str, np.ndarray]:
-        """The crops (N, h, w, 3) of the first faces, with where each network looked laid over them."""
-        if self.maps is None:
+        """The crops (N, h, w, 3) of the first faces, overlaid with attention maps, by stage and target."""
+        if self._overlays is None:
             return {}
-        crops = np.stack([face.crop for face in predicted.explanation.faces[:MAPPED]])
-        with self._one_at_a_time:
-            return self.maps(crops)
+        crops = np.stack([face.crop for face in predicted.explanation.faces[:MAX_ATTENTION_FACES]])
+        with self._lock:
+            return self._overlays(crops)
 
 
 def _has_grad_cam() -> bool:

@@ -1,4 +1,4 @@
-"""The process that `serve` keeps up: the page and the answers for programs, on one port."""
+"""The server process of `serve`: the web page and the HTTP API on one port."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def serve(
     limits: Limits,
     host: str,
     port: int,
-    opened: bool,
+    open_browser: bool,
     version: str,
-    up: Callable[[str], None],
+    on_ready: Callable[[str], None],
 ) -> None:
-    """Answer until the process is told to stop.
+    """Serve until the process is stopped.
 
     Args:
         folder: of a run, or of an export.
         port: 0 takes a free one.
-        opened: whether a browser is opened.
-        up: called with the address once it answers.
+        open_browser: open the page in a browser.
+        on_ready: called with the address once the server accepts requests.
 
     Raises:
-        FacecadeError: Gradio is not installed; the port is taken, the host is not this machine's; nothing fitted in `folder`.
-        KeyboardInterrupt: it was told to stop.
+        FacecadeError: Gradio is not installed; the port is taken; the host is not this machine's; `folder` has no fitted run.
+        KeyboardInterrupt: the process was stopped.
     """
     if find_spec("gradio") is None:
         raise FacecadeError("the page needs Gradio", install("web"))
-    with _listen(host, port) as listening, tempfile.TemporaryDirectory(prefix="facecade-") as scratch:
-        address = _address(host, listening.getsockname()[1])
-        if not _loopback(host):
-            note(f"anybody who reaches {host} can send images here, and nothing asks who they are")
+    with _bind(host, port) as bound_socket, tempfile.TemporaryDirectory(prefix="facecade-") as scratch:
+        address = _url(host, bound_socket.getsockname()[1])
+        if not _is_loopback(host):
+            note(f"anyone who can reach {host} can send images to this server; there is no login")
         from facecade.web.predictor import Predictor
 
         predictor = Predictor.open(folder, machine, limits)
-        # Gradio reads these when it is imported: it shall tell nobody that it runs, and leave no image behind.
+        # Gradio reads these on import: no telemetry, and uploads go to a folder that is deleted.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": scratch}
         import uvicorn
 
@@ -62,39 +62,37 @@ def serve(
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
-                up(address)
-                if opened:
+                on_ready(address)
+                if open_browser:
                     webbrowser.open(address)
 
-        # A page that is open holds a connection: it does not keep the process from ending.
+        # An open page holds a connection; after 3 seconds the server stops anyway.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-        Server(config).run([listening])
+        Server(config).run([bound_socket])
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that has the port, before anything slow begins."""
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the port, so that a taken port is reported before the slow loading starts."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except socket.gaierror:
-        raise FacecadeError(f"no address is called {host}", "--host 127.0.0.1, or an address of this machine") from None
+        raise FacecadeError(f"unknown host {host}", "--host 127.0.0.1, or an address of this machine") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise FacecadeError(
                 f"port {port} of {host} is taken by another process", f"--port {port + 1}, or --port 0 for a free one"
             ) from None
-        raise FacecadeError(
-            f"{host}:{port} cannot be listened on: {error.strerror}", "another --host or --port"
-        ) from None
+        raise FacecadeError(f"cannot listen on {host}:{port}: {error.strerror}", "another --host or --port") from None
 
 
-def _address(host: str, port: int) -> str:
-    """What a browser is given: of all addresses this machine's own."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+def _url(host: str, port: int) -> str:
+    """The URL for a browser; the loopback address where the server listens on all addresses."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files as dlib, OpenVINO, TensorFlow.js and ONNX write them, with numbers of chance; and what may be wrong with them."""
+"""Files in the formats of dlib, OpenVINO, TensorFlow.js and ONNX, with random values; and damaged copies of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from facecade.backbones.dlib_resnet import DlibResNet
 from facecade.backbones.face_reid import FaceReid
 from facecade.backbones.faceres import faceres
 
-KNOWN = {each.backbone: each for each in CATALOG}
+PRETRAINED = {entry.backbone: entry for entry in CATALOG}
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/weights"
 
@@ -26,10 +26,10 @@ def dlib_integer(number: int) -> bytes:
 
 
 def dlib_tensor(values: Sequence[float] | np.ndarray, shape: Sequence[int] = (), version: int = 2) -> bytes:
-    """A tensor, and its shape: by default that of one long row."""
-    numbers = np.asarray(values, "<f4")
-    sides = shape or (numbers.size, 1, 1, 1)
-    return b"".join(map(dlib_integer, (version, *sides))) + numbers.tobytes()
+    """A tensor with a shape; by default (size, 1, 1, 1)."""
+    array = np.asarray(values, "<f4")
+    header = (version, *(shape or (array.size, 1, 1, 1)))
+    return b"".join(map(dlib_integer, header)) + array.tobytes()
 
 
 def dlib_layer(kind: str, tensor: bytes) -> bytes:
@@ -38,7 +38,7 @@ def dlib_layer(kind: str, tensor: bytes) -> bytes:
     return b"\x01" + bytes([len(name)]) + name + sizes + tensor
 
 
-def whole_dlib(seed: int = 0) -> bytes:
+def dlib_network_file(seed: int = 0) -> bytes:
     """A file of dlib's network."""
     random, parts = np.random.default_rng(seed), [b"\x01\x0bsomething_1"]
     for module in DlibResNet(num_classes=0).modules():
@@ -52,7 +52,7 @@ def whole_dlib(seed: int = 0) -> bytes:
 
 
 def write_ir(folder: Path, constants: Sequence[tuple[str, np.ndarray]]) -> Path:
-    """A graph in which each layer of a type computes with a constant, in 16 bits as OpenVINO compresses them."""
+    """A graph with one layer per constant, of a given type; constants are float16, as OpenVINO compresses them."""
     layers, edges, data = [], [], b""
     for number, (kind, values) in enumerate(constants):
         first, shape = 3 * number, ", ".join(map(str, values.shape))
@@ -73,8 +73,8 @@ def write_ir(folder: Path, constants: Sequence[tuple[str, np.ndarray]]) -> Path:
     return folder / "reid0095.xml"
 
 
-def whole_ir(folder: Path, seed: int = 0) -> Path:
-    """A file of Intel's network, .xml, and the .bin beside it; its input has a mean of 100, 110, 120 (B, G, R) and a spread of 50."""
+def openvino_network_file(folder: Path, seed: int = 0) -> Path:
+    """Files .xml and .bin of Intel's network; its input has mean 100, 110, 120 (BGR) and std 50."""
     random = np.random.default_rng(seed)
 
     def constants() -> Iterator[tuple[str, np.ndarray]]:
@@ -82,9 +82,9 @@ def whole_ir(folder: Path, seed: int = 0) -> Path:
         yield "Add", -np.array([100, 110, 120]).reshape(1, 3, 1, 1) / 50
         for module in FaceReid(num_classes=0).modules():
             if isinstance(module, nn.Conv2d):
-                spread = (2 / module.weight[0].numel()) ** 0.5
+                std = (2 / module.weight[0].numel()) ** 0.5
                 kind = "Convolution" if module.groups == 1 else "GroupConvolution"
-                yield kind, random.normal(0, spread, tuple(module.weight.shape))
+                yield kind, random.normal(0, std, tuple(module.weight.shape))
                 if module.bias is not None:
                     yield "Add", random.normal(0, 0.1, (1, module.out_channels, 1, 1))
             elif isinstance(module, nn.BatchNorm2d):
@@ -96,7 +96,7 @@ def whole_ir(folder: Path, seed: int = 0) -> Path:
 
 
 def write_tfjs(folder: Path, tensors: dict[str, np.ndarray], **more: Any) -> Path:
-    """A model's JSON and its bytes; `more` of each tensor's entry."""
+    """The JSON and .bin file of a model; `more` is added to each tensor's entry."""
     weights = [
         {"name": name, "shape": list(values.shape), "dtype": str(values.dtype), **more}
         for name, values in tensors.items()
@@ -107,8 +107,8 @@ def write_tfjs(folder: Path, tensors: dict[str, np.ndarray], **more: Any) -> Pat
     return folder / "faceres-deep.json"
 
 
-def whole_tfjs(folder: Path, seed: int = 0) -> Path:
-    """A file of FaceRes, .json, and the .bin beside it."""
+def tfjs_network_file(folder: Path, seed: int = 0) -> Path:
+    """Files .json and .bin of FaceRes."""
     random, model = np.random.default_rng(seed), faceres(num_classes=0)
 
     def filters(shape: tuple[int, ...], inputs: int) -> np.ndarray:
@@ -134,8 +134,7 @@ def whole_tfjs(folder: Path, seed: int = 0) -> Path:
 def onnx_file(
     constants: dict[str, np.ndarray], quantized: Sequence[tuple[str, int, int]] = (), inputs: int = 3, outputs: int = 1
 ) -> bytes:
-    """A graph of constants, and what makes fractions of `name_quantized` with `name_scales` and `name_zero_point`: of each the
-    name, the axis, and how many share a scale."""
+    """A graph with constants and DequantizeLinear nodes; quantized: name, axis and block size of each."""
     from onnx import helper, numpy_helper
 
     nodes = [
@@ -153,15 +152,15 @@ def onnx_file(
 
 
 def damaged(data: bytes, random: np.random.Generator) -> bytes:
-    """A copy with some bytes changed, taken out, or said twice, or cut short."""
-    kind, place = random.integers(4), int(random.integers(len(data)))
+    """A copy that is truncated, or has some bytes removed, repeated or changed."""
+    kind, offset = random.integers(4), int(random.integers(len(data)))
     if kind == 0:
-        return data[:place]
+        return data[:offset]
     if kind == 1:
-        return data[:place] + data[place + int(random.integers(1, 9)) :]
+        return data[:offset] + data[offset + int(random.integers(1, 9)) :]
     if kind == 2:
-        return data[:place] + data[max(0, place - int(random.integers(1, 9))) :]
+        return data[:offset] + data[max(0, offset - int(random.integers(1, 9))) :]
     changed = bytearray(data)
-    for each in random.integers(len(data), size=int(random.integers(1, 6))):
-        changed[each] = random.integers(256)
+    for index in random.integers(len(data), size=int(random.integers(1, 6))):
+        changed[index] = random.integers(256)
     return bytes(changed)

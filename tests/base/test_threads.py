@@ -1,4 +1,4 @@
-"""Work in threads comes back in order, and never far ahead of whoever takes it."""
+"""bounded_map returns results in order, and never runs far ahead of the caller."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def test_results_come_in_order() -> None:
     assert list(bounded_map(slow_when_even, range(50), workers=4, ahead=8)) == [number**2 for number in range(50)]
 
 
-def test_no_more_than_so_many_run_ahead() -> None:
-    taken = 0
-    furthest: list[int] = []
+def test_no_more_than_ahead_items_are_read() -> None:
+    consumed = 0
+    distances: list[int] = []
 
     def items() -> Iterator[int]:
         for number in range(40):
-            furthest.append(number - taken)
+            distances.append(number - consumed)
             yield number
 
     for _ in bounded_map(lambda number: number, items(), workers=2, ahead=5):
-        taken += 1
-    assert taken == 40 and max(furthest) <= 5
+        consumed += 1
+    assert consumed == 40 and max(distances) <= 5
 
 
-def test_a_failure_is_raised_in_its_place_and_ends_the_rest() -> None:
+def test_an_exception_is_raised_in_order_and_stops_the_rest() -> None:
     called: list[int] = []
     lock = threading.Lock()
 

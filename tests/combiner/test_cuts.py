@@ -1,4 +1,4 @@
-"""Planted cuts are found again."""
+"""Fitted cuts match planted ones."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ def test_a_planted_cut_is_recovered(low: float, high: float) -> None:
     generator = np.random.default_rng(0)
     years = generator.uniform(18, 80, 6000)
     band = band_by_cuts(years + generator.normal(0, 1.5, len(years)), (low, high))
-    found = fit_cuts(years, band)
-    assert found == pytest.approx((low, high), abs=0.75)
+    cuts = fit_cuts(years, band)
+    assert cuts == pytest.approx((low, high), abs=0.75)
 
 
 def test_shrunken_ages_move_the_cuts_inwards() -> None:
@@ -23,8 +23,8 @@ def test_shrunken_ages_move_the_cuts_inwards() -> None:
     assert low == pytest.approx(42 + 0.6 * (30 - 42), abs=1) and high == pytest.approx(42 + 0.6 * (60 - 42), abs=1)
 
 
-def test_it_maximises_macro_f1_not_accuracy() -> None:
-    """With a rare old band the best cut for macro-F1 takes in more of it than the most accurate one."""
+def test_cuts_maximize_macro_f1_not_accuracy() -> None:
+    """With a rare old band the best cut for macro-F1 is lower than the most accurate one."""
     generator = np.random.default_rng(2)
     band = np.r_[np.zeros(500, int), np.ones(4000, int), np.full(150, 2)]
     years = np.array([24.0, 42.0, 64.0])[band] + generator.normal(0, 8, len(band))

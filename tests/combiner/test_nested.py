@@ -1,4 +1,4 @@
-"""Nested scores do not see their own labels."""
+"""Nested predictions do not depend on their own labels."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ SETTINGS = CombinerRecipe(rounds=8, components=3)
 N = 1440
 
 
-def made(signal: float, seed: int = 0) -> tuple[StageOutputs, np.ndarray, np.ndarray]:
-    """StageOutputs of 240 people × 6 images that know the label as far as `signal` says; labels; folds."""
+def simulated(signal: float, seed: int = 0) -> tuple[StageOutputs, np.ndarray, np.ndarray]:
+    """Stage outputs of 240 people × 6 images, whose information about the label grows with `signal`; labels; folds."""
     generator = np.random.default_rng(seed)
     person = np.arange(N) // 6
     gender, age = person % 2, generator.choice([23.0, 45.0, 68.0], 240)[person] + generator.normal(0, 3, 240)[person]
     mask = generator.integers(0, 3, N)
     label = encode(mask, gender, np.digitize(age, [30, 60]))
 
-    def voice(truth: np.ndarray, spread: float) -> np.ndarray:
+    def noisy(truth: np.ndarray, spread: float) -> np.ndarray:
         return (signal * truth + generator.normal(0, spread, truth.shape)).astype(np.float32)
 
-    years = [voice(age[:, None], 4 * signal + (1 - signal) * 15) + np.float32(40 * (1 - signal)) for _ in range(2)]
+    years = [noisy(age[:, None], 4 * signal + (1 - signal) * 15) + np.float32(40 * (1 - signal)) for _ in range(2)]
     logits = {
-        "mask": voice(4 * np.eye(3)[mask], 1),
-        "gender": voice(4 * np.eye(2)[gender], 1),
+        "mask": noisy(4 * np.eye(3)[mask], 1),
+        "gender": noisy(4 * np.eye(2)[gender], 1),
         "age-male": years[0],
         "age-female": years[1],
     }
@@ -46,20 +46,20 @@ def made(signal: float, seed: int = 0) -> tuple[StageOutputs, np.ndarray, np.nda
 
 
 def other_stage_outputs(kind: str, stage_outputs: StageOutputs, label: np.ndarray) -> StageOutputs:
-    """StageOutputs of other recipes: one `flat` network, `joint` on bands, joint on `years`, or mask beside a `pair`."""
+    """Stage outputs of other recipes: one `flat` network, `joint` on bands, joint on `years`, or mask beside a `pair`."""
     mask, gender, band = decode(label)
     noise = np.random.default_rng(5)
 
-    def sure(truth: np.ndarray, classes: int) -> np.ndarray:
+    def noisy_logits(truth: np.ndarray, classes: int) -> np.ndarray:
         return (4 * np.eye(classes)[truth] + noise.normal(0, 1, (N, classes))).astype(np.float32)
 
     joint = ("mask.a", "mask.b", "mask.c", "gender.m", "gender.f")
-    parts = [sure(mask, 3), sure(gender, 2)]
+    parts = [noisy_logits(mask, 3), noisy_logits(gender, 2)]
     logits = {
-        "flat": {"flat": sure(label, 18)},
-        "joint": {"joint": np.column_stack([*parts, sure(band, 3)])},
+        "flat": {"flat": noisy_logits(label, 18)},
+        "joint": {"joint": np.column_stack([*parts, noisy_logits(band, 3)])},
         "years": {"joint": np.column_stack([*parts, stage_outputs.logits["age-male"]])},
-        "pair": {"mask": sure(mask, 3), "gender-age": sure(gender * 3 + band, 6)},
+        "pair": {"mask": noisy_logits(mask, 3), "gender-age": noisy_logits(gender * 3 + band, 6)},
     }[kind]
     columns = {
         "flat": {"flat": tuple(f"c{i}" for i in range(18))},
@@ -71,8 +71,8 @@ def other_stage_outputs(kind: str, stage_outputs: StageOutputs, label: np.ndarra
 
 
 @pytest.mark.parametrize("kind", ["flat", "joint", "years", "pair"])
-def test_any_stages_that_answer_everything_can_be_combined(kind: str, tmp_path: Path) -> None:
-    four, label, fold = made(signal=1.0)
+def test_stages_that_predict_all_targets_can_be_combined(kind: str, tmp_path: Path) -> None:
+    four, label, fold = simulated(signal=1.0)
     stage_outputs = other_stage_outputs(kind, four, label)
     assert missing_targets(stage_outputs.logits) == []
     results = compare(stage_outputs, stage_outputs, label, fold, SETTINGS, 0).results
@@ -80,13 +80,13 @@ def test_any_stages_that_answer_everything_can_be_combined(kind: str, tmp_path: 
     scores = {name: float(macro_f1(confusion(label, result.prediction))) for name, result in results.items()}
     assert min(scores.values()) > 0.6, scores
     name = "XGBoost, logits + decision rule"
-    kept = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
-    save(tmp_path, kept, {})
-    assert np.array_equal(load(tmp_path)[0](stage_outputs)[1], kept(stage_outputs)[1])
+    combiner = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
+    save(tmp_path, combiner, {})
+    assert np.array_equal(load(tmp_path)[0](stage_outputs)[1], combiner(stage_outputs)[1])
     assert np.isnan(stage_outputs.age()).all() == (kind != "years")
 
 
-def test_what_nobody_answers_is_named() -> None:
+def test_missing_targets_are_named() -> None:
     assert missing_targets(["mask", "gender", "age-male"]) == ["age"] and missing_targets(["gender-age"]) == ["mask"]
     assert (
         missing_targets(["flat"])
@@ -96,19 +96,19 @@ def test_what_nobody_answers_is_named() -> None:
     )
 
 
-def test_as_trained_is_the_argmax_of_what_was_trained() -> None:
-    four, label, _ = made(signal=1.0)
+def test_as_trained_is_the_argmax_of_the_stages() -> None:
+    four, label, _ = simulated(signal=1.0)
     flat = other_stage_outputs("flat", four, label)
-    answer = AsTrained.fit(flat, label).probability(flat).argmax(1)
-    assert (answer == flat.logits["flat"].argmax(1)).all()
+    prediction = AsTrained.fit(flat, label).probability(flat).argmax(1)
+    assert (prediction == flat.logits["flat"].argmax(1)).all()
     pair = other_stage_outputs("pair", four, label)
     mask, gender, band = decode(AsTrained.fit(pair, label).probability(pair).argmax(1))
     assert (mask == pair.logits["mask"].argmax(1)).all()
     assert (gender * 3 + band == pair.logits["gender-age"].argmax(1)).all()
 
 
-def test_of_two_age_stages_the_likelier_gender_is_heard() -> None:
-    """He may be a woman at .45: his band is the man's all the same, though a woman's would be surer."""
+def test_as_trained_uses_the_age_stage_of_the_more_probable_gender() -> None:
+    """Female has probability .45 and a more confident band; the band of male is used all the same."""
     logits = {
         "mask": np.array([[9.0, 0, 0]]),
         "gender": np.log([[0.55, 0.45]]),
@@ -121,12 +121,12 @@ def test_of_two_age_stages_the_likelier_gender_is_heard() -> None:
     assert AsTrained().probability(stage_outputs).argmax(1).tolist() == [0]
 
 
-def test_labels_that_mean_nothing_score_chance() -> None:
-    stage_outputs, label, fold = made(signal=1.0)
+def test_random_labels_score_at_chance() -> None:
+    stage_outputs, label, fold = simulated(signal=1.0)
     person = np.arange(N) // 6
     generator = np.random.default_rng(1)
     mask, gender, band = decode(label)
-    swap = generator.permutation(240)[person]  # people exchange their labels, images their masks
+    swap = generator.permutation(240)[person]  # permute genders and bands between people, masks between images
     first = np.arange(240) * 6
     shuffled = encode(generator.permutation(mask), gender[first][swap], band[first][swap])
     selection = compare(stage_outputs, stage_outputs, shuffled, fold, SETTINGS, 0)
@@ -137,13 +137,13 @@ def test_labels_that_mean_nothing_score_chance() -> None:
         == {name for name in METHODS if not name.startswith("as trained")}
     )
     chance = 1 / 3 * 1 / 2 * 1 / 3
-    for answer in [*(result.prediction for result in results.values()), chosen]:
-        assert (answer >= 0).all()
-        assert macro_f1(confusion(shuffled, answer)) < chance + 0.03
+    for prediction in [*(result.prediction for result in results.values()), chosen]:
+        assert (prediction >= 0).all()
+        assert macro_f1(confusion(shuffled, prediction)) < chance + 0.03
 
 
-def test_signal_is_found_and_every_way_scores_it() -> None:
-    stage_outputs, label, fold = made(signal=1.0)
+def test_every_method_scores_informative_outputs() -> None:
+    stage_outputs, label, fold = simulated(signal=1.0)
     selection = compare(stage_outputs, stage_outputs, label, fold, SETTINGS, 0)
     results, chosen = selection.results, selection.chosen
     scores = {name: float(macro_f1(confusion(label, result.prediction))) for name, result in results.items()}
@@ -152,9 +152,9 @@ def test_signal_is_found_and_every_way_scores_it() -> None:
     assert macro_f1(confusion(label, chosen)) <= max(scores.values()) + 1e-9
 
 
-def test_one_row_does_not_move_its_own_answer() -> None:
-    """Change a person's labels: nested answers for that person's fold must stay as they were."""
-    stage_outputs, label, fold = made(signal=0.9)
+def test_labels_do_not_affect_their_own_predictions() -> None:
+    """Changed labels of a fold leave the nested predictions of that fold unchanged."""
+    stage_outputs, label, fold = simulated(signal=0.9)
     changed = label.copy()
     changed[fold == 2] = (changed[fold == 2] + 5) % 18
     before = compare(stage_outputs, stage_outputs, label, fold, SETTINGS, 0).results
@@ -166,56 +166,56 @@ def test_one_row_does_not_move_its_own_answer() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "raw" not in name])
-def test_every_way_survives_the_disk(name: str, tmp_path: Path) -> None:
-    stage_outputs, label, fold = made(signal=0.9)
+def test_every_method_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    stage_outputs, label, fold = simulated(signal=0.9)
     if name not in methods_for(stage_outputs):
         stage_outputs = other_stage_outputs("flat", stage_outputs, label)
     results = compare(stage_outputs, stage_outputs, label, fold, CombinerRecipe(rounds=2, components=3), 0).results
-    kept = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
-    save(tmp_path, kept, {})
-    probability, answer = kept(stage_outputs)
-    read, _ = load(tmp_path)
-    again, answer_again = read(stage_outputs)
-    assert np.array_equal(answer, answer_again) and np.allclose(probability, again, atol=1e-6)
+    combiner = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
+    save(tmp_path, combiner, {})
+    probability, prediction = combiner(stage_outputs)
+    loaded, _ = load(tmp_path)
+    loaded_probability, loaded_prediction = loaded(stage_outputs)
+    assert np.array_equal(prediction, loaded_prediction) and np.allclose(probability, loaded_probability, atol=1e-6)
     assert probability.sum(1) == pytest.approx(np.ones(N), abs=1e-4)
     assert not list(tmp_path.glob("*.pkl"))
 
 
 def test_hard_cascade_is_argmaxes_and_cuts() -> None:
-    stage_outputs, label, _ = made(signal=1.0)
-    rule = HardCascade.fit(stage_outputs, label)
-    mask, gender, band = decode(rule.probability(stage_outputs).argmax(1))
+    stage_outputs, label, _ = simulated(signal=1.0)
+    estimator = HardCascade.fit(stage_outputs, label)
+    mask, gender, band = decode(estimator.probability(stage_outputs).argmax(1))
     assert (mask == stage_outputs.logits["mask"].argmax(1)).all()
     assert (gender == stage_outputs.logits["gender"].argmax(1)).all()
     years = stage_outputs.years()[np.arange(N), gender]
-    assert (band == [np.digitize(y, rule.cuts[g]) for y, g in zip(years, gender, strict=True)]).all()
+    assert (band == [np.digitize(y, estimator.cuts[g]) for y, g in zip(years, gender, strict=True)]).all()
 
 
 def test_soft_vote_multiplies_its_parts() -> None:
-    stage_outputs, label, _ = made(signal=1.0)
-    rule = SoftVote.fit(stage_outputs, label)
-    parts = rule.probability(stage_outputs).reshape(N, 3, 2, 3)
-    assert parts.sum((2, 3)) == pytest.approx(rule.mask.probability(stage_outputs.logits["mask"]), abs=1e-9)
-    assert parts.sum((1, 3)) == pytest.approx(rule.gender.probability(stage_outputs.logits["gender"]), abs=1e-9)
+    stage_outputs, label, _ = simulated(signal=1.0)
+    estimator = SoftVote.fit(stage_outputs, label)
+    parts = estimator.probability(stage_outputs).reshape(N, 3, 2, 3)
+    assert parts.sum((2, 3)) == pytest.approx(estimator.mask.probability(stage_outputs.logits["mask"]), abs=1e-9)
+    assert parts.sum((1, 3)) == pytest.approx(estimator.gender.probability(stage_outputs.logits["gender"]), abs=1e-9)
 
 
-def test_logistic_of_one_class_says_that_class() -> None:
-    """As where everybody wears the mask alike."""
+def test_logistic_of_one_class_predicts_that_class() -> None:
+    """As in a dataset with one mask state."""
     values = np.random.default_rng(0).normal(0, 1, (30, 2))
     assert (Logistic.fit(values, np.full(30, 2), 3).probability(values)[:, 2] > 0.999).all()
 
 
-def test_logistic_gives_absent_classes_nothing() -> None:
+def test_logistic_gives_absent_classes_no_probability() -> None:
     generator = np.random.default_rng(0)
     values, label = generator.normal(0, 1, (90, 2)), np.arange(90) % 2 * 2
     assert Logistic.fit(values, label, 4).probability(values)[:, [1, 3]].max() < 1e-6
 
 
-def test_features_are_named_and_know_both_regressors() -> None:
-    stage_outputs, _, _ = made(signal=1.0)
+def test_features_are_named_and_include_both_regressors() -> None:
+    stage_outputs, _, _ = simulated(signal=1.0)
     cuts = np.array([[30.0, 58.0], [31.0, 55.0]])
     values, names = features(stage_outputs, cuts)
-    column = {name: values[:, place] for place, name in enumerate(names)}
+    column = {name: values[:, index] for index, name in enumerate(names)}
     assert len(names) == len(set(names)) == values.shape[1] and "gender.f-m" in names
     years, gender = stage_outputs.years(), stage_outputs.gender_probability()
     assert column["age-female.above_lower"] == pytest.approx(years[:, 1] - 31, abs=1e-4)
@@ -223,13 +223,13 @@ def test_features_are_named_and_know_both_regressors() -> None:
     assert "mask.embedding2" in names
 
 
-def test_weights_are_chosen_by_answers_they_did_not_see() -> None:
-    """On noise, weights score on the rows they were learned from, and not on others."""
+def test_weights_are_scored_on_held_out_rows() -> None:
+    """On noise, weights raise the score of the rows they were fitted on, and not of others."""
     rng = np.random.default_rng(0)
     label, fold = rng.integers(0, 18, 1200), np.arange(1200) % 4
     probability = rng.dirichlet(np.ones(18), 1200)
     own = decide(probability, fit_weights(probability, label))
-    unseen = cross_decide(probability, label, fold)
+    held_out = cross_decide(probability, label, fold)
     plain = probability.argmax(1)
-    scores = [float(macro_f1(confusion(label, answer))) for answer in (own, unseen, plain)]
-    assert scores[0] > scores[2] + 0.005 and scores[0] > scores[1] + 0.005 and (unseen >= 0).all()
+    scores = [float(macro_f1(confusion(label, prediction))) for prediction in (own, held_out, plain)]
+    assert scores[0] > scores[2] + 0.005 and scores[0] > scores[1] + 0.005 and (held_out >= 0).all()

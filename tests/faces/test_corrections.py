@@ -1,4 +1,4 @@
-"""Corrections change what they name, say so, and refuse what they cannot mean."""
+"""Corrections change the named rows, report each change, and reject invalid rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.corrections import correct
+from facecade.faces.corrections import apply_corrections
 
 SHIPPED = Path(__file__).resolve().parents[2] / "recipes/corrections/competition.csv"
 
@@ -30,8 +30,8 @@ def table() -> pd.DataFrame:
     )
 
 
-def test_the_shipped_file_corrects_the_competitions_labels() -> None:
-    corrected, taken, said = correct(table(), SHIPPED)
+def test_the_shipped_file_corrects_the_competition_labels() -> None:
+    corrected, applied, messages = apply_corrections(table(), SHIPPED)
     by_id = corrected.groupby("id").first()
     assert by_id.loc["006359", "gender"] == "male" and by_id.loc["004348", "age"] == 60
     swapped = corrected[corrected["id"] == "000020"].set_index("path")["mask"].to_dict()
@@ -40,20 +40,22 @@ def test_the_shipped_file_corrects_the_competitions_labels() -> None:
         "000020_female_Asian_50/incorrect": "normal",
         "000020_female_Asian_50/normal": "incorrect",
     }
-    assert "006359: gender female → male" in said and "004418: nobody of that id here" in said
-    assert len(said) == 15
-    assert sorted(each["id"] for each in taken) == ["000020", "004348", "006359"], "of others there is nobody"
+    assert "006359: gender female → male" in messages and "004418: no such id in the table" in messages
+    assert len(messages) == 15
+    assert sorted(correction["id"] for correction in applied) == ["000020", "004348", "006359"], (
+        "the other ids are absent"
+    )
 
 
-def test_an_id_that_two_people_share_is_refused_and_the_folder_accepted(tmp_path: Path) -> None:
+def test_an_id_of_two_people_is_rejected_and_the_folder_accepted(tmp_path: Path) -> None:
     sheet = tmp_path / "c.csv"
     sheet.write_text("id,field,value\n003397,gender,female\n000020,colour,red\n004348,age,young\n")
     with pytest.raises(FacecadeError) as caught:
-        correct(table(), sheet)
-    said = str(caught.value)
-    assert "row 2: id 003397 is shared by" in said and "row 4: age=young means nothing; age is years" in said
-    assert "row 3: colour=red means nothing; a field is gender, age, mask" in said
+        apply_corrections(table(), sheet)
+    message = str(caught.value)
+    assert "row 2: id 003397 is shared by" in message and "row 4: age=young is invalid; age is years" in message
+    assert "row 3: colour=red is invalid; field is gender, age, mask" in message
     sheet.write_text("id,field,value\n003397_male_Asian_19,gender,female\n")
-    corrected, *_ = correct(table(), sheet)
+    corrected, *_ = apply_corrections(table(), sheet)
     assert set(corrected[corrected["id"] == "003397"]["gender"]) == {"female"}
     assert corrected["person"].nunique() == 5

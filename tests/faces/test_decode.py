@@ -1,4 +1,4 @@
-"""Every odd file gives the right pixels or a named error."""
+"""Every unusual file gives the right pixels, or an error with the file's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from facecade.faces.decode import DecodeError, decode
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
 
-def half_and_half() -> Image.Image:
+def red_and_blue() -> Image.Image:
     """40 wide, 20 high: red left, blue right."""
     image = Image.new("RGB", (40, 20), RED)
     image.paste(BLUE, (20, 0, 40, 20))
@@ -27,7 +27,7 @@ def close(pixels: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12)
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".bmp", ".webp", ".tiff"])
 def test_formats_give_rgb_pixels(tmp_path: Path, suffix: str) -> None:
-    half_and_half().save(tmp_path / f"a{suffix}", quality=95)
+    red_and_blue().save(tmp_path / f"a{suffix}", quality=95)
     pixels = decode(tmp_path / f"a{suffix}")
     assert pixels.shape == (20, 40, 3) and pixels.dtype == np.uint8
     assert close(pixels[5:15, 4:14], RED, 20) and close(pixels[5:15, 26:36], BLUE, 20)
@@ -40,15 +40,15 @@ def test_formats_give_rgb_pixels(tmp_path: Path, suffix: str) -> None:
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, shape: tuple[int, int], red_at: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    half_and_half().save(tmp_path / "a.jpg", exif=exif, quality=95)
+    red_and_blue().save(tmp_path / "a.jpg", exif=exif, quality=95)
     pixels = decode(tmp_path / "a.jpg")
     assert pixels.shape[:2] == shape
-    place = {"left": pixels[10, 3], "right": pixels[10, -4], "top": pixels[3, 10], "bottom": pixels[-4, 10]}
-    assert close(place[red_at], RED, 20)
+    sides = {"left": pixels[10, 3], "right": pixels[10, -4], "top": pixels[3, 10], "bottom": pixels[-4, 10]}
+    assert close(sides[red_at], RED, 20)
 
 
-def test_alpha_is_dropped_over_white(tmp_path: Path) -> None:
-    image = half_and_half().convert("RGBA")
+def test_alpha_is_composited_over_white(tmp_path: Path) -> None:
+    image = red_and_blue().convert("RGBA")
     image.putalpha(Image.new("L", (40, 20), 255))
     image.paste((0, 0, 0, 0), (0, 0, 20, 20))
     image.save(tmp_path / "a.png")
@@ -57,31 +57,31 @@ def test_alpha_is_dropped_over_white(tmp_path: Path) -> None:
 
 
 def test_palette_with_transparency(tmp_path: Path) -> None:
-    half_and_half().quantize(4).save(tmp_path / "a.png", transparency=0)
+    red_and_blue().quantize(4).save(tmp_path / "a.png", transparency=0)
     pixels = decode(tmp_path / "a.png")
     whites = (pixels == 255).all(2).mean()
     assert 0.4 < whites < 0.6
 
 
 def test_plain_palette(tmp_path: Path) -> None:
-    half_and_half().quantize(4).save(tmp_path / "a.png")
+    red_and_blue().quantize(4).save(tmp_path / "a.png")
     assert close(decode(tmp_path / "a.png")[:, :18], RED)
 
 
 def test_cmyk(tmp_path: Path) -> None:
-    half_and_half().convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    red_and_blue().convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     assert close(decode(tmp_path / "a.jpg")[5:15, 4:14], RED, 30)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "a.png")
     pixels = decode(tmp_path / "a.png")
     assert pixels[0, 0, 0] == 0 and pixels[-1, -1, 0] == 255 and 120 < pixels[8, 0, 0] < 136
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
-    half_and_half().convert("L").save(tmp_path / "a.png")
+def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
+    red_and_blue().convert("L").save(tmp_path / "a.png")
     pixels = decode(tmp_path / "a.png")
     assert pixels.shape == (20, 40, 3) and (pixels[..., 0] == pixels[..., 2]).all()
 
@@ -93,7 +93,7 @@ def reason(path: Path) -> str:
     return caught.value.reason
 
 
-def test_what_is_no_image_says_why(tmp_path: Path) -> None:
+def test_files_that_are_not_images_give_the_reason(tmp_path: Path) -> None:
     assert reason(tmp_path / "nowhere.jpg") == "no such file"
     assert "folder" in reason(tmp_path)
     (tmp_path / "empty.jpg").touch()
@@ -103,7 +103,7 @@ def test_what_is_no_image_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+def test_truncated_files_are_rejected(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / f"whole{suffix}")
     whole = (tmp_path / f"whole{suffix}").read_bytes()
@@ -111,14 +111,14 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     assert "truncated" in reason(tmp_path / f"half{suffix}") or "damaged" in reason(tmp_path / f"half{suffix}")
 
 
-def test_enormous_files_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    half_and_half().save(tmp_path / "a.png")
+def test_enormous_files_are_rejected_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    red_and_blue().save(tmp_path / "a.png")
     monkeypatch.setattr(module, "MAX_PIXELS", 799)
     assert reason(tmp_path / "a.png").startswith("enormous: 40×20")
 
 
-def test_a_damaged_exif_block_is_named(tmp_path: Path) -> None:
-    half_and_half().save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
+def test_a_damaged_exif_block_names_the_file(tmp_path: Path) -> None:
+    red_and_blue().save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
     with pytest.raises(DecodeError, match="damaged") as caught:
         decode(tmp_path / "a.png")
     assert str(tmp_path / "a.png") in str(caught.value)

@@ -1,11 +1,11 @@
-"""The class encoding, against the table in the competition's (and our data's) description."""
+"""The class encoding equals the table in the competition's description."""
 
 import numpy as np
 import pytest
 
 from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of, class_name, decode, encode
 
-# class, mask, gender, band: written out, not computed
+# class, mask, gender, band
 TABLE = [
     (0, "wear", "male", "<30"), (1, "wear", "male", "30-59"), (2, "wear", "male", ">=60"),
     (3, "wear", "female", "<30"), (4, "wear", "female", "30-59"), (5, "wear", "female", ">=60"),
@@ -17,7 +17,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("label", "mask", "gender", "band"), TABLE)
-def test_encoding_is_the_published_table(label: int, mask: str, gender: str, band: str) -> None:
+def test_encoding_equals_the_published_table(label: int, mask: str, gender: str, band: str) -> None:
     numbers = (MASKS.index(mask), GENDERS.index(gender), BANDS.index(band))
     assert int(encode(*numbers)) == label
     assert tuple(int(part) for part in decode(label)) == numbers

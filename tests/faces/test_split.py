@@ -1,4 +1,4 @@
-"""Folds never share a person, and every fold looks like the whole."""
+"""No person is in two folds, and every fold has the strata of the whole table."""
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,11 @@ def test_no_person_is_in_two_folds_and_strata_are_even(people: int, images: int,
     table = table_of(people, images, seed)
     table["fold"] = assign_folds(table, folds, seed)
     assert (table.groupby("person")["fold"].nunique() == 1).all()
-    each = table.drop_duplicates("person").groupby(["gender", "age", "fold"]).size().unstack(fill_value=0)
-    assert ((each.max(axis=1) - each.min(axis=1)) <= 1).all()
+    counts = table.drop_duplicates("person").groupby(["gender", "age", "fold"]).size().unstack(fill_value=0)
+    assert ((counts.max(axis=1) - counts.min(axis=1)) <= 1).all()
 
 
-def test_folds_depend_on_people_not_on_row_order() -> None:
+def test_folds_do_not_depend_on_row_order() -> None:
     table = table_of(60, 3, 0)
     shuffled = table.sample(frac=1, random_state=1)
     first = table.assign(fold=assign_folds(table, 3, 5))
@@ -37,7 +37,7 @@ def test_folds_depend_on_people_not_on_row_order() -> None:
     assert folds_hash(first) != folds_hash(table.assign(fold=assign_folds(table, 3, 6)))
 
 
-def test_too_few_people_says_which_and_what_to_do() -> None:
+def test_the_error_for_too_few_people_names_the_stratum() -> None:
     with pytest.raises(FacecadeError, match="female >=60: 2") as caught:
         assign_folds(table_of(12, 2, 0), 3, 0)
     assert "fewer folds" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Crops are made once, found by content, and survive a kill."""
+"""Crops are made once, keyed by content hash, and survive a kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows_of(entries: list[Entry | DecodeError]) -> list[int]:
     return [entry.row for entry in entries if isinstance(entry, Entry)]
 
 
-def test_crops_are_those_of_the_files_in_order(tmp_path: Path) -> None:
+def test_crops_are_in_the_order_of_the_files(tmp_path: Path) -> None:
     paths = drawings(tmp_path, 12)
     store = FaceStore(tmp_path / "cache", FACE)
     entries = store.fill(paths, workers=4)
@@ -37,7 +37,7 @@ def test_crops_are_those_of_the_files_in_order(tmp_path: Path) -> None:
         assert (store.crops()[row] == crop(decode(path), None, FACE)).all()
 
 
-def test_nothing_is_decoded_twice_not_even_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_decoded_once_even_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = drawings(tmp_path, 4)
     FaceStore(tmp_path / "cache", FACE).fill(paths)
     copy = tmp_path / "copy.png"
@@ -47,7 +47,7 @@ def test_nothing_is_decoded_twice_not_even_under_another_name(tmp_path: Path, mo
     assert rows_of(again.fill([*paths, copy])) == [0, 1, 2, 3, 2]
 
 
-def test_bad_files_are_answered_in_place(tmp_path: Path) -> None:
+def test_bad_files_give_errors_in_order(tmp_path: Path) -> None:
     paths = drawings(tmp_path, 3)
     paths[1].write_bytes(b"")
     entries = FaceStore(tmp_path / "cache", FACE).fill([*paths, tmp_path / "gone.png"])
@@ -61,25 +61,25 @@ def test_a_kill_while_writing_loses_one_crop_at_most(tmp_path: Path, cut: int) -
     whole.fill(paths)
     before = np.array(whole.crops())
     index = whole.folder / "index.jsonl"
-    index.write_bytes(index.read_bytes()[:-cut])  # the last line was not written to its end
+    index.write_bytes(index.read_bytes()[:-cut])  # the last line is incomplete
     resumed = FaceStore(tmp_path / "cache", FACE)
     assert rows_of(resumed.fill(paths)) == list(range(6))
     assert (resumed.crops() == before).all()
     assert rows_of(FaceStore(tmp_path / "cache", FACE).fill(paths)) == list(range(6))
 
 
-def test_another_geometry_is_another_store(tmp_path: Path) -> None:
+def test_another_geometry_has_its_own_store(tmp_path: Path) -> None:
     others = [{"size": (40, 32)}, {"align": True}, {"align": True, "template": "eyes"}]
     faces = [FACE, *(Face.model_validate({"detector": "centre", "size": (40, 30), **other}) for other in others)]
     assert len({FaceStore(tmp_path, face).folder for face in faces}) == len(faces)
 
 
-def test_landmarks_survive_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landmarks_are_read_back_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = ((31.4159, 52.5), (58.25, 50.1), (46.0, 66.6), (35.0, 80.0), (55.5, 79.123456789))
     boxes = [Box(10.1, 20.2, 80.3, 110.4, 0.99, points), Box(10.1, 20.2, 80.3, 110.4, 0.9), None]
     face = FACE.model_copy(update={"align": True})
-    waiting = iter(boxes)
-    monkeypatch.setattr(module, "make_detector", lambda face, nets: lambda image: next(waiting))
+    next_box = iter(boxes)
+    monkeypatch.setattr(module, "make_detector", lambda face, nets: lambda image: next(next_box))
     paths = drawings(tmp_path, 3)
     first = FaceStore(tmp_path / "cache", face)
     entries = first.fill(paths, workers=1)

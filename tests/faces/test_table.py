@@ -1,4 +1,4 @@
-"""Layouts are read as they are; every bad row is named with its number, all at once."""
+"""All layouts are read; one error lists every bad row with its number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_sound
+from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_no_problems
 
 
 def image(path: Path) -> None:
@@ -34,14 +34,14 @@ def test_the_competition_layout_in_any_case_and_suffix(tmp_path: Path) -> None:
     person(root, "1_m", ".JPG")
     person(root, "2_f", ".jpeg")
     person(root, "3_f", ".png")
-    (root / "images/1_m/._mask1.jpg").write_bytes(b"a Mac's stray file")
-    table = require_sound(read_source(root))
+    (root / "images/1_m/._mask1.jpg").write_bytes(b"a hidden file of macOS")
+    table = require_no_problems(read_source(root))
     assert len(table) == 21
     assert sorted(classes(table)[table["person"] == "2_f"]) == [5] * 5 + [11, 17]
     assert table["path"].str.contains(r"\._").sum() == 0
 
 
-def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
+def test_one_error_lists_every_bad_row(tmp_path: Path) -> None:
     root = competition(
         tmp_path,
         [
@@ -58,22 +58,22 @@ def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
     image(root / "images/5_m/mask9.jpg")
     image(root / "images/5_m/normal.png")
     with pytest.raises(FacecadeError) as caught:
-        require_sound(read_source(root))
-    said = str(caught.value)
+        require_no_problems(read_source(root))
+    message = str(caught.value)
     for line in (
         "train.csv row 3: gender is 'man'",
-        "train.csv row 3: path '1_m' stands already in row 2",
+        "train.csv row 3: path '1_m' is already in row 2",
         "train.csv row 4: age is 'old'",
         "train.csv row 5: no folder images/4_f",
         "row 6: images/5_m lacks mask4",
         "images/5_m/mask9.jpg: unknown file name",
         "normal.png: a second normal",
     ):
-        assert line in said
-    assert "7 problem(s)" in said
+        assert line in message
+    assert "7 problem(s)" in message
 
 
-def test_a_path_that_climbs_out_of_the_data_is_refused(tmp_path: Path) -> None:
+def test_a_path_outside_the_dataset_is_rejected(tmp_path: Path) -> None:
     person(tmp_path, "inside")
     root = competition(tmp_path / "data", ["1,male,Asian,25,../../images/inside"])
     assert [problem.where for problem in read_source(root).problems] == ["train.csv row 2"]
@@ -93,7 +93,7 @@ def test_info_keeps_every_row_in_order(tmp_path: Path) -> None:
     assert source.table["id"].tolist() == ["b.jpg", "gone.jpg", "a.jpg", "b.jpg"]
     assert [str(problem) for problem in source.problems] == [
         "info.csv row 3: no file images/gone.jpg",
-        "info.csv row 5: ImageID 'b.jpg' stands already in row 2",
+        "info.csv row 5: ImageID 'b.jpg' is already in row 2",
     ]
 
 
@@ -104,13 +104,13 @@ def test_a_manifest(tmp_path: Path) -> None:
     source = read_source(sheet)
     assert classes(source.table).tolist() == [16]
     assert {str(problem) for problem in source.problems} == {
-        "mine.csv row 3: no person: images of one person must share a name here",
+        "mine.csv row 3: no person: all images of a person need the same name here",
         "mine.csv row 3: mask is 'half', expected wear, incorrect, normal",
         "mine.csv row 3: no file 'x/2.jpg'",
     }
 
 
-def test_images_alone(tmp_path: Path) -> None:
+def test_a_folder_of_images(tmp_path: Path) -> None:
     image(tmp_path / "b/2.png")
     image(tmp_path / "1.JPG")
     (tmp_path / "notes.txt").write_text("not an image")
@@ -120,14 +120,14 @@ def test_images_alone(tmp_path: Path) -> None:
     assert read_source(tmp_path / "1.JPG").table["id"].tolist() == ["1.JPG"]
 
 
-def test_a_folder_above_the_data_points_down(tmp_path: Path) -> None:
+def test_a_parent_folder_suggests_the_subfolder(tmp_path: Path) -> None:
     competition(tmp_path / "train", [])
     with pytest.raises(FacecadeError) as caught:
         read_source(tmp_path)
     assert caught.value.hint == f"did you mean {tmp_path / 'train'}?"
 
 
-def test_censored_ages_are_seen_and_real_ones_left_alone() -> None:
+def test_age_cap_detects_only_censored_ages() -> None:
     generator = np.random.default_rng(0)
     real = generator.integers(18, 81, 1500).astype(float)
     assert age_cap(real) is None
@@ -135,15 +135,15 @@ def test_censored_ages_are_seen_and_real_ones_left_alone() -> None:
     assert age_cap(np.array([])) is None
 
 
-def test_ragged_and_blank_lines_are_counted_and_named(tmp_path: Path) -> None:
+def test_ragged_and_blank_lines_keep_line_numbers(tmp_path: Path) -> None:
     image(tmp_path / "images/a.jpg")
     image(tmp_path / "images/b.jpg")
     (tmp_path / "info.csv").write_text("ImageID,ans\na.jpg,0,\n\nb.jpg,0\ngone.jpg\n")
     source = read_source(tmp_path)
-    assert source.table["id"].tolist() == ["a.jpg", "b.jpg", "gone.jpg"], "every row is answered all the same"
+    assert source.table["id"].tolist() == ["a.jpg", "b.jpg", "gone.jpg"], "every row is kept"
     assert [str(problem) for problem in source.problems] == [
-        "info.csv row 2: 3 cells, where the head has 2",
-        "info.csv row 5: 1 cells, where the head has 2",
+        "info.csv row 2: 3 cells, but the header has 2",
+        "info.csv row 5: 1 cells, but the header has 2",
         "info.csv row 5: no file images/gone.jpg",
     ]
 

@@ -1,4 +1,4 @@
-"""Every engine gives the answers that torch gives; an export needs no torch."""
+"""Every engine gives torch's predictions; an export needs no torch."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def test_engines_agree_with_torch(
 ) -> None:
     words = ["--artifacts", exported, "--engine", engine, "--precision", "fp32", "--output", tmp_path]
     succeed("infer", drawn / "eval", *words)
-    said = pd.read_csv(tmp_path / "predictions.csv")
-    assert said["ImageID"].tolist() == by_torch["ImageID"].tolist()
-    assert (said["ans"] == by_torch["ans"]).mean() >= 0.999
-    np.testing.assert_allclose(said[PROBABILITY], by_torch[PROBABILITY], atol=1e-4)
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert table["ImageID"].tolist() == by_torch["ImageID"].tolist()
+    assert (table["ans"] == by_torch["ans"]).mean() >= 0.999
+    np.testing.assert_allclose(table[PROBABILITY], by_torch[PROBABILITY], atol=1e-4)
     label = pd.read_csv(drawn / "eval/eval_labels.csv")["ans"].to_numpy()
-    scores = [macro_f1(confusion(label, answers["ans"].to_numpy())) for answers in (said, by_torch)]
+    scores = [macro_f1(confusion(label, each["ans"].to_numpy())) for each in (table, by_torch)]
     assert abs(scores[0] - scores[1]) < 0.001
 
 
-def test_an_export_explains_all_but_where_its_networks_look(exported: Path, fitted: Path, drawn: Path) -> None:
+def test_export_explains_but_has_no_attention_maps(exported: Path, fitted: Path, drawn: Path) -> None:
     image = next((drawn / "eval/images").iterdir())
     (face,), (ours,) = (
         json.loads(succeed("explain", image, "--artifacts", folder, "--json"))["faces"] for folder in (exported, fitted)
@@ -71,10 +71,8 @@ def test_an_export_explains_all_but_where_its_networks_look(exported: Path, fitt
     assert result.exit_code == 1 and "--artifacts RUN" in result.stderr and not (exported / "pictures").exists()
 
 
-def test_an_export_answers_where_there_is_no_torch(
-    exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path
-) -> None:
-    """In a process that cannot import torch or anything made of it, from the export's folder alone."""
+def test_export_predicts_without_torch(exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path) -> None:
+    """In a process that cannot import torch or packages that use it, from the export's folder only."""
     shutil.move(shutil.copytree(exported, tmp_path / "copy"), tmp_path / "elsewhere")
     without = [
         "torch",
@@ -105,31 +103,31 @@ cli.main()
     assert "onnxruntime==" in needed and "torch" not in needed
 
 
-def kept_in_run(exported: Path, run: Path) -> Path:
-    """Where `infer` keeps the run's export, with one that was written elsewhere of the same fits."""
+def copy_into_run(exported: Path, run: Path) -> Path:
+    """Copies an export of the same fits to where `infer` looks for the run's export."""
     return shutil.copytree(exported, run / "export" / "mean")
 
 
-def test_auto_measures_once_and_remembers(
+def test_auto_measures_once_and_records_the_choice(
     fitted: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifacts = shutil.copytree(fitted, tmp_path / "run")
     run, machine = open_run(artifacts), Machine()
     rates = {"torch fp32": 10.0, "openvino fp32": 30.0, "onnx fp32": 20.0}
-    asked: list[Ensemble] = []
+    timed: list[Ensemble] = []
 
     def rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
-        asked.append(ensemble)
-        return list(rates.values())[len(asked) - 1]
+        timed.append(ensemble)
+        return list(rates.values())[len(timed) - 1]
 
     monkeypatch.setattr(choose, "_rate", rate)
     assert cascade_of_run(run, machine, images=1).made_of["engine"] == ["torch", "cpu"]
-    assert not asked, "for one image nothing is measured"
-    kept_in_run(exported, artifacts)
+    assert not timed, "for one image nothing is measured"
+    copy_into_run(exported, artifacts)
     assert cascade_of_run(run, machine).made_of["engine"] == ["openvino", "fp32"]
-    assert len(asked) == 3 and all(len(each.members) == len(run.recipe.stages) for each in asked)
+    assert len(timed) == 3 and all(len(each.members) == len(run.recipe.stages) for each in timed)
     assert cascade_of_run(run, machine, images=1).made_of["engine"] == ["openvino", "fp32"]
-    assert len(asked) == 3
+    assert len(timed) == 3
     assert json.loads((artifacts / "engine-fp32.json").read_text())["images_per_second"] == rates
 
 
@@ -137,64 +135,68 @@ def test_auto_measures_once_and_remembers(
     ("share", "best", "rate"),
     [(0.125, ("openvino", "bf16"), 1 / (1 / 45 + 0.125 / 30)), (0.5, ("openvino", "fp32"), 25.7)],
 )
-def test_bf16_is_chosen_where_it_gains_more_than_asking_again_costs(
+def test_bf16_is_chosen_where_it_gains_more_than_the_fallback_costs(
     share: float, best: tuple[str, str], rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = iter([10.0, 30.0, 45.0])
     monkeypatch.setattr(choose, "_rate", lambda *_: next(rates))
-    ways = [choose.EngineOption("torch", "fp32", no_ensemble), choose.EngineOption("openvino", "fp32", no_ensemble)]
-    ways.append(choose.EngineOption("openvino", "bf16", no_ensemble, share))
+    options = [choose.EngineOption("torch", "fp32", no_ensemble), choose.EngineOption("openvino", "fp32", no_ensemble)]
+    options.append(choose.EngineOption("openvino", "bf16", no_ensemble, share))
     record = tmp_path / "engine.json"
-    assert choose.choose(record, "networks", ways, (64, 48)) == best == choose.recorded_choice(record, "networks")
-    said = json.loads(record.read_text())["images_per_second"]
-    assert said["openvino bf16"] == round(rate, 1) and said["openvino fp32"] == 30
+    assert (
+        choose.choose_engine(record, "networks", options, (64, 48))
+        == best
+        == choose.recorded_choice(record, "networks")
+    )
+    recorded = json.loads(record.read_text())["images_per_second"]
+    assert recorded["openvino bf16"] == round(rate, 1) and recorded["openvino fp32"] == 30
     monkeypatch.setattr(choose, "has_bf16", lambda: not engines.has_bf16())
-    assert choose.recorded_choice(record, "networks") is None, "another processor is measured anew"
+    assert choose.recorded_choice(record, "networks") is None, "another processor is measured again"
 
 
 def no_ensemble() -> Ensemble:
     return Ensemble([], {}, batch=1, streams=1)
 
 
-def test_bf16_first_is_measured_chosen_and_asked_again(
+def test_bf16_with_fallback_from_measurement_to_prediction(
     fitted: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way, on any processor: one that has no bf16 rounds nothing, and asks again all the same."""
+    """End to end, on any processor: one without bf16 rounds nothing, but still runs the fallback."""
     for module in (choose, writing, exports):
         monkeypatch.setattr(module, "has_bf16", lambda: True)
     artifacts = shutil.copytree(fitted, tmp_path / "run")
     manifest = export(open_run(artifacts)).folder / "manifest.json"
-    said = json.loads(manifest.read_text())
+    record = json.loads(manifest.read_text())
     assert (
-        said["fallback_margin"] >= 0
-        and (said["fallback_margin"] > 0) == engines.has_bf16()
-        and 0 <= said["fallback_share"] < 1
+        record["fallback_margin"] >= 0
+        and (record["fallback_margin"] > 0) == engines.has_bf16()
+        and 0 <= record["fallback_share"] < 1
     )
-    manifest.write_text(json.dumps({**said, "fallback_margin": 0.5, "fallback_share": 0.25}))
-    asked: list[Ensemble] = []
+    manifest.write_text(json.dumps({**record, "fallback_margin": 0.5, "fallback_share": 0.25}))
+    timed: list[Ensemble] = []
 
     def rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
-        asked.append(ensemble)
-        return [10.0, 30.0, 60.0, 20.0][len(asked) - 1]
+        timed.append(ensemble)
+        return [10.0, 30.0, 60.0, 20.0][len(timed) - 1]
 
     monkeypatch.setattr(choose, "_rate", rate)
     words = ["--artifacts", artifacts, "--engine", "auto", "--output", tmp_path, "--json"]
     assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino bf16"
     rates = json.loads((artifacts / "engine-auto.json").read_text())["images_per_second"]
     assert rates == {"torch fp32": 10, "openvino fp32": 30, "openvino bf16": 40, "onnx fp32": 20}
-    answers = pd.read_csv(tmp_path / "predictions.csv")
-    assert (answers["ans"] == by_torch["ans"]).mean() >= 0.999
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert (table["ans"] == by_torch["ans"]).mean() >= 0.999
     manifest.write_text(
-        json.dumps({**said, "fallback_margin": None, "fallback_share": 0.0})
-    )  # as where it is written anew without crops
+        json.dumps({**record, "fallback_margin": None, "fallback_share": 0.0})
+    )  # as if exported again without crops
     assert json.loads(succeed("infer", drawn / "eval", *words))["engine"] == "openvino fp32"
 
 
-def test_a_run_that_changed_is_exported_anew(
+def test_changed_run_is_exported_again(
     fitted: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifacts = shutil.copytree(fitted, tmp_path / "run")
-    written = (kept_in_run(exported, artifacts) / "manifest.json").stat().st_mtime_ns
+    written = (copy_into_run(exported, artifacts) / "manifest.json").stat().st_mtime_ns
     first = export(open_run(artifacts))
     assert (export(open_run(artifacts)).folder / "manifest.json").stat().st_mtime_ns == written
     monkeypatch.chdir(tmp_path)
@@ -203,72 +205,72 @@ def test_a_run_that_changed_is_exported_anew(
     succeed("fit-meta", "--artifacts", artifacts)
     meta = artifacts / "combiner/meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "prior": [1 / N_CLASSES] * N_CLASSES}))
-    anew = export(open_run(artifacts))
-    assert anew.made_of["combiner"] != first.made_of["combiner"]
-    assert json.loads((anew.combiner / "meta.json").read_text())["prior"][0] == 1 / N_CLASSES
+    second = export(open_run(artifacts))
+    assert second.made_of["combiner"] != first.made_of["combiner"]
+    assert json.loads((second.combiner / "meta.json").read_text())["prior"][0] == 1 / N_CLASSES
 
 
-def test_each_network_is_what_its_own_fold_learned(exported: Path, fitted: Path) -> None:
-    """Folds' weights take each other's place in one written graph; none may stay behind."""
+def test_each_exported_network_has_its_own_folds_weights(exported: Path, fitted: Path) -> None:
+    """The folds' weights replace each other in one graph; none may be left over."""
     run = open_run(fitted)
     written = Exported.open(exported).ensemble("onnx", 1)
     torch = cascade_of_run(run, Machine(engine="torch")).ensemble
     crops = np.random.default_rng(3).integers(0, 256, (3, *run.recipe.face.size, 3), np.uint8)
-    (ours,), (theirs,) = list(written.predict_chunks([crops])), list(torch.predict_chunks([crops]))
-    assert ours.keys() == theirs.keys() == set(range(run.recipe.folds))
-    for fold, stage_outputs in ours.items():
+    (by_onnx,), (by_torch,) = list(written.predict_chunks([crops])), list(torch.predict_chunks([crops]))
+    assert by_onnx.keys() == by_torch.keys() == set(range(run.recipe.folds))
+    for fold, stage_outputs in by_onnx.items():
         for stage, logits in stage_outputs.logits.items():
-            np.testing.assert_allclose(logits, theirs[fold].logits[stage], atol=1e-3)
-            np.testing.assert_allclose(stage_outputs.embedding[stage], theirs[fold].embedding[stage], atol=1e-3)
-    assert np.abs(ours[0].logits["mask"] - ours[1].logits["mask"]).max() > 0.01
+            np.testing.assert_allclose(logits, by_torch[fold].logits[stage], atol=1e-3)
+            np.testing.assert_allclose(stage_outputs.embedding[stage], by_torch[fold].embedding[stage], atol=1e-3)
+    assert np.abs(by_onnx[0].logits["mask"] - by_onnx[1].logits["mask"]).max() > 0.01
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 1], [3], [0, 2]])
-def test_chunks_are_answered_in_order_whatever_their_size(exported: Path, sizes: list[int]) -> None:
+def test_chunks_of_any_size_keep_their_order(exported: Path, sizes: list[int]) -> None:
     ensemble = Exported.open(exported).ensemble("onnx", 2)
     crops = np.random.default_rng(0).integers(0, 256, (sum(sizes), 144, 112, 3), np.uint8)
-    alone = [next(ensemble.predict_chunks([crop[None]]))[0].logits["mask"] for crop in crops]
-    heard = list(ensemble.predict_chunks(iter(np.split(crops, np.cumsum(sizes)[:-1]))))
-    assert [len(each[0]) for each in heard] == sizes
+    one_by_one = [next(ensemble.predict_chunks([crop[None]]))[0].logits["mask"] for crop in crops]
+    outputs = list(ensemble.predict_chunks(iter(np.split(crops, np.cumsum(sizes)[:-1]))))
+    assert [len(each[0]) for each in outputs] == sizes
     np.testing.assert_allclose(
-        np.concatenate([each[0].logits["mask"] for each in heard]), np.concatenate(alone), atol=1e-5
+        np.concatenate([each[0].logits["mask"] for each in outputs]), np.concatenate(one_by_one), atol=1e-5
     )
 
 
 @pytest.mark.skipif(not engines.has_bf16(), reason="OpenVINO has no bf16 on this processor")
-def test_bf16_answers_as_torch_does(exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path) -> None:
+def test_bf16_predicts_as_torch_does(exported: Path, by_torch: pd.DataFrame, drawn: Path, tmp_path: Path) -> None:
     succeed("infer", drawn / "eval", "--artifacts", exported, "--precision", "bf16", "--output", tmp_path)
-    said = pd.read_csv(tmp_path / "predictions.csv")
-    assert (said["ans"] == by_torch["ans"]).mean() >= 0.999
-    off = (said[PROBABILITY] - by_torch[PROBABILITY]).abs().to_numpy().max()
-    assert 1e-4 < off < 0.1
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert (table["ans"] == by_torch["ans"]).mean() >= 0.999
+    difference = (table[PROBABILITY] - by_torch[PROBABILITY]).abs().to_numpy().max()
+    assert 1e-4 < difference < 0.1
     written = Exported.open(exported)
     assert written.precision("openvino", "auto") == "bf16"
     assert written.precision("onnx", "auto") == "fp32" and written.precision("openvino", "fp32") == "fp32"
 
 
-def test_signals_are_heard_after_another_thread_let_go_of_a_network(exported: Path) -> None:
+def test_signals_work_after_another_thread_released_a_network(exported: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
 from threading import Thread
 import numpy as np
 from facecade.inference.exported import Exported
-held = [Exported.open(Path({str(exported)!r})).ensemble("openvino", 2)]
-def let_go():
-    held[0].predict_all(np.zeros((8, 64, 48, 3), np.uint8))
-    held.clear()
-thread = Thread(target=let_go)
+networks = [Exported.open(Path({str(exported)!r})).ensemble("openvino", 2)]
+def release():
+    networks[0].predict_all(np.zeros((8, 64, 48, 3), np.uint8))
+    networks.clear()
+thread = Thread(target=release)
 thread.start()
 thread.join()
-signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+signal.signal(signal.SIGUSR1, lambda *_: print("received"))
 os.kill(os.getpid(), signal.SIGUSR1)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "received\n"), done.stderr
 
 
-def test_without_a_measurement_there_is_no_bf16(exported: Path, drawn: Path, tmp_path: Path) -> None:
+def test_without_a_fallback_margin_there_is_no_bf16(exported: Path, drawn: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "export")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["fallback_margin"] is not None) == engines.has_bf16() and 0 <= manifest["fallback_share"] < 1
@@ -278,45 +280,45 @@ def test_without_a_measurement_there_is_no_bf16(exported: Path, drawn: Path, tmp
     assert result.exit_code == 1 and "--precision fp32" in result.stderr
 
 
-def test_an_export_replaces_only_what_is_an_exports(
+def test_export_overwrites_only_an_export(
     exported: Path, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = tmp_path / "mine/networks/mine.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
+    other = tmp_path / "mine/networks/mine.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
     for folder in (fitted, tmp_path / "mine"):
         before = sorted(path for path in folder.rglob("*"))
         result = call("export", folder, "--artifacts", fitted)
-        assert result.exit_code == 1 and "holds what is no export's" in result.stderr
+        assert result.exit_code == 1 and "holds files that are not an export's" in result.stderr
         assert sorted(path for path in folder.rglob("*")) == before
-    cut = shutil.copytree(exported, tmp_path / "cut")
-    (cut / "manifest.json").write_text(json.dumps({"format": 0}))
+    old = shutil.copytree(exported, tmp_path / "cut")
+    (old / "manifest.json").write_text(json.dumps({"format": 0}))
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(writing, "_compare", stopped)
-        assert call("export", cut, "--artifacts", fitted).exit_code != 0
-    assert not (cut / "manifest.json").exists()
-    succeed("export", cut, "--artifacts", fitted)
-    files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (cut, exported)]
+        assert call("export", old, "--artifacts", fitted).exit_code != 0
+    assert not (old / "manifest.json").exists()
+    succeed("export", old, "--artifacts", fitted)
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (old, exported)]
     assert files[0] == files[1]
 
 
-def test_what_is_not_there_is_said(
+def test_unavailable_engines_precisions_and_formats_are_named(
     exported: Path, fitted: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = call("infer", exported, "--artifacts", exported, "--engine", "torch")
     assert result.exit_code == 1 and "an export holds no torch models" in result.stderr
     result = call("infer", exported, "--artifacts", exported, "--engine", "onnx", "--precision", "bf16")
-    assert result.exit_code == 1 and "fp32 alone" in result.stderr
+    assert result.exit_code == 1 and "fp32 only" in result.stderr
     result = call("infer", drawn / "eval", "--artifacts", fitted, "--engine", "torch", "--precision", "bf16")
     assert result.exit_code == 1 and "--engine openvino --precision bf16" in result.stderr
     monkeypatch.setitem(engines.ENGINES, "openvino", "no_such_package")
     with pytest.raises(FacecadeError, match="is not installed"):
         cascade_of_run(open_run(fitted), replace(Machine(), engine="openvino"))
-    assert not (fitted / "export").exists(), "nothing is written for an engine that is not there"
+    assert not (fitted / "export").exists(), "nothing is written for an engine that is not installed"
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"format": 99}))
     result = call("infer", exported, "--artifacts", tmp_path)

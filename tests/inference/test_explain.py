@@ -1,4 +1,4 @@
-"""An image explained is answered as `infer` answers it, and what is said of it adds up."""
+"""An explained image has the prediction of `infer`, and its contributions add up."""
 
 from __future__ import annotations
 
@@ -42,27 +42,29 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def cascade(fitted: Path) -> Cascade:
-    """The tiny run's, by torch."""
+    """The tiny run's cascade, run by torch."""
     return cascade_of_run(open_run(fitted), Machine(engine="torch"))
 
 
-def a_cascade(folder: Path, said: list[dict[str, list[float]]], way: str = "soft vote") -> Cascade:
-    """A cascade whose networks say the same of whatever they see: of each fold what each stage says."""
+def constant_cascade(folder: Path, logits: list[dict[str, list[float]]], method: str = "soft vote") -> Cascade:
+    """A cascade whose networks output the same logits for any image: for each fold those of each stage."""
     rows, label = 360, np.arange(360) % N_CLASSES
     stage_outputs = StageOutputs(
         {stage: RNG.normal(size=(rows, len(names))).astype(np.float32) for stage, names in COLUMNS.items()}, COLUMNS, {}
     )
-    rule = SoftVote.fit(stage_outputs, label) if way == "soft vote" else HardCascade(np.array(list(CUTS.values())))
-    methods.save(folder, methods.FittedCombiner(way, rule, np.zeros(6)), {"cuts": CUTS})
+    estimator = (
+        SoftVote.fit(stage_outputs, label) if method == "soft vote" else HardCascade(np.array(list(CUTS.values())))
+    )
+    methods.save(folder, methods.FittedCombiner(method, estimator, np.zeros(6)), {"cuts": CUTS})
 
-    def predicting(of: dict[str, list[float]]) -> Member:
+    def member(of_stage: dict[str, list[float]]) -> Member:
         def call(crops: np.ndarray) -> list[np.ndarray]:
-            pairs = [(np.zeros((len(crops), 2)), np.tile(of[stage], (len(crops), 1))) for stage in COLUMNS]
+            pairs = [(np.zeros((len(crops), 2)), np.tile(of_stage[stage], (len(crops), 1))) for stage in COLUMNS]
             return [values.astype(np.float32) for pair in pairs for values in pair]
 
         return Member(tuple(COLUMNS), [0], (8, 8), call)
 
-    members = [replace(predicting(of), folds=[fold]) for fold, of in enumerate(said)]
+    members = [replace(member(of_stage), folds=[fold]) for fold, of_stage in enumerate(logits)]
     face = Face(detector="centre", size=(8, 8))
     return Cascade(face, None, Ensemble(members, COLUMNS, 2, 1), folder, {}, {})
 
@@ -70,7 +72,7 @@ def a_cascade(folder: Path, said: list[dict[str, list[float]]], way: str = "soft
 def one_network(
     mask: float, male: float, years: float, at_least_30: float, at_least_60: float
 ) -> dict[str, list[float]]:
-    """A mask worn, a man, with these probabilities."""
+    """Logits for a worn mask and a man with these probabilities."""
     odds = [float(logit(p)) for p in (at_least_30, at_least_60)]
     worn = [float(np.log(2 * mask / (1 - mask))), 0.0, 0.0]
     joint = [*worn, float(logit(male)), 0.0, years, *odds]
@@ -82,10 +84,10 @@ def only_face(cascade: Cascade) -> ExplainedFace:
     return face
 
 
-def test_every_stage_is_heard_with_each_of_its_networks(tmp_path: Path) -> None:
+def test_stage_predictions_list_each_stage_and_network(tmp_path: Path) -> None:
     networks = [one_network(0.9, 0.7, 54.0, 0.9, 0.1), one_network(0.8, 0.4, 57.0, 0.9, 0.6)]
-    face = only_face(a_cascade(tmp_path, networks))
-    assert [(said.stage, said.target, said.prediction, said.agree) for said in face.stage_predictions] == [
+    face = only_face(constant_cascade(tmp_path, networks))
+    assert [(each.stage, each.target, each.prediction, each.agree) for each in face.stage_predictions] == [
         ("joint", "mask", "wear", 2),
         ("joint", "gender", "male", 1),
         ("joint", "age", "30-59", 1),
@@ -93,46 +95,46 @@ def test_every_stage_is_heard_with_each_of_its_networks(tmp_path: Path) -> None:
         ("age-male", "age", ">=60", 1),
         ("age-female", "age", ">=60", 2),
     ]
-    said = {(each.stage, each.target): each for each in face.stage_predictions}
-    gender = said["joint", "gender"]
+    by_target = {(each.stage, each.target): each for each in face.stage_predictions}
+    gender = by_target["joint", "gender"]
     assert gender.probability == pytest.approx(expit((logit(0.7) + logit(0.4)) / 2), abs=1e-4)
     assert gender.probability_by_network == pytest.approx((0.7, 0.4), abs=1e-4) and gender.years is None
-    age = said["joint", "age"]
+    age = by_target["joint", "age"]
     assert age.probability_by_network == pytest.approx((0.8, 0.3), abs=1e-4)
     assert (age.years, age.years_by_network) == (55.5, (54.0, 57.0))
-    only_years = said["age-male", "age"]
+    only_years = by_target["age-male", "age"]
     assert only_years.probability is None and only_years.years_by_network == (54.0, 57.0)
     assert face.least_confident is age or face.least_confident is gender
     assert face.least_confident.probability == min(age.probability or 1, gender.probability)
-    assert face.most_disagreement is gender, "the first of those that are as split"
+    assert face.most_disagreement is gender, "the first of equals"
 
 
-def test_the_regressors_are_read_with_their_own_cuts(tmp_path: Path) -> None:
+def test_each_regressor_has_its_own_cuts(tmp_path: Path) -> None:
     face = only_face(
-        a_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1), one_network(0.8, 0.7, 57.0, 0.9, 0.6)])
+        constant_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1), one_network(0.8, 0.7, 57.0, 0.9, 0.6)])
     )
     male, female = face.regressors
     assert (male.gender, male.years, male.years_by_network) == ("male", 55.5, (54.0, 57.0))
     assert (male.cuts, male.band) == ((28.0, 55.0), ">=60") and (female.cuts, female.years) == ((33.0, 58.0), 65.5)
     stage_outputs = (55.5 + 55.5) / 2, (65.5 + 55.5) / 2
     assert (face.age_if_male, face.age_if_female) == pytest.approx(stage_outputs), (
-        "all that know years, as infer has it"
+        "the mean of all stages that predict years, as in infer"
     )
 
 
-def test_one_network_disagrees_with_nobody(tmp_path: Path) -> None:
-    face = only_face(a_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1)]))
-    assert face.most_disagreement is None and all(said.networks == said.agree == 1 for said in face.stage_predictions)
+def test_a_single_network_has_no_disagreement(tmp_path: Path) -> None:
+    face = only_face(constant_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1)]))
+    assert face.most_disagreement is None and all(each.networks == each.agree == 1 for each in face.stage_predictions)
 
 
-def test_the_answer_is_that_of_the_mean_and_its_parts_are_its_lead(tmp_path: Path) -> None:
+def test_prediction_is_that_of_the_mean_and_contributions_sum_to_its_margin(tmp_path: Path) -> None:
     networks = [one_network(0.9, 0.7, 54.0, 0.9, 0.1), one_network(0.8, 0.4, 57.0, 0.9, 0.6)]
-    cascade = a_cascade(tmp_path, networks)
+    cascade = constant_cascade(tmp_path, networks)
     face = only_face(cascade)
-    mean = {stage: np.float32([[*np.mean([of[stage] for of in networks], axis=0)]]) for stage in COLUMNS}
-    probability, answer = methods.load(tmp_path)[0](StageOutputs(mean, COLUMNS, {}))
+    mean = {stage: np.float32([[*np.mean([network[stage] for network in networks], axis=0)]]) for stage in COLUMNS}
+    probability, prediction = methods.load(tmp_path)[0](StageOutputs(mean, COLUMNS, {}))
     np.testing.assert_allclose(face.probability, probability[0], atol=1e-6)
-    assert face.prediction == answer[0] and face.contributions and face.contributions.prediction == face.prediction
+    assert face.prediction == prediction[0] and face.contributions and face.contributions.prediction == face.prediction
     first, second = np.sort(probability[0])[:-3:-1]
     assert face.contributions.margin == pytest.approx(np.log(first / second), abs=1e-4)
     assert sum(face.contributions.parts.values()) == pytest.approx(face.contributions.margin)
@@ -140,8 +142,8 @@ def test_the_answer_is_that_of_the_mean_and_its_parts_are_its_lead(tmp_path: Pat
         assert sum(marginal.values()) == pytest.approx(1)
 
 
-def test_a_rule_that_jumps_at_its_cuts_is_not_said_to_be_tipped(tmp_path: Path) -> None:
-    face = only_face(a_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1)], way="hard cascade"))
+def test_method_without_margin_has_no_contributions(tmp_path: Path) -> None:
+    face = only_face(constant_cascade(tmp_path, [one_network(0.9, 0.7, 54.0, 0.9, 0.1)], method="hard cascade"))
     assert face.contributions is None and face.prediction == encode(0, 0, 1)
     assert face.json()["contributions"] is None
 
@@ -150,92 +152,94 @@ def read(image: Path) -> tuple[np.ndarray, str]:
     return decode(image), content_hash(image)
 
 
-def test_it_answers_exactly_as_infer_does(cascade: Cascade, fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_prediction_is_exactly_that_of_infer(cascade: Cascade, fitted: Path, drawn: Path, tmp_path: Path) -> None:
     images = sorted((drawn / "eval/images").iterdir())[:3]
     explain = Explainer(cascade)
     for image in images:
         words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
-        answer = json.loads(succeed("infer", image, *words, "--json"))["prediction"]
-        said = explain(*read(image))
-        (face,) = said.faces
-        assert face.prediction == answer["ans"] and said.flag == answer["flags"]
+        row = json.loads(succeed("infer", image, *words, "--json"))["prediction"]
+        explanation = explain(*read(image))
+        (face,) = explanation.faces
+        assert face.prediction == row["ans"] and explanation.flag == row["flags"]
         for name in ("age", "age_if_male", "age_if_female"):
-            assert round(getattr(face, name), 2) == answer[name]
-        assert [round(value, 5) for value in face.probability] == [answer[f"p{label}"] for label in range(N_CLASSES)]
-        of_pixels = explain(decode(image)).faces[0]
-        assert of_pixels == face and (of_pixels.crop == face.crop).all()
+            assert round(getattr(face, name), 2) == row[name]
+        assert [round(value, 5) for value in face.probability] == [row[f"p{label}"] for label in range(N_CLASSES)]
+        from_pixels = explain(decode(image)).faces[0]
+        assert from_pixels == face and (from_pixels.crop == face.crop).all()
 
 
-def test_what_was_learned_from_is_flagged(cascade: Cascade, drawn: Path) -> None:
+def test_training_image_is_flagged(cascade: Cascade, drawn: Path) -> None:
     image = next((drawn / "train/images").rglob("*.jpg"))
     assert Explainer(cascade)(*read(image)).flag == "trained-on"
     assert Explainer(cascade)(decode(image)).flag == ""
 
 
-def test_it_becomes_json(cascade: Cascade, drawn: Path) -> None:
-    said = Explainer(cascade)(decode(next((drawn / "eval/images").iterdir())))
-    result = json.loads(json.dumps(said.json()))
+def test_explanation_as_json(cascade: Cascade, drawn: Path) -> None:
+    explanation = Explainer(cascade)(decode(next((drawn / "eval/images").iterdir())))
+    result = json.loads(json.dumps(explanation.json()))
     (face,) = result["faces"]
     assert "crop" not in face and len(face["probability"]) == N_CLASSES and face["box"] is None
     assert face["contributions"]["runner_up_name"] != face["name"] and {"joint", "mask"} < {
-        s["stage"] for s in face["stage_predictions"]
+        each["stage"] for each in face["stage_predictions"]
     }
 
 
-def finding(cascade: Cascade) -> Cascade:
-    """The same cascade, for images that are not framed."""
+def with_detector(cascade: Cascade) -> Cascade:
+    """The same cascade with MTCNN, for images that are not cropped to the face."""
     face = cascade.face.model_copy(update={"detector": "mtcnn", "min_face": 60, "thresholds": (0.5, 0.6, 0.6)})
     return replace(cascade, face=face)
 
 
-def test_where_there_is_no_face_the_centre_is_explained_and_flagged(cascade: Cascade) -> None:
-    said = Explainer(finding(cascade))(np.full((200, 150, 3), 128, np.uint8))
-    (face,) = said.faces
-    assert said.flag == "no-face" and face.box is None and face.crop.shape == (*cascade.face.size, 3)
+def test_image_without_face_is_explained_by_its_center_crop(cascade: Cascade) -> None:
+    explanation = Explainer(with_detector(cascade))(np.full((200, 150, 3), 128, np.uint8))
+    (face,) = explanation.faces
+    assert explanation.flag == "no-face" and face.box is None and face.crop.shape == (*cascade.face.size, 3)
 
 
 @real_images
-def test_two_faces_are_both_explained_the_one_of_infer_first(cascade: Cascade, tmp_path: Path) -> None:
-    explain = Explainer(finding(cascade))
+def test_two_faces_are_both_explained_with_the_face_of_infer_first(cascade: Cascade, tmp_path: Path) -> None:
+    explain = Explainer(with_detector(cascade))
     images = sorted((REAL / "eval/images").iterdir())
-    alone = [image for image in images[:12] if len(explain.find(decode(image))) == 1][:2]
-    small, large = (Image.fromarray(decode(image)) for image in alone)
+    with_one_face = [image for image in images[:12] if len(explain.find(decode(image))) == 1][:2]
+    small, large = (Image.fromarray(decode(image)) for image in with_one_face)
     large = large.resize((large.width * 3 // 2, large.height * 3 // 2))
     both = Image.new("RGB", (small.width + large.width, large.height))
     both.paste(small, (0, 0))
     both.paste(large, (small.width, 0))
     both.save(tmp_path / "both.png")
-    said = explain(*read(tmp_path / "both.png"))
-    first, second = said.faces
-    assert said.flag == "" and said.size == (large.height, small.width + large.width)
+    explanation = explain(*read(tmp_path / "both.png"))
+    first, second = explanation.faces
+    assert explanation.flag == "" and explanation.size == (large.height, small.width + large.width)
     assert first.box and second.box and second.box.right < small.width < first.box.left
-    (taken,) = pd.read_csv(answered(explain.cascade, tmp_path)).to_dict("records")
-    assert first.prediction == taken["ans"]
-    assert [round(value, 5) for value in first.probability] == [taken[f"p{label}"] for label in range(N_CLASSES)]
-    (as_alone,) = explain(decode(alone[0])).faces
-    np.testing.assert_allclose(box_of(second.box), box_of(as_alone.box), atol=3)
+    (row,) = pd.read_csv(predictions_file(explain.cascade, tmp_path)).to_dict("records")
+    assert first.prediction == row["ans"]
+    assert [round(value, 5) for value in first.probability] == [row[f"p{label}"] for label in range(N_CLASSES)]
+    (single,) = explain(decode(with_one_face[0])).faces
+    np.testing.assert_allclose(box_corners(second.box), box_corners(single.box), atol=3)
 
 
-def box_of(box: Box | None) -> list[float]:
+def box_corners(box: Box | None) -> list[float]:
     assert box
     return [box.left, box.top, box.right, box.bottom]
 
 
-def answered(cascade: Cascade, folder: Path) -> Path:
-    """predictions.csv of the image in a folder, by `infer`."""
+def predictions_file(cascade: Cascade, folder: Path) -> Path:
+    """predictions.csv of both.png in a folder, written by `infer`."""
     from facecade.faces.table import read_source
 
     cascade.infer(read_source(folder / "both.png"), folder / "output", 1)
     return folder / "output/predictions.csv"
 
 
-def test_the_command_tells_it_and_leaves_the_run_as_it_is(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_command_prints_the_explanation_and_changes_nothing_in_the_run(
+    fitted: Path, drawn: Path, tmp_path: Path
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in fitted.rglob("*")}
     image = sorted((drawn / "eval/images").iterdir())[0]
     text = succeed("explain", image, "--artifacts", fitted, "--attention", tmp_path / "a")
     result = json.loads(succeed("explain", image, "--artifacts", fitted, "--json"))
     (face,) = result["faces"]
-    assert face["name"] in text and "What contributed" in text and "\x1b" not in text
+    assert face["name"] in text and "Contributions to the margin" in text and "\x1b" not in text
     assert all(stage in text for stage in open_run(fitted).recipe.stages)
     assert "pictures" not in result and f"8 pictures in {tmp_path / 'a'}" in text
     assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*")} == before
@@ -246,13 +250,18 @@ def test_the_command_tells_it_and_leaves_the_run_as_it_is(fitted: Path, drawn: P
     assert sizes == {open_run(fitted).recipe.face.size[::-1]}
 
 
-def test_what_cannot_be_explained_is_refused_in_words(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_refused_with_a_reason(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     image = next((drawn / "eval/images").iterdir())
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.png").touch()
     (tmp_path / "cut.jpg").write_bytes(image.read_bytes()[:900])
-    wrong = {"text.jpg": "not an image", "empty.png": "empty file", "cut.jpg": "truncated", "none.jpg": "no such file"}
-    for name, reason in {**wrong, "": "a folder, not a file"}.items():
+    reasons = {
+        "text.jpg": "not an image",
+        "empty.png": "empty file",
+        "cut.jpg": "truncated",
+        "none.jpg": "no such file",
+    }
+    for name, reason in {**reasons, "": "a folder, not a file"}.items():
         result = call("explain", tmp_path / name, "--artifacts", fitted)
         assert (result.exit_code, result.stdout) == (1, "") and reason in result.stderr
         assert "Traceback" not in result.stderr
@@ -260,14 +269,14 @@ def test_what_cannot_be_explained_is_refused_in_words(fitted: Path, drawn: Path,
     assert result.exit_code == 1 and "holds no run" in result.stderr and "fit-stage" in result.stderr
 
 
-def test_images_of_other_kinds_are_explained(cascade: Cascade, drawn: Path, tmp_path: Path) -> None:
+def test_images_in_other_color_modes_are_explained(cascade: Cascade, drawn: Path, tmp_path: Path) -> None:
     plain = Image.open(next((drawn / "eval/images").iterdir()))
-    clear = plain.convert("RGBA")
-    clear.putalpha(255)
-    wide = np.asarray(plain.convert("L"), np.uint16) * 257
-    kinds = {"cmyk.jpg": plain.convert("CMYK"), "clear.png": clear, "grey.png": Image.fromarray(wide)}
+    opaque = plain.convert("RGBA")
+    opaque.putalpha(255)
+    gray16 = np.asarray(plain.convert("L"), np.uint16) * 257
+    images = {"cmyk.jpg": plain.convert("CMYK"), "clear.png": opaque, "grey.png": Image.fromarray(gray16)}
     explain = Explainer(cascade)
-    for name, image in kinds.items():
+    for name, image in images.items():
         image.save(tmp_path / name)
         (face,) = explain(decode(tmp_path / name)).faces
         assert face.crop.dtype == np.uint8 and sum(face.probability) == pytest.approx(1, abs=1e-5)

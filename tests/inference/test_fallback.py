@@ -1,4 +1,4 @@
-"""Images between two classes are asked about again, and no others."""
+"""Only images with a small margin run again in fp32."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ def stage_outputs(logits: np.ndarray) -> StageOutputs:
     return StageOutputs({"mask": logits}, {"mask": ("wear", "incorrect", "normal")}, {"mask": logits[:, :1]})
 
 
-class Colours(Ensemble):
-    """Says of a crop what its one colour is."""
+class ColorEnsemble(Ensemble):
+    """Outputs a crop's only color as the logits."""
 
     def __init__(self) -> None:
         super().__init__([], {}, batch=2, streams=1)
-        object.__setattr__(self, "asked", [])
+        object.__setattr__(self, "requested", [])
 
     def predict_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[dict[int, StageOutputs]]:
         for crops in chunks:
             assert len(crops) <= self.batch
-            colour = crops[:, 0, 0].astype(float)
-            self.asked += crops[:, 0, 0, 0].tolist()  # type: ignore[attr-defined]
-            yield {0: stage_outputs(colour), 1: stage_outputs(colour + 1)}
+            color = crops[:, 0, 0].astype(float)
+            self.requested += crops[:, 0, 0, 0].tolist()  # type: ignore[attr-defined]
+            yield {0: stage_outputs(color), 1: stage_outputs(color + 1)}
 
 
-def heard(looks: list[FaceCrop | DecodeError], count: int) -> BatchOutputs:
-    return BatchOutputs(looks, {fold: stage_outputs(np.zeros((count, 3))) for fold in range(2)})
+def batch_of(faces: list[FaceCrop | DecodeError], count: int) -> BatchOutputs:
+    return BatchOutputs(faces, {fold: stage_outputs(np.zeros((count, 3))) for fold in range(2)})
 
 
-def seen(colour: int) -> FaceCrop:
-    return FaceCrop(f"{colour}", Box(0, 0, 1, 1, 1.0), np.full((2, 2, 3), colour, np.uint8))
+def face_of(color: int) -> FaceCrop:
+    return FaceCrop(f"{color}", Box(0, 0, 1, 1, 1.0), np.full((2, 2, 3), color, np.uint8))
 
 
-def test_only_what_is_near_is_asked_again() -> None:
-    exact = Colours()
-    looks = [seen(10), DecodeError(Path("x"), "no such file"), seen(20), seen(30), seen(40)]
-    leads = np.array([0.1, 0.3, 0.0, 0.2])
-    after = recompute_close_calls(heard(looks, 4), lambda _: leads, Fallback(lambda: exact, 0.25))
-    assert exact.asked == [10, 30, 40]  # type: ignore[attr-defined]
+def test_only_close_calls_run_again() -> None:
+    exact = ColorEnsemble()
+    faces = [face_of(10), DecodeError(Path("x"), "no such file"), face_of(20), face_of(30), face_of(40)]
+    margins = np.array([0.1, 0.3, 0.0, 0.2])
+    after = recompute_close_calls(batch_of(faces, 4), lambda _: margins, Fallback(lambda: exact, 0.25))
+    assert exact.requested == [10, 30, 40]  # type: ignore[attr-defined]
     assert after.stage_outputs[0].logits["mask"][:, 0].tolist() == [10, 0, 30, 40]
     assert after.stage_outputs[1].logits["mask"][:, 0].tolist() == [11, 0, 31, 41]
     assert after.stage_outputs[1].embedding["mask"][:, 0].tolist() == [11, 0, 31, 41]
 
 
-@pytest.mark.parametrize("looks", [[], [DecodeError(Path("x"), "no such file")], [seen(1), seen(2)]])
-def test_where_nothing_is_near_the_exact_networks_are_not_loaded(looks: list[FaceCrop | DecodeError]) -> None:
-    before = heard(looks, sum(isinstance(look, FaceCrop) for look in looks))
+@pytest.mark.parametrize("faces", [[], [DecodeError(Path("x"), "no such file")], [face_of(1), face_of(2)]])
+def test_without_close_calls_the_exact_networks_are_not_loaded(faces: list[FaceCrop | DecodeError]) -> None:
+    before = batch_of(faces, sum(isinstance(face, FaceCrop) for face in faces))
 
     def never() -> Ensemble:
         raise AssertionError("loaded")
@@ -65,15 +65,15 @@ def test_where_nothing_is_near_the_exact_networks_are_not_loaded(looks: list[Fac
     assert recompute_close_calls(before, lambda each: np.full(len(each), 0.25), Fallback(never, 0.25)) is before
 
 
-def test_how_far_rounding_moves_a_lead() -> None:
-    """The lead of the class that is exactly the first over that which is exactly the second, whichever leads after rounding."""
+def test_margin_error_is_the_largest_change_of_a_margin() -> None:
+    """The margin of the best class of the exact scores over their second, whichever is best after rounding."""
     exact = np.zeros((4, 18))
     exact[:, 0], exact[:, 1] = [4, 3, 2, 1], [1, 1, 1, 0.9]
     rough = exact + np.where(np.arange(18) == 1, [[0.1], [-0.2], [0], [0.3]], 0)
     assert np.isclose(margin_error(rough, exact), 0.3)
 
 
-def test_lead_is_that_of_the_decision() -> None:
+def test_margin_is_that_of_the_weighted_decision() -> None:
     from facecade.combiner.decision import decide, margin
 
     probability = np.full((2, 18), 1e-9)

@@ -1,4 +1,4 @@
-"""The page on a data set counts rightly, shows what is wrong, and needs neither labels nor a network."""
+"""The dataset page counts correctly, shows problems, and needs neither labels nor a network."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ import pytest
 from conftest import call, succeed
 from PIL import Image
 
-from facecade.faces.duplicates import NEAR
+from facecade.faces.duplicates import NEAR_DUPLICATE_BITS
 from facecade.faces.table import FILE_MASKS
 
-CENTRE = ("--recipe", "recipes/demo.toml")
-"""A recipe that looks for no faces: drawn ones need not be found."""
+NO_DETECTOR = ("--recipe", "recipes/demo.toml")
+"""A recipe without a face detector: drawn faces need not be detected."""
 
-SECTIONS = ("Overview", "Problems", "Classes", "Ages", "Files", "Light and blur", "Faces", "Duplicates")
+SECTIONS = ("Overview", "Problems", "Classes", "Ages", "Files", "Brightness and blur", "Faces", "Duplicates")
 
 
 def person_folder(data: Path, number: int) -> Path:
     return sorted((data / "images").iterdir())[number]
 
 
-def scene(seed: int) -> Image.Image:
-    """A picture unlike all others."""
+def random_image(seed: int) -> Image.Image:
+    """A random image, unlike all others."""
     coarse = np.random.default_rng(seed).integers(0, 256, (12, 9, 3), np.uint8)
     return Image.fromarray(coarse).resize((192, 256), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module")
-def planted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn people, with copies of images across them, ages that stop at 60, and a broken file."""
-    data = Path(shutil.copytree(drawn / "train", tmp_path_factory.mktemp("planted") / "train"))
+def edited(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn people, with copied images, ages capped at 60, and a broken file."""
+    data = Path(shutil.copytree(drawn / "train", tmp_path_factory.mktemp("edited") / "train"))
     folders = [person_folder(data, number) for number in range(12)]
-    shutil.copy(folders[0] / "mask1.jpg", folders[1] / "mask1.jpg")  # the same bytes, as somebody else's
-    shutil.copy(folders[2] / "mask1.jpg", folders[2] / "mask2.jpg")  # and as the same person's
+    shutil.copy(folders[0] / "mask1.jpg", folders[1] / "mask1.jpg")  # the same bytes under another person
+    shutil.copy(folders[2] / "mask1.jpg", folders[2] / "mask2.jpg")  # and under the same person
     for seed, (source, copy) in enumerate(((3, 4), (5, 6), (7, 8))):
-        original = scene(seed)
+        original = random_image(seed)
         original.save(folders[source] / "normal.jpg", quality=95)
         changed = [
             original.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -50,7 +50,7 @@ def planted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         changed.save(folders[copy] / "normal.jpg", quality=60)
     exif = Image.Exif()
     exif[0x0112] = 6
-    scene(9).save(folders[9] / "normal.jpg", exif=exif)
+    random_image(9).save(folders[9] / "normal.jpg", exif=exif)
     (folders[10] / "normal.jpg").write_bytes(b"no image")
     lines = (data / "train.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
@@ -60,54 +60,54 @@ def planted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """What the command says, and the page."""
+def result_and_page(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """The command's JSON, and the page."""
     output = tmp_path_factory.mktemp("eda")
-    result = json.loads(succeed("eda", planted, *CENTRE, "--output", output, "--json"))
+    result = json.loads(succeed("eda", edited, *NO_DETECTOR, "--output", output, "--json"))
     assert [path.name for path in output.iterdir()] == ["eda.html"]
     assert result["files"] == [str(output / "eda.html")]
     return result, (output / "eda.html").read_text()
 
 
-def test_everything_is_counted(said: tuple[dict[str, Any], str], planted: Path) -> None:
-    result, page = said
+def test_images_people_classes_and_files_are_counted(result_and_page: tuple[dict[str, Any], str], edited: Path) -> None:
+    result, page = result_and_page
     assert (result["images"], result["readable"], result["people"]) == (168, 167, 24)
     assert sum(each["images"] for each in result["classes"]) == 167
     assert len(result["classes"]) == 18 and sum(each["people"] for each in result["classes"][:6]) == 24
-    assert result["sizes"]["256×192"] == result["turned"] == 1  # turned by EXIF
+    assert result["sizes"]["256×192"] == result["turned"] == 1  # rotated by EXIF
     assert result["sizes"]["96×128"] + result["sizes"]["192×256"] + result["sizes"]["189×252"] + 1 == 167
     assert result["formats"] == {"JPEG": 167} and result["faces"] is None
-    known = json.loads(call("check", planted, "--json").stdout)
-    assert set(result["problems"]) == set(known["problems"]) and len(known["problems"]) >= 3
+    checked = json.loads(call("check", edited, "--json").stdout)
+    assert set(result["problems"]) == set(checked["problems"]) and len(checked["problems"]) >= 3
     for each in result["classes"]:
         name = f"{each['class']} {each['name']}".replace("<", "&lt;").replace(">", "&gt;")
         assert f"<td>{name}</td><td>{each['images']}</td>" in page
 
 
-def test_ages_that_stop_are_noticed(said: tuple[dict[str, Any], str]) -> None:
-    result, page = said
+def test_censored_ages_are_reported(result_and_page: tuple[dict[str, Any], str]) -> None:
+    result, page = result_and_page
     assert result["ages"] == {"people": 24, "lowest": 19.0, "highest": 60.0, "at_highest": 8, "censored_at": 60.0}
-    assert "everyone of 60 or over seems to be written 60" in page
+    assert "ages of 60 and over seem to be recorded as 60" in page
 
 
-def test_copies_are_found_across_people(said: tuple[dict[str, Any], str], planted: Path) -> None:
-    result, page = said
-    twice = result["duplicates"]
-    assert (twice["same_files_within"], twice["same_files_across"]) == (2, 2)
-    names = [f"images/{person_folder(planted, number).name}/normal.jpg" for number in range(9)]
-    pairs = {tuple(each["images"]): each["bits"] for each in twice["near_across"]}
-    assert all(pairs[names[source], names[source + 1]] <= NEAR for source in (3, 5, 7))
-    assert len(pairs) == twice["near_pairs_across"] and twice["images_across"] >= 8
-    first = page[page.index("The same file more than once") :]
-    assert f"images/{person_folder(planted, 0).name}/mask1.jpg" in first[: first.index("</figcaption>")]
+def test_duplicates_are_found_across_people(result_and_page: tuple[dict[str, Any], str], edited: Path) -> None:
+    result, page = result_and_page
+    duplicates = result["duplicates"]
+    assert (duplicates["same_files_within"], duplicates["same_files_across"]) == (2, 2)
+    names = [f"images/{person_folder(edited, number).name}/normal.jpg" for number in range(9)]
+    pairs = {tuple(each["images"]): each["bits"] for each in duplicates["near_across"]}
+    assert all(pairs[names[source], names[source + 1]] <= NEAR_DUPLICATE_BITS for source in (3, 5, 7))
+    assert len(pairs) == duplicates["near_pairs_across"] and duplicates["images_across"] >= 8
+    first = page[page.index("Identical files") :]
+    assert f"images/{person_folder(edited, 0).name}/mask1.jpg" in first[: first.index("</figcaption>")]
 
 
-def test_the_page_is_one_file_with_every_section(said: tuple[dict[str, Any], str]) -> None:
-    _, page = said
+def test_the_page_is_one_file_with_every_section(result_and_page: tuple[dict[str, Any], str]) -> None:
+    _, page = result_and_page
     for section in SECTIONS:
         assert f"<h2>{section}</h2>" in page
-    for never in ("<script", 'src="http', 'href="http', "url(http", ">nan"):
-        assert never not in page
+    for forbidden in ("<script", 'src="http', 'href="http', "url(http", ">nan"):
+        assert forbidden not in page
     assert "normal.jpg" in page and "not an image" in page and "nobody" in page
 
 
@@ -118,26 +118,26 @@ def test_a_folder_without_labels_is_enough(drawn: Path, tmp_path: Path) -> None:
         shutil.copy(path, images / f"{number}.jpg")
     Image.new("RGBA", (50, 40), (0, 0, 0, 128)).save(images / "flat.png")
     (images / "empty.jpg").touch()
-    result = json.loads(succeed("eda", images, *CENTRE, "--output", tmp_path, "--json"))
+    result = json.loads(succeed("eda", images, *NO_DETECTOR, "--output", tmp_path, "--json"))
     assert (result["people"], result["classes"], result["ages"]) == (0, [], None)
     assert result["modes"] == {"RGB": 20, "RGBA": 1} and result["problems"] == ["empty.jpg: empty file"]
     page = (tmp_path / "eda.html").read_text()
     headed = [section for section in SECTIONS if f"<h2>{section}</h2>" in page]
-    assert headed == ["Overview", "Problems", "Files", "Light and blur", "Faces", "Duplicates"]
+    assert headed == ["Overview", "Problems", "Files", "Brightness and blur", "Faces", "Duplicates"]
     assert "are left out" in page and "within a person" not in page
 
 
-def test_info_and_what_cannot_be_read_at_all(tmp_path: Path) -> None:
+def test_info_csv_with_unreadable_images(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").write_bytes(b"broken")
     (tmp_path / "info.csv").write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n")
-    result = json.loads(succeed("eda", tmp_path, *CENTRE, "--output", tmp_path, "--json"))
+    result = json.loads(succeed("eda", tmp_path, *NO_DETECTOR, "--output", tmp_path, "--json"))
     assert (result["images"], result["readable"], result["quality"]) == (2, 0, {})
     assert result["problems"] == ["info.csv row 3: no file images/b.jpg", "images/a.jpg: not an image"]
     assert "a.jpg" in (tmp_path / "eda.html").read_text()
 
 
-def test_faces_are_looked_for_as_the_recipe_says(drawn: Path, tmp_path: Path) -> None:
+def test_faces_are_detected_with_the_recipes_settings(drawn: Path, tmp_path: Path) -> None:
     folder = person_folder(drawn / "train", 0)
     sheet = ["path,person,mask,gender,age"]
     for state, mask in FILE_MASKS.items():
@@ -154,7 +154,9 @@ def test_faces_are_looked_for_as_the_recipe_says(drawn: Path, tmp_path: Path) ->
     assert "do not look censored" in page and "<h2>Problems" not in page
 
 
-def test_what_is_missing_is_said(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_and_missing_imagehash_are_reported(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = call("eda", tmp_path / "nowhere", "--output", tmp_path)
     assert result.exit_code == 1 and "does not exist" in result.stderr
     for name in ("pages.eda", "pages.eda_sections", "faces.survey", "faces.duplicates"):

@@ -1,4 +1,4 @@
-"""Calibration error is what it is defined as."""
+"""Calibration error matches its definition."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from facecade.faces.labels import decode, encode
 from facecade.report.calibration import by_axis, calibration
-from facecade.report.deferral import SHARES, deferral_curve
+from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
 
 
-def test_probabilities_that_mean_what_they_say_have_no_error() -> None:
+def test_calibrated_probabilities_have_no_error() -> None:
     generator = np.random.default_rng(0)
-    sure = generator.uniform(0.5, 1, 200_000)
-    label = (generator.random(200_000) > sure).astype(int)
-    said = calibration(np.column_stack([sure, 1 - sure]), label)
-    assert said.error < 0.005 and said.count.sum() == 200_000
-    assert np.abs(said.accuracy - said.confidence).max() < 0.01
+    confidence = generator.uniform(0.5, 1, 200_000)
+    label = (generator.random(200_000) > confidence).astype(int)
+    result = calibration(np.column_stack([confidence, 1 - confidence]), label)
+    assert result.error < 0.005 and result.count.sum() == 200_000
+    assert np.abs(result.accuracy - result.confidence).max() < 0.01
 
 
 def test_error_is_the_mean_distance_weighted_by_rows() -> None:
@@ -33,10 +33,10 @@ def test_axes_are_sums_over_classes() -> None:
     np.testing.assert_allclose(axes["age band"][:, 2], probability[:, band == 2].sum(1))
 
 
-def test_handing_over_what_is_wrong_and_unsure_mends_it() -> None:
+def test_deferring_wrong_and_unconfident_predictions_corrects_them() -> None:
     label = encode(np.arange(100) % 3, 0, 0)
-    answer, confidence = label.copy(), np.linspace(0.2, 1, 100)
-    answer[:10] = (label[:10] + 6) % 18
-    f1, wrong = deferral_curve(label, answer, confidence)
-    assert f1[0] < 0.95 and f1[SHARES == 0.10] == 1 and (np.diff(f1) >= 0).all()
-    assert np.isnan(wrong[0]) and wrong[5] == 1 and np.isclose(wrong[20], 0.5)
+    prediction, confidence = label.copy(), np.linspace(0.2, 1, 100)
+    prediction[:10] = (label[:10] + 6) % 18
+    f1, wrong_share = deferral_curve(label, prediction, confidence)
+    assert f1[0] < 0.95 and f1[DEFERRED_SHARES == 0.10] == 1 and (np.diff(f1) >= 0).all()
+    assert np.isnan(wrong_share[0]) and wrong_share[5] == 1 and np.isclose(wrong_share[20], 0.5)

@@ -1,4 +1,4 @@
-"""What is printed of an explanation says what the explanation holds, within 80 columns."""
+"""The printed explanation has the contents of the explanation, within 80 columns."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ import pytest
 from rich.console import Console
 
 from facecade.faces.labels import BANDS, GENDERS, MASKS
-from facecade.report.explanation_text import explained
+from facecade.report.explanation_text import explanation_text
 
 
-def saying(stage: str, target: str, answer: str, **more: Any) -> dict[str, Any]:
+def stage_prediction(stage: str, target: str, prediction: str, **more: Any) -> dict[str, Any]:
     years = {"years": None, "years_by_network": []}
-    sure = {"probability": 0.9, "probability_by_network": [0.8, 0.95, 0.93, 0.9]}
-    return {"stage": stage, "target": target, "prediction": answer, **years, **sure, "agree": 4, "networks": 4, **more}
+    probability = {"probability": 0.9, "probability_by_network": [0.8, 0.95, 0.93, 0.9]}
+    return {
+        "stage": stage,
+        "target": target,
+        "prediction": prediction,
+        **years,
+        **probability,
+        "agree": 4,
+        "networks": 4,
+        **more,
+    }
 
 
 def face(**more: Any) -> dict[str, Any]:
-    gender = saying("gender", "gender", "female", probability=0.41, agree=1)
+    gender = stage_prediction("gender", "gender", "female", probability=0.41, agree=1)
     age = {"probability": None, "probability_by_network": [], "years": 58.3, "years_by_network": [55.0, 61.0, 58, 59.2]}
     return {
         "box": {"left": 30.4, "top": 20.1, "right": 150.4, "bottom": 180.1, "probability": 0.9987},
@@ -37,10 +46,10 @@ def face(**more: Any) -> dict[str, Any]:
             {"gender": "female", "years": 55.8, "years_by_network": [51.0, 60.0], "cuts": None, "band": None},
         ],
         "stage_predictions": [
-            saying("joint-2", "mask", "normal"),
+            stage_prediction("joint-2", "mask", "normal"),
             gender,
-            saying("age-female", "age", "30-59", **age),
-            saying("gender-age", "gender, age", "female 30-59"),
+            stage_prediction("age-female", "age", "30-59", **age),
+            stage_prediction("gender-age", "gender, age", "female 30-59"),
         ],
         "least_confident": gender,
         "most_disagreement": gender,
@@ -62,22 +71,22 @@ def face(**more: Any) -> dict[str, Any]:
     }
 
 
-def printed(*faces: dict[str, Any], flag: str = "", way: str = "XGBoost, aligned embeddings") -> str:
+def printed(*faces: dict[str, Any], flag: str = "", method: str = "XGBoost, aligned embeddings") -> str:
     file = io.StringIO()
     console = Console(file=file, width=80, highlight=False)
-    result = {"size": [256, 192], "flag": flag, "method": way, "faces": list(faces)}
-    for part in explained(result, "image.jpg"):
+    result = {"size": [256, 192], "flag": flag, "method": method, "faces": list(faces)}
+    for part in explanation_text(result, "image.jpg"):
         console.print(part)
     return file.getvalue()
 
 
 def row(text: str, begin: str) -> list[str]:
-    """The words of the line that begins so."""
+    """The words of the line that begins with `begin`."""
     (line,) = [line for line in text.splitlines() if line.strip().startswith(begin)]
     return line.removeprefix("  ").split()
 
 
-def test_a_face_is_told_in_80_columns() -> None:
+def test_a_face_fits_80_columns() -> None:
     text = printed(face())
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
     assert "image.jpg: 192×256 pixels\n" in text
@@ -89,28 +98,28 @@ def test_a_face_is_told_in_80_columns() -> None:
     assert row(text, "male") == ["male", "61.2", "58.0", "to", "64.0", "29.1", "and", "54.4", ">=60"]
     assert row(text, "female") == ["female", "55.8", "51.0", "to", "60.0", "none"]
     assert row(text, "age-female") == ["age-female", "age", "30-59", "58.3", "55.0", "to", "61.0", "4", "of", "4"]
-    assert "gender, female at 0.41" in text and "3 of 4 say other than female" in " ".join(text.split())
+    assert "gender, female at 0.41" in text and "3 of 4 predict other than female" in " ".join(text.split())
 
 
-def test_what_tipped_it_is_summed_by_speaker_the_largest_first() -> None:
-    lines = printed(face()).partition("What contributed")[2].splitlines()[-4:]
+def test_contributions_are_summed_by_stage_the_largest_first() -> None:
+    lines = printed(face()).partition("Contributions")[2].splitlines()[-4:]
     assert [line.split()[:4] for line in lines] == [
         ["joint-2", "+0.75", "-0.15", "+0.60"],
-        ["said", "of", "any", "face"],
+        ["baseline", "+0.30", "+0.30", "▇▇▇▇▇▇"],
         ["decision", "weights", "-0.25", "▇▇▇▇▇"],
-        ["ages", "against", "cuts", "+0.04"],
-    ], "what rounds to nothing is left out"
+        ["ages", "relative", "to", "cuts"],
+    ], "what rounds to zero is left out"
     assert lines[0].count("▇") == 12 and lines[1].count("▇") == 6
 
 
-def test_several_faces_are_told_apart_and_flags_are_said() -> None:
+def test_faces_are_numbered_and_flags_are_explained() -> None:
     text = printed(face(), face(box=None), flag="no-face trained-on")
-    assert "192×256 pixels, 2 faces" in text and "Face 1, the one that infer answers for" in text and "Face 2\n" in text
-    assert "No face was found" in text and "learned from this image" in text
+    assert "192×256 pixels, 2 faces" in text and "Face 1, the one that infer predicts" in text and "Face 2\n" in text
+    assert "No face was found" in text and "trained on this image" in text
 
 
-def test_what_there_is_not_leaves_no_gap() -> None:
-    one = saying("flat", "class", "normal female 30-59", probability_by_network=[0.9], agree=1, networks=1)
+def test_missing_parts_leave_no_gap() -> None:
+    one = stage_prediction("flat", "class", "normal female 30-59", probability_by_network=[0.9], agree=1, networks=1)
     bare = face(
         regressors=[],
         age=None,
@@ -119,16 +128,16 @@ def test_what_there_is_not_leaves_no_gap() -> None:
         least_confident=one,
         most_disagreement=None,
     )
-    text = printed(bare, way="as trained")
+    text = printed(bare, method="as trained")
     assert "regressor" not in text and "years" not in text.replace("years  networks", "") and "None" not in text
-    assert "as trained. That adds nothing up" in text
-    assert "Least sure: flat on class, normal female 30-59 at 0.90.\n" in text
+    assert "as trained. This method is not a sum" in text
+    assert "Least confident: flat on class, normal female 30-59 at 0.90.\n" in text
 
 
-@pytest.mark.parametrize("colour", [True, False])
-def test_colours_are_for_terminals(colour: bool) -> None:
+@pytest.mark.parametrize("color", [True, False])
+def test_colors_are_for_terminals(color: bool) -> None:
     file = io.StringIO()
-    console = Console(file=file, width=80, force_terminal=colour)
-    for part in explained({"size": [2, 2], "flag": "", "method": "soft vote", "faces": [face()]}, "a.jpg"):
+    console = Console(file=file, width=80, force_terminal=color)
+    for part in explanation_text({"size": [2, 2], "flag": "", "method": "soft vote", "faces": [face()]}, "a.jpg"):
         console.print(part)
-    assert ("\x1b[" in file.getvalue()) == colour
+    assert ("\x1b[" in file.getvalue()) == color

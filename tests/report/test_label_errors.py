@@ -1,4 +1,4 @@
-"""Confident learning finds how often labels are wrong, and which."""
+"""Confident learning estimates how often labels are wrong, and finds which."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import numpy as np
 from facecade.report.label_errors import LabelErrorModel, confident_joint, error_rates, posterior, thresholds
 
 
-def stage_outputs(count: int, wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-odds (count, 2) of two voices that err together, labels, and which of those are wrong: only of class 1, called 0."""
+def simulated(count: int, wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-odds (count, 2) of two stages with correlated errors, labels, and which are wrong: only class 1, labelled 0."""
     generator = np.random.default_rng(seed)
     true = generator.integers(0, 2, count)
     shared = generator.normal(0, 1.6, count)
     values = (2 * true - 1)[:, None] * 4 + shared[:, None] + generator.normal(0, 0.8, (count, 2))
-    bad = (true == 1) & (generator.random(count) < wrong)
-    return values, np.where(bad, 0, true), bad
+    is_wrong = (true == 1) & (generator.random(count) < wrong)
+    return values, np.where(is_wrong, 0, true), is_wrong
 
 
-def test_the_confident_joint_counts_what_reaches_its_threshold() -> None:
+def test_the_confident_joint_counts_rows_that_reach_a_threshold() -> None:
     probability = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.4, 0.6], [0.05, 0.95]])
     given = np.array([0, 0, 0, 1, 1])
     np.testing.assert_allclose(thresholds(probability, given), [0.6, 0.775])
@@ -32,37 +32,37 @@ def test_a_class_without_labels_has_no_threshold() -> None:
     np.testing.assert_allclose(rates.sum(0), 1)
 
 
-def test_rates_are_those_that_were_planted() -> None:
-    values, given, bad = stage_outputs(4000, wrong=0.06)
+def test_rates_match_the_planted_ones() -> None:
+    values, given, is_wrong = simulated(4000, wrong=0.06)
     rates = LabelErrorModel.fit(values, given, 2).rates
     np.testing.assert_allclose(rates.sum(0), 1)
     assert abs(rates[0, 1] - 0.06) < 0.02 and rates[1, 0] < 0.015
-    assert bad.sum() > 80
+    assert is_wrong.sum() > 80
 
 
-def test_a_probability_is_as_often_right_as_it_says() -> None:
-    values, given, bad = stage_outputs(4000, wrong=0.05, seed=1)
+def test_posteriors_are_calibrated() -> None:
+    values, given, is_wrong = simulated(4000, wrong=0.05, seed=1)
     half = np.arange(len(given)) % 2 == 0
-    doubt = LabelErrorModel.fit(values[half], given[half], 2)
-    score = 1 - doubt.posterior(values[~half], given[~half])[np.arange((~half).sum()), given[~half]]
-    assert abs(score.sum() - bad[~half].sum()) < 0.35 * bad[~half].sum()
-    assert bad[~half][score > 0.9].mean() > 0.85 and bad[~half][score < 0.1].mean() < 0.01
+    model = LabelErrorModel.fit(values[half], given[half], 2)
+    score = 1 - model.posterior(values[~half], given[~half])[np.arange((~half).sum()), given[~half]]
+    assert abs(score.sum() - is_wrong[~half].sum()) < 0.35 * is_wrong[~half].sum()
+    assert is_wrong[~half][score > 0.9].mean() > 0.85 and is_wrong[~half][score < 0.1].mean() < 0.01
 
 
-def test_where_nothing_is_known_little_is_claimed() -> None:
+def test_uninformative_outputs_find_few_errors() -> None:
     generator = np.random.default_rng(2)
     values, given = generator.normal(size=(400, 2)), generator.integers(0, 2, 400)
-    doubt = LabelErrorModel.fit(values, given, 2)
-    assert (1 - np.diagonal(doubt.rates)).max() < 0.25
-    assert (doubt.posterior(values, given)[np.arange(400), given] < 0.5).mean() < 0.02
+    model = LabelErrorModel.fit(values, given, 2)
+    assert (1 - np.diagonal(model.rates)).max() < 0.25
+    assert (model.posterior(values, given)[np.arange(400), given] < 0.5).mean() < 0.02
 
 
-def test_one_class_alone_is_never_doubted() -> None:
-    doubt = LabelErrorModel.fit(np.random.default_rng(3).normal(size=(50, 2)), np.zeros(50, int), 2)
-    assert doubt.probability(np.zeros((1, 2)))[0, 0] > 0.9
+def test_labels_of_a_single_class_are_right() -> None:
+    model = LabelErrorModel.fit(np.random.default_rng(3).normal(size=(50, 2)), np.zeros(50, int), 2)
+    assert model.probability(np.zeros((1, 2)))[0, 0] > 0.9
 
 
-def test_the_posterior_weighs_a_label_by_how_often_it_is_wrong() -> None:
+def test_the_posterior_weights_a_label_by_its_error_rate() -> None:
     rates = np.array([[0.99, 0.02], [0.01, 0.98]])
-    found = posterior(np.array([[0.01, 0.99]]), np.array([0]), rates)
-    np.testing.assert_allclose(found, [[0.01 * 0.99, 0.99 * 0.02] / np.float64(0.01 * 0.99 + 0.99 * 0.02)])
+    result = posterior(np.array([[0.01, 0.99]]), np.array([0]), rates)
+    np.testing.assert_allclose(result, [[0.01 * 0.99, 0.99 * 0.02] / np.float64(0.01 * 0.99 + 0.99 * 0.02)])

@@ -1,4 +1,4 @@
-"""The results page says what the artifacts say."""
+"""The results page has the numbers of the run folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import succeed
 
 from facecade.faces.labels import encode
 from facecade.report.nested import NestedPredictions
-from facecade.report.results import render, summary, swapped
+from facecade.report.results import render, summary, swapped_files_text
 from facecade.report.text import interval
 
 STEPS = [
@@ -21,7 +21,7 @@ STEPS = [
 ]  # fmt: skip
 
 
-def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_pages_are_read_from_the_run_folder(fitted: Path, drawn: Path, tmp_path: Path) -> None:
     succeed("infer", drawn / "eval", "--artifacts", fitted, "--output", tmp_path)
     succeed("evaluate", tmp_path / "submission.csv", drawn / "eval/eval_labels.csv", "--output", tmp_path)
     combiner = json.loads((fitted / "combiner/meta.json").read_text())
@@ -34,23 +34,23 @@ def test_pages_are_read_from_the_artifacts(fitted: Path, drawn: Path, tmp_path: 
     assert interval(scored["macro-F1"]) in page and interval(combiner["nested_choice"]["accuracy"]) in page
     assert page.count("| fold |") == 1 and page.count("test_efficientnet") == 12
     assert "Fitting (stages and combiner): **1.5 min**; all steps: **2.0 min**" in page
-    said = summary(fitted, tmp_path, STEPS, Path("recipes/demo.toml"))
+    text = summary(fitted, tmp_path, STEPS, Path("recipes/demo.toml"))
     assert (
-        interval(scored["macro-F1"], 3) in said
-        and "168 images of 24" in said
-        and said.startswith("`recipes/demo.toml`")
+        interval(scored["macro-F1"], 3) in text
+        and "168 images of 24" in text
+        and text.startswith("`recipes/demo.toml`")
     )
 
 
-def test_people_whose_files_were_swapped_are_counted_apart() -> None:
-    """Ten people, four images each; one pair answered crosswise, one image alone wrong."""
+def test_people_with_swapped_files_are_counted() -> None:
+    """Ten people, four images each; one pair predicted crosswise, one single image wrong."""
     mask = np.tile([0, 0, 1, 2], 10)
-    said = mask.copy()
-    said[[2, 3]] = said[[3, 2]]
-    said[6] = 2
+    predicted = mask.copy()
+    predicted[[2, 3]] = predicted[[3, 2]]
+    predicted[6] = 2
     table = pd.DataFrame({"person": np.repeat([f"p{number}" for number in range(10)], 4)})
-    label, answer = encode(mask, 0, 0), encode(said, 0, 0)
-    crossed = NestedPredictions(table, label, answer, np.eye(18)[answer], np.full(40, np.nan), {}, {}, [])
-    text = " ".join(swapped(crossed))
+    label, prediction = encode(mask, 0, 0), encode(predicted, 0, 0)
+    crossed = NestedPredictions(table, label, prediction, np.eye(18)[prediction], np.full(40, np.nan), {}, {}, [])
+    text = " ".join(swapped_files_text(crossed))
     assert "Of 1 people both" in text and f"accuracy is {35 / 36:.4f} [" in text
-    assert swapped(replace(crossed, prediction=label)) == []
+    assert swapped_files_text(replace(crossed, prediction=label)) == []

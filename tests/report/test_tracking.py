@@ -1,4 +1,4 @@
-"""What is written to MLflow."""
+"""Runs are written to MLflow."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def runs(store: Path) -> dict[str, Any]:
     return {run.info.run_name: run for run in tracked(store)}
 
 
-def test_a_run_with_its_curve(tmp_path: Path) -> None:
+def test_a_run_has_its_history(tmp_path: Path) -> None:
     store = tmp_path / "deep/mlflow.db"
     history = [{"epoch": epoch, "loss": 1 / epoch, "lr": 0.1} for epoch in range(1, 121)]
-    Tracker(str(store)).keep(
+    Tracker(str(store)).log_run(
         "mask fold 0", {"lr": 0.1, "args": {"T_0": 3}}, {"age mae": 7.5}, {"stage": "mask"}, history
     )
     (run,) = runs(store).values()
@@ -31,16 +31,16 @@ def test_a_run_with_its_curve(tmp_path: Path) -> None:
 
 
 def test_fits_and_combiner_of_a_run(drawn: Path, tmp_path: Path) -> None:
-    store, where = tmp_path / "mlflow.db", ["--artifacts", tmp_path / "a"]
-    begin = ["--data", drawn / "train", "--recipe", "recipes/demo.toml"]
-    succeed("fit-stage", "all", *begin, *where, *TINY, "--mlflow", store)
-    record = json.loads(succeed("fit-meta", *where, "--mlflow", store, "--json"))
-    found = runs(store)
-    assert {f"{stage} fold {fold}" for stage in ("mask", "gender") for fold in range(3)} < set(found)
-    assert found["combiner"].data.metrics["macro-F1"] == pytest.approx(record["nested_choice"]["macro-F1"]["value"])
+    store, folder = tmp_path / "mlflow.db", ["--artifacts", tmp_path / "a"]
+    options = ["--data", drawn / "train", "--recipe", "recipes/demo.toml"]
+    succeed("fit-stage", "all", *options, *folder, *TINY, "--mlflow", store)
+    record = json.loads(succeed("fit-meta", *folder, "--mlflow", store, "--json"))
+    logged = runs(store)
+    assert {f"{stage} fold {fold}" for stage in ("mask", "gender") for fold in range(3)} < set(logged)
+    assert logged["combiner"].data.metrics["macro-F1"] == pytest.approx(record["nested_choice"]["macro-F1"]["value"])
 
 
-def test_a_store_that_cannot_be_opened_ends_it_before_training(drawn: Path, tmp_path: Path) -> None:
+def test_an_invalid_store_fails_before_training(drawn: Path, tmp_path: Path) -> None:
     result = call(
         "fit-stage", "all", "--data", drawn / "train", "--artifacts", tmp_path / "a", "--mlflow", "nowhere://x"
     )

@@ -1,4 +1,4 @@
-"""What training costs, counted before it begins."""
+"""The training cost in floating-point operations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from facecade.stages.cost import forward_flops, images_in_epoch, training_flops
 
 @pytest.fixture()
 def table() -> pd.DataFrame:
-    """24 people with seven images each: every second a woman, a third of them old."""
+    """24 people with seven images each; half are female, a third are old."""
     rows = []
     for person in range(24):
         gender, age = ("male", "female")[person % 2], (25.0, 45.0, 65.0)[person // 2 % 3]
@@ -27,7 +27,7 @@ def recipe(**settings: Any) -> StageRecipe:
 
 
 @pytest.mark.parametrize(
-    ("settings", "shown"),
+    ("settings", "count"),
     [
         ({}, 84),
         ({"per_person": 2}, 24),
@@ -36,28 +36,28 @@ def recipe(**settings: Any) -> StageRecipe:
         ({"per_person": 2, "copies_of_old": 1}, 32),
     ],
 )
-def test_an_epoch_counts_what_is_shown(settings: dict[str, Any], shown: int, table: pd.DataFrame) -> None:
-    assert images_in_epoch(make_stage("age-male", "dldl"), recipe(**settings), table) == shown
+def test_images_in_an_epoch(settings: dict[str, Any], count: int, table: pd.DataFrame) -> None:
+    assert images_in_epoch(make_stage("age-male", "dldl"), recipe(**settings), table) == count
 
 
-def test_operations_are_those_that_the_paper_counts() -> None:
+def test_forward_flops_are_those_of_the_paper() -> None:
     """ResNet-18 has 1.8 billion multiply-adds at 224 × 224 (arXiv:1512.03385, table 1)."""
     stage = make_stage("mask", "ce")
     assert forward_flops(stage, recipe(size=[224, 224], loss="ce")) == (0, pytest.approx(2 * 1.8e9, rel=0.02))
 
 
-def test_training_takes_three_times_as_many_for_each_image_shown(table: pd.DataFrame) -> None:
+def test_training_takes_three_times_the_forward_flops(table: pd.DataFrame) -> None:
     stage, settings = make_stage("age-male", "dldl"), recipe(epochs=5)
     assert training_flops(stage, settings, table) == 3 * forward_flops(stage, settings)[1] * 5 * 84
 
 
-def test_a_frozen_part_is_paid_once_a_view(table: pd.DataFrame) -> None:
+def test_a_frozen_part_is_computed_once_per_view(table: pd.DataFrame) -> None:
     stage, plain = make_stage("age-male", "dldl"), recipe(epochs=5)
-    (_, whole), costs = forward_flops(stage, plain), {}
+    (_, total), costs = forward_flops(stage, plain), {}
     for until in ("all", "layer3"):
         settings = recipe(epochs=5, freeze=until)
-        frozen, learning = forward_flops(stage, settings)
-        assert frozen + learning == pytest.approx(whole, rel=1e-3) and min(frozen, learning) > 0
+        frozen, trainable = forward_flops(stage, settings)
+        assert frozen + trainable == pytest.approx(total, rel=1e-3) and min(frozen, trainable) > 0
         costs[until] = training_flops(stage, settings, table)
-        assert costs[until] == frozen * 2 * 84 + 3 * learning * 5 * 84
+        assert costs[until] == frozen * 2 * 84 + 3 * trainable * 5 * 84
     assert costs["all"] < costs["layer3"] < training_flops(stage, plain, table) / 2

@@ -1,4 +1,4 @@
-"""The joint stage is its parts, side by side."""
+"""Stages with several tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLE = pd.DataFrame(
 )
 
 
-def test_a_missing_label_teaches_nothing_and_the_others_teach_as_ever() -> None:
+def test_a_missing_label_contributes_no_loss() -> None:
     joint = make_stage("joint", "huber")
     outputs = torch.randn(4, joint.width, generator=torch.Generator().manual_seed(0), requires_grad=True)
     target = joint.target(TABLE)
@@ -41,7 +41,7 @@ def test_a_missing_label_teaches_nothing_and_the_others_teach_as_ever() -> None:
     assert (outputs.grad[2, :3] == 0).all() and (outputs.grad[2, 5] == 0) and (outputs.grad[2, 3:5] != 0).all()
 
 
-def test_columns_logits_and_scores_are_the_parts() -> None:
+def test_columns_logits_and_scores_are_those_of_the_tasks() -> None:
     joint = make_stage("joint", "dldl")
     outputs = np.random.default_rng(0).normal(size=(4, joint.width)).astype(np.float32)
     outputs[:, :3] = 5 * np.eye(3)[[0, 2, 1, 1]]
@@ -57,15 +57,15 @@ def test_columns_logits_and_scores_are_the_parts() -> None:
     assert score["age mae"] == np.abs(logits[[0, 3], 5] - known["age"].to_numpy()).mean()
 
 
-def test_three_losses_give_three_two_three_outputs() -> None:
+def test_a_classification_loss_for_age_gives_three_outputs() -> None:
     joint = make_stage("joint", "ce | focal | 0.3*ce + 0.7*f1")
     assert joint.width == 3 + 2 + 3 and joint.columns[5:] == ("age.<30", "age.30-59", "age.>=60")
     np.testing.assert_array_equal(joint.target(TABLE)[:, 2], [0, 1, np.nan, 2])
-    with pytest.raises(FacecadeError, match="no loss of the joint stage"):
+    with pytest.raises(FacecadeError, match="not a loss of the joint stage"):
         make_stage("joint", "ce | ce")
 
 
-def test_censored_ages_are_censored_here_too() -> None:
+def test_ages_of_the_joint_stage_are_censored() -> None:
     joint = make_stage("joint", "l1")
     outputs = torch.zeros(1, joint.width)
     outputs[0, 5] = 3.0  # years far above the cap
@@ -75,31 +75,31 @@ def test_censored_ages_are_censored_here_too() -> None:
     assert outputs.grad is not None and outputs.grad[0, 5] == 0 and outputs.grad[0, 0] != 0
 
 
-def test_an_aided_stage_learns_the_others_and_answers_its_own() -> None:
-    plain, aided = make_stage("age-male", "dldl"), make_stage("age-male", "dldl", 0.2)
-    assert aided.width == plain.width + 3 + 2 and aided.columns == plain.columns
-    outputs = torch.randn(4, aided.width, generator=torch.Generator().manual_seed(0))
-    target = aided.target(TABLE)
-    loss = aided.criterion(None, target)(outputs, torch.from_numpy(target))
+def test_a_stage_with_auxiliary_tasks_predicts_its_own_target() -> None:
+    plain, auxiliary = make_stage("age-male", "dldl"), make_stage("age-male", "dldl", 0.2)
+    assert auxiliary.width == plain.width + 3 + 2 and auxiliary.columns == plain.columns
+    outputs = torch.randn(4, auxiliary.width, generator=torch.Generator().manual_seed(0))
+    target = auxiliary.target(TABLE)
+    loss = auxiliary.criterion(None, target)(outputs, torch.from_numpy(target))
     own, mask, gender = outputs[:1].split([plain.width, 3, 2], 1)
     expected = age_loss("dldl")(own, torch.tensor([25.0]))
     expected = expected + 0.1 * class_loss("ce", COUNTS)(mask, torch.tensor([0]))
     expected = expected + 0.2 * class_loss("ce", COUNTS)(gender, torch.tensor([0]))
     torch.testing.assert_close(loss[:1], expected)
-    answers = outputs.detach()
-    assert (aided.logits(answers) == plain.logits(answers[:, : plain.width])).all()
-    assert (aided.weight(TABLE, 0.5) == plain.weight(TABLE, 0.5)).all()
-    assert (aided.stratum(TABLE) == plain.stratum(TABLE)).all()
+    head_outputs = outputs.detach()
+    assert (auxiliary.logits(head_outputs) == plain.logits(head_outputs[:, : plain.width])).all()
+    assert (auxiliary.weight(TABLE, 0.5) == plain.weight(TABLE, 0.5)).all()
+    assert (auxiliary.stratum(TABLE) == plain.stratum(TABLE)).all()
 
 
-def test_a_classifier_is_aided_by_age_as_a_distribution() -> None:
+def test_the_auxiliary_age_task_of_a_classifier_is_a_distribution() -> None:
     assert make_stage("gender", "ce", 0.3).width == 2 + 3 + make_stage("age-male", "dldl").width
     for name in ("joint", "flat"):
-        with pytest.raises(FacecadeError, match="every task already"):
+        with pytest.raises(FacecadeError, match="already trains on every task"):
             make_stage(name, "ce", 0.3)
 
 
-def test_flat_stages_name_the_competitions_classes() -> None:
+def test_flat_stages_predict_the_18_classes() -> None:
     flat, pair = make_stage("flat", "ce"), make_stage("gender-age", "ce")
     assert flat.width == 18 and pair.width == 6
     np.testing.assert_array_equal(flat.target(TABLE), [0, np.nan, np.nan, 6 + 3 + 2])
@@ -108,11 +108,13 @@ def test_flat_stages_name_the_competitions_classes() -> None:
     assert flat.columns[11] == "incorrect female >=60" and pair.columns[5] == "female >=60"
 
 
-def test_a_stage_takes_over_what_the_joint_head_knows_of_its_tasks(fitted: Path) -> None:
+def test_a_stage_takes_the_outputs_of_its_tasks_from_the_joint_head(fitted: Path) -> None:
     run = open_run(fitted)
     names = make_stage("joint", run.recipe.stages["joint"].loss).outputs
     assert [names[row] for row in make_fit(run, "gender", 0).head_rows] == ["gender male", "gender female"]
     assert not make_fit(run, "joint", 0).head_rows
-    joint, aided = make_stage("joint", "dldl"), make_stage("age-male", "dldl", 0.2)
-    assert sorted(aided.outputs) == sorted(joint.outputs) and aided.outputs[0] == "age Distribution 0"
-    assert not set(make_stage("age-male", "corn").outputs) & set(joint.outputs), "another head means another thing"
+    joint, auxiliary = make_stage("joint", "dldl"), make_stage("age-male", "dldl", 0.2)
+    assert sorted(auxiliary.outputs) == sorted(joint.outputs) and auxiliary.outputs[0] == "age Distribution 0"
+    assert not set(make_stage("age-male", "corn").outputs) & set(joint.outputs), (
+        "outputs of another head have other names"
+    )

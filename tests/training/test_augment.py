@@ -1,4 +1,4 @@
-"""Augmentation is named in recipes, seeded by image, and refuses what it does not know."""
+"""Augmentation: names in recipes, seeds, and errors."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,15 @@ from facecade.training.augment import apply, build
 from facecade.training.pixels import resize
 
 CROP = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
-LIST = [
+TRANSFORMS = [
     {"name": "HorizontalFlip", "p": 0.5},
     {"name": "OneOf", "p": 0.9, "transforms": [{"name": "GaussianBlur", "blur_limit": [3, 5]}, {"name": "GaussNoise"}]},
 ]
 
 
-def test_the_seed_alone_decides_the_pixels() -> None:
-    first, second = build(LIST, (32, 24)), build(LIST, (32, 24))
-    for _ in range(3):  # another pipeline's past must not matter
+def test_the_same_seed_gives_the_same_pixels() -> None:
+    first, second = build(TRANSFORMS, (32, 24)), build(TRANSFORMS, (32, 24))
+    for _ in range(3):  # earlier calls must not matter
         apply(second, CROP, 99)
     images = [apply(first, CROP, seed) for seed in range(20)]
     assert images[0].shape == (32, 24, 3) and images[0].dtype == np.uint8
@@ -24,8 +24,8 @@ def test_the_seed_alone_decides_the_pixels() -> None:
     assert len({image.tobytes() for image in images}) > 10
 
 
-def test_one_transforms_draws_say_nothing_of_anothers() -> None:
-    """Two coin flips of one seed: flipped left to right, and inverted, must be independent."""
+def test_transforms_draw_independent_random_numbers() -> None:
+    """A horizontal flip and an inversion with one seed must be independent."""
     gradient = np.tile(np.arange(48, dtype=np.uint8), (64, 1))[..., None].repeat(3, 2)
     both = build([{"name": "HorizontalFlip", "p": 0.5}, {"name": "InvertImg", "p": 0.5}], (64, 48))
     images = [apply(both, gradient, seed) for seed in range(400)]
@@ -37,7 +37,7 @@ def test_one_transforms_draws_say_nothing_of_anothers() -> None:
     assert abs(np.corrcoef(flipped, inverted)[0, 1]) < 0.15
 
 
-def test_no_augmentation_is_the_inference_resize() -> None:
+def test_without_augmentation_a_crop_is_resized_as_for_inference() -> None:
     assert (apply(build([], (32, 24)), CROP, 0) == resize(CROP, (32, 24))).all()
     assert resize(CROP, (64, 48)) is CROP
 
@@ -49,6 +49,6 @@ def test_no_augmentation_is_the_inference_resize() -> None:
         ({"name": "HorizontalFlip", "chance": 1}, "HorizontalFlip"),
     ],
 )
-def test_mistakes_are_named(item: dict[str, object], message: str) -> None:
+def test_wrong_transforms_are_errors(item: dict[str, object], message: str) -> None:
     with pytest.raises(FacecadeError, match=message):
         build([item], (8, 8))

@@ -1,4 +1,4 @@
-"""Training is a function of its seed: it resumes to the same weights, whoever augments."""
+"""Training is deterministic: the same seed gives the same weights, resumed or not, with any number of workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CROPS = (np.random.default_rng(0).integers(0, 100, (40, 32, 32, 3)) + 120 * TARG
     np.uint8
 )
 ROWS = np.arange(40)
-"""Forty images, half of them bright: something to learn."""
+"""Forty images; half of them are bright, which is the target."""
 
 
 def training_data(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = FLIP) -> TrainingData:
@@ -70,12 +70,12 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_in_bf16_weights_stay_float32_and_learn_the_same_but_for_rounding(tmp_path: Path) -> None:
-    calm, losses = RECIPE.model_copy(update={"lr": 1e-4, "dropout": 0.0}), {}
+def test_with_bf16_weights_stay_float32_and_losses_differ_by_rounding(tmp_path: Path) -> None:
+    recipe, losses = RECIPE.model_copy(update={"lr": 1e-4, "dropout": 0.0}), {}
     for autocast in (False, True):
         folder = tmp_path / str(autocast)
         folder.mkdir()
-        weights = train(folder, recipe=calm, autocast=autocast)
+        weights = train(folder, recipe=recipe, autocast=autocast)
         assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
         losses[autocast] = [line["loss"] for line in read_history(folder)]
     assert losses[True] != losses[False]
@@ -97,49 +97,49 @@ SETTINGS: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
+def test_an_interrupted_run_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
 ) -> None:
     recipe = RECIPE.model_copy(update=settings)
     (tmp_path / "whole").mkdir()
-    whole = train(tmp_path / "whole", recipe=recipe)
-    real = loop.save_state
+    expected = train(tmp_path / "whole", recipe=recipe)
+    save_state = loop.save_state
     for stop_after in (1, 2):
-        folder = tmp_path / f"broken{stop_after}"
+        folder = tmp_path / f"interrupted{stop_after}"
         folder.mkdir()
 
-        def dying(*arguments: object, stop: int = stop_after) -> None:
-            real(*arguments)  # type: ignore[arg-type]
+        def save_and_interrupt(*arguments: object, stop: int = stop_after) -> None:
+            save_state(*arguments)  # type: ignore[arg-type]
             if len(arguments[-1]["history"]) == stop:  # type: ignore[index]
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(loop, "save_state", dying)
+        monkeypatch.setattr(loop, "save_state", save_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(folder, recipe=recipe)
-        monkeypatch.setattr(loop, "save_state", real)
-        assert same(whole, train(folder, recipe=recipe))
-        curves = [read_history(place) for place in (folder, tmp_path / "whole")]
+        monkeypatch.setattr(loop, "save_state", save_state)
+        assert same(expected, train(folder, recipe=recipe))
+        curves = [read_history(path) for path in (folder, tmp_path / "whole")]
         assert all(line.pop("seconds") > 0 for curve in curves for line in curve)
         assert curves[0] == curves[1]
 
 
-def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_matter(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     assert same(train(tmp_path / "a"), train(tmp_path / "b", workers=2))
 
 
-def test_a_memory_map_goes_to_a_worker_by_name(tmp_path: Path) -> None:
+def test_a_memory_map_is_pickled_as_its_file_name(tmp_path: Path) -> None:
     CROPS.tofile(tmp_path / "crops.u8")
     mapped = np.memmap(tmp_path / "crops.u8", np.uint8, "r", shape=CROPS.shape)
-    shown = AugmentedCrops(mapped, ROWS, FLIP, RECIPE)
-    sent = pickle.dumps(shown)
-    assert len(sent) < mapped.nbytes / 2
-    again = pickle.loads(sent)
-    assert isinstance(again.crops, np.memmap) and (again.sample(7, 3) == shown.sample(7, 3)).all()
+    samples = AugmentedCrops(mapped, ROWS, FLIP, RECIPE)
+    pickled = pickle.dumps(samples)
+    assert len(pickled) < mapped.nbytes / 2
+    loaded = pickle.loads(pickled)
+    assert isinstance(loaded.crops, np.memmap) and (loaded.sample(7, 3) == samples.sample(7, 3)).all()
 
 
-def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
+def test_the_learning_curve_is_written_for_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     train(tmp_path)
@@ -148,11 +148,11 @@ def test_the_learning_curve_is_kept_for_tensorboard_too(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     for name in ("loss", "lr"):
-        said = [(event.step, event.value) for event in events.Scalars(name)]
-        assert said == [(line["epoch"], pytest.approx(line[name])) for line in lines]
+        scalars = [(event.step, event.value) for event in events.Scalars(name)]
+        assert scalars == [(line["epoch"], pytest.approx(line[name])) for line in lines]
 
 
-def test_it_learns(tmp_path: Path) -> None:
+def test_training_fits_the_data(tmp_path: Path) -> None:
     data = training_data(transforms=[])
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
     recipe = RECIPE.model_copy(update={"epochs": 8, "dropout": 0.0})
@@ -171,7 +171,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
-    """A rate that wrecks the model: training ends early, and what is kept is the model of the best epoch."""
+    """With a rate that is too high, training stops early and returns the model of the best epoch."""
     recipe = RECIPE.model_copy(update={"patience": 2, "epochs": 12, "lr": 0.3, "ema": 0.0, "schedule": "constant"})
     data = training_data(recipe, [])
     backbone = Backbone(recipe.backbone, 2, recipe.size)
@@ -180,11 +180,11 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     values = [json.loads(line)["stop_loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert len(values) == min(12, values.index(min(values)) + 1 + 2) < 12
     _, outputs = predict(kept, CROPS, data.stop_rows, recipe)
-    again = loss(torch.from_numpy(outputs), torch.from_numpy(data.target[data.stop_rows])).mean().item()
-    assert again == pytest.approx(min(values), abs=1e-4)
+    stop_loss = loss(torch.from_numpy(outputs), torch.from_numpy(data.target[data.stop_rows])).mean().item()
+    assert stop_loss == pytest.approx(min(values), abs=1e-4)
 
 
-def test_views_are_averaged_or_counted() -> None:
+def test_views_are_averaged_or_vote() -> None:
     data = training_data()
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
@@ -198,18 +198,18 @@ def test_views_are_averaged_or_counted() -> None:
     assert np.exp(hard) == pytest.approx((counts + 0.5) / 8, abs=1e-5)
 
 
-def test_outputs_do_not_depend_on_company() -> None:
+def test_outputs_do_not_depend_on_the_batch() -> None:
     torch.manual_seed(1)
     backbone = Backbone(RECIPE.backbone, 2, RECIPE.size).eval()
     embedding, logits = predict(backbone, CROPS, np.arange(40), RECIPE)
     order = np.random.default_rng(0).permutation(40)
     shuffled_embedding, shuffled = predict(backbone, CROPS, order, RECIPE)
     assert (shuffled == logits[order]).all() and (shuffled_embedding == embedding[order]).all()
-    alone = np.concatenate([predict(backbone, CROPS, np.array([row]), RECIPE)[1] for row in range(5)])
-    assert (alone == logits[:5]).all()
+    single = np.concatenate([predict(backbone, CROPS, np.array([row]), RECIPE)[1] for row in range(5)])
+    assert (single == logits[:5]).all()
 
 
-def test_weights_survive_the_disk(tmp_path: Path) -> None:
+def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     torch.manual_seed(1)
     first, second = (Backbone(RECIPE.backbone, 2, RECIPE.size) for _ in range(2))
     save_weights(tmp_path / "w.safetensors", first)
@@ -220,8 +220,8 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
 HEAD = {"model.classifier.weight", "model.classifier.bias"}
 
 
-def changed_in(folder: Path, **settings: object) -> tuple[set[str], set[str]]:
-    """Of all tensors, those that training changed in what it keeps, and in the model that it trains."""
+def changed_tensors(folder: Path, **settings: object) -> tuple[set[str], set[str]]:
+    """Names of the tensors that training changes in the returned model and in the trained model."""
     folder.mkdir()
     recipe = RECIPE.model_copy(update=settings)
     torch.manual_seed(0)
@@ -247,48 +247,48 @@ def changed_in(folder: Path, **settings: object) -> tuple[set[str], set[str]]:
         {"mixup": 0.4, "mix_chance": 1.0, "drop_path": 0.2},
     ],
 )
-def test_in_frozen_epochs_nothing_but_the_head_changes(tmp_path: Path, settings: dict[str, object]) -> None:
-    """Not even the statistics of a batch norm, nor what is averaged of them."""
-    frozen = changed_in(tmp_path / "frozen", **settings, epochs=2, frozen_epochs=2)
+def test_in_frozen_epochs_only_the_head_changes(tmp_path: Path, settings: dict[str, object]) -> None:
+    """Neither do batch norm statistics change, nor their averages."""
+    frozen = changed_tensors(tmp_path / "frozen", **settings, epochs=2, frozen_epochs=2)
     assert frozen == (HEAD, HEAD)
-    partly_frozen = changed_in(tmp_path / "thawed", **settings, epochs=2, frozen_epochs=1)
-    for changed in partly_frozen:
+    unfrozen = changed_tensors(tmp_path / "unfrozen", **settings, epochs=2, frozen_epochs=1)
+    for changed in unfrozen:
         assert {"model.conv_stem.weight", "model.bn1.running_mean", "model.bn1.weight"} | HEAD <= changed
 
 
-def test_frozen_epochs_go_before_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each epoch's beginning and end, of four, two of them frozen."""
+def test_frozen_epochs_are_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four epochs; the first two are frozen."""
     stems: list[torch.Tensor] = []
-    real = loop.save_state
+    save_state = loop.save_state
 
-    def watching(path: Path, modules: dict[str, torch.nn.Module], *more: object) -> None:
+    def record_stem(path: Path, modules: dict[str, torch.nn.Module], *more: object) -> None:
         stems.append(modules["model"].model.conv_stem.weight.detach().clone())  # type: ignore[union-attr, operator]
-        real(path, modules, *more)  # type: ignore[arg-type]
+        save_state(path, modules, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "save_state", watching)
-    changed_in(tmp_path / "run", epochs=4, frozen_epochs=2)
+    monkeypatch.setattr(loop, "save_state", record_stem)
+    changed_tensors(tmp_path / "run", epochs=4, frozen_epochs=2)
     assert [torch.equal(*pair) for pair in itertools.pairwise(stems)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
     ("name", "drop_path"), [("test_efficientnet", 0.5), ("test_resnet", 0.5), ("dlib_resnet29", 0)]
 )
-def test_what_is_not_the_head_is_as_when_it_answers(name: str, drop_path: float) -> None:
+def test_with_head_only_the_rest_is_in_eval_mode(name: str, drop_path: float) -> None:
     torch.manual_seed(0)
     size = (150, 150) if name == "dlib_resnet29" else (32, 32)
     backbone = Backbone(name, 2, size, dropout=0.5, drop_path=drop_path)
-    for parameter in backbone.parameters():  # a fresh residual block changes nothing, and would not be missed
+    for parameter in backbone.parameters():  # a newly initialized residual block is the identity
         parameter.data.add_(0.02 * torch.randn_like(parameter))
-    images = backbone.normalised(torch.from_numpy(CROPS[:4]).repeat_interleave(5, 1).repeat_interleave(5, 2))
-    wanted = backbone.eval().model.forward_features(images)
+    images = backbone.normalize(torch.from_numpy(CROPS[:4]).repeat_interleave(5, 1).repeat_interleave(5, 2))
+    expected = backbone.eval().model.forward_features(images)
     train_head_only(backbone.train(), True)
-    assert torch.equal(backbone.model.forward_features(images), wanted)
-    first, second = (backbone.head(wanted)[1] for _ in range(2))
-    assert not torch.equal(first, second), "dropout before the head is of its training"
+    assert torch.equal(backbone.model.forward_features(images), expected)
+    first, second = (backbone.head(expected)[1] for _ in range(2))
+    assert not torch.equal(first, second), "the head has dropout"
     first.sum().backward()
-    learned = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is not None}
+    trained = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is not None}
     classifier = backbone.model.pretrained_cfg["classifier"]
-    assert learned == {f"{classifier}.weight", f"{classifier}.bias"}
+    assert trained == {f"{classifier}.weight", f"{classifier}.bias"}
     train_head_only(backbone.train(), False)
     assert all(parameter.requires_grad for parameter in backbone.parameters())
     assert all(module.training for module in backbone.modules())

@@ -1,4 +1,4 @@
-"""MixUp and CutMix say truly what they mixed."""
+"""MixUp and CutMix: shares and partners match the pixels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from facecade.recipe import StageRecipe
 from facecade.training.mixing import Mixture, mean_loss, mix
 
-EVERYONE = torch.ones(6, dtype=torch.bool)
-# Image i shows nothing but the value 10·i, so a mixture's mean tells what it is made of.
+ALL_ALLOWED = torch.ones(6, dtype=torch.bool)
+# All pixels of image i are 10·i, so the mean of a mixed image determines its shares.
 IMAGES = (torch.arange(6, dtype=torch.uint8) * 10)[:, None, None, None].expand(6, 32, 24, 3).contiguous()
 
 
-def mixed(seed: int, allowed: torch.Tensor = EVERYONE, **settings: Any) -> Mixture | None:
+def mixed(seed: int, allowed: torch.Tensor = ALL_ALLOWED, **settings: Any) -> Mixture | None:
     recipe = StageRecipe.model_validate({"backbone": "x", "mix_chance": 1.0, **settings})
     return mix(IMAGES, allowed, recipe, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
-def test_the_shares_are_those_of_the_pixels(settings: dict[str, float]) -> None:
+def test_shares_match_the_pixels(settings: dict[str, float]) -> None:
     for seed in range(30):
         mixture = mixed(seed, **settings)
         assert mixture is not None
@@ -31,7 +31,7 @@ def test_the_shares_are_those_of_the_pixels(settings: dict[str, float]) -> None:
         torch.testing.assert_close(mixture.images.float().mean((1, 2, 3)), expected, atol=1e-3, rtol=1e-4)
 
 
-def test_only_the_allowed_are_mixed() -> None:
+def test_only_allowed_images_are_mixed() -> None:
     allowed = torch.tensor([True, False, False, True, False, False])
     for settings in ({"mixup": 0.4}, {"cutmix": 1.0}):
         mixture = mixed(3, allowed, **settings)
@@ -40,8 +40,8 @@ def test_only_the_allowed_are_mixed() -> None:
         assert (mixture.images[~allowed].float() == IMAGES[~allowed].float()).all()
 
 
-def test_the_allowed_are_mixed_with_the_others() -> None:
-    allowed = torch.tensor([True, False, True, True, True, False])  # more than there are others
+def test_partners_are_drawn_from_the_others() -> None:
+    allowed = torch.tensor([True, False, True, True, True, False])  # more than the others
     for seed in range(20):
         mixture = mixed(seed, allowed, mixup=1.0)
         assert mixture is not None
@@ -49,7 +49,7 @@ def test_the_allowed_are_mixed_with_the_others() -> None:
         assert (mixture.partner[~allowed] == torch.arange(6)[~allowed]).all()
 
 
-def test_a_mixed_image_weighs_as_its_two_do() -> None:
+def test_the_weight_of_a_mixed_image_is_the_mean_of_both() -> None:
     outputs, target, weight = torch.zeros(2, 1), torch.tensor([1.0, 4.0]), torch.tensor([1.0, 0.5])
     mixture = Mixture(IMAGES[:2], torch.tensor([1, 1]), torch.tensor([0.25, 1.0]))
 
@@ -62,9 +62,9 @@ def test_a_mixed_image_weighs_as_its_two_do() -> None:
     assert float(mean_loss(loss, outputs, target, weight, None)) == pytest.approx((1 + 2) / 1.5)
 
 
-def test_nothing_is_mixed_unless_asked_and_as_often_as_asked() -> None:
+def test_batches_are_mixed_as_often_as_the_recipe_says() -> None:
     assert mixed(0) is None
     recipe = StageRecipe(backbone="x", mixup=0.4, mix_chance=0.3)
     random = np.random.default_rng(0)
-    times = sum(mix(IMAGES, EVERYONE, recipe, random) is not None for _ in range(1000))
-    assert 250 < times < 350
+    count = sum(mix(IMAGES, ALL_ALLOWED, recipe, random) is not None for _ in range(1000))
+    assert 250 < count < 350

@@ -17,7 +17,7 @@ BATCHES = 10
 
 
 def rates(epochs: int = 10, losses: list[float] | None = None, begin: int = 0, **settings: Any) -> list[float]:
-    """The learning rate of every step of a run whose epochs had such losses; from a step on, as after a resume."""
+    """The learning rate of every step, from step `begin` on as after a resume, given the losses of the epochs."""
     recipe = StageRecipe.model_validate({"backbone": "x", "lr": 1.0, "epochs": epochs, **settings})
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     schedule = Schedule(optimizer, recipe, BATCHES)
@@ -25,31 +25,31 @@ def rates(epochs: int = 10, losses: list[float] | None = None, begin: int = 0, *
     schedule.after_epoch(losses[: begin // BATCHES])
     result = []
     for step in range(begin, epochs * BATCHES):
-        schedule.before(step)
+        schedule.set_rate(step)
         result.append(optimizer.param_groups[0]["lr"])
         if (step + 1) % BATCHES == 0:
             schedule.after_epoch(losses[: (step + 1) // BATCHES])
     return result
 
 
-def test_cosine_warms_up_and_falls_to_zero() -> None:
-    said = rates(warmup=0.1)
-    assert said[0] < 0.01 and said[5] == pytest.approx(0.5, abs=0.01) and max(said) == pytest.approx(1.0, abs=0.03)
-    assert said[50] == pytest.approx(0.5, abs=0.01) and said[-1] < 1e-3
+def test_cosine_warms_up_and_decays_to_zero() -> None:
+    rate = rates(warmup=0.1)
+    assert rate[0] < 0.01 and rate[5] == pytest.approx(0.5, abs=0.01) and max(rate) == pytest.approx(1.0, abs=0.03)
+    assert rate[50] == pytest.approx(0.5, abs=0.01) and rate[-1] < 1e-3
     assert rates(warmup=0.0)[0] == 1.0
 
 
-def test_warm_restarts_rise_again() -> None:
+def test_warm_restarts_return_to_the_peak() -> None:
     arguments = {"num_epochs": 5, "cycle_limit": 9, "min_lr": 0.1}
-    said = rates(warmup=0.0, schedule_args=arguments)
-    assert said[0] == said[50] == 1.0 and said[49] == pytest.approx(0.1, abs=0.01)
+    rate = rates(warmup=0.0, schedule_args=arguments)
+    assert rate[0] == rate[50] == 1.0 and rate[49] == pytest.approx(0.1, abs=0.01)
     decayed = rates(warmup=0.0, schedule_args={**arguments, "cycle_decay": 0.5})
     assert decayed[50] == pytest.approx(0.5, abs=0.01)
 
 
 def test_step_and_plateau_lower_the_rate() -> None:
-    said = rates(schedule="step", warmup=0.0, schedule_args={"decay_epochs": 3, "decay_rate": 0.1})
-    assert said[29] == 1.0 and said[30] == pytest.approx(0.1) and said[60] == pytest.approx(0.01)
+    rate = rates(schedule="step", warmup=0.0, schedule_args={"decay_epochs": 3, "decay_rate": 0.1})
+    assert rate[29] == 1.0 and rate[30] == pytest.approx(0.1) and rate[60] == pytest.approx(0.01)
     stalled = rates(schedule="plateau", warmup=0.0, losses=[1.0] * 10)
     falling = rates(schedule="plateau", warmup=0.0, losses=[1.0 / (i + 1) for i in range(10)])
     assert stalled[-1] < 0.5 and falling == [1.0] * 100
@@ -57,23 +57,24 @@ def test_step_and_plateau_lower_the_rate() -> None:
 
 
 @pytest.mark.parametrize("name", ["step", "multistep"])
-def test_steps_fall_within_the_recipes_epochs(name: str) -> None:
+def test_default_steps_are_within_the_epochs(name: str) -> None:
     assert len({round(rate, 6) for rate in rates(schedule=name, warmup=0.0)}) > 2
 
 
-def test_cycles() -> None:
+def test_cyclic_and_onecycle() -> None:
     cyclic = rates(schedule="cyclic")
     assert cyclic[0] == pytest.approx(0.1) and max(cyclic) == pytest.approx(1.0) and cyclic[32] < 0.2
-    one = rates(schedule="onecycle")
-    assert one[0] == pytest.approx(1 / 25) and max(one) == pytest.approx(1.0, abs=0.01) and one[-1] < 0.01
+    onecycle = rates(schedule="onecycle")
+    assert onecycle[0] == pytest.approx(1 / 25) and onecycle[-1] < 0.01
+    assert max(onecycle) == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("name", [*TIMM_SCHEDULES, *TORCH_SCHEDULES])
-def test_a_schedule_goes_on_where_it_was(name: str) -> None:
+def test_a_resumed_schedule_has_the_same_rates(name: str) -> None:
     losses = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
     arguments = {"decay_milestones": [3, 6]} if name == "multistep" else {}
-    whole = rates(schedule=name, losses=losses, schedule_args=arguments)
-    assert rates(schedule=name, losses=losses, begin=60, schedule_args=arguments) == pytest.approx(whole[60:])
+    expected = rates(schedule=name, losses=losses, schedule_args=arguments)
+    assert rates(schedule=name, losses=losses, begin=60, schedule_args=arguments) == pytest.approx(expected[60:])
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "madgrad", "lion", "sgd", "radam"])
@@ -82,21 +83,21 @@ def test_optimizers_step(name: str) -> None:
     before = model.weight.clone()
     optimizer = make_optimizer(model, StageRecipe(backbone="x", optimizer=name))
     decay = {group["weight_decay"] for group in optimizer.param_groups}
-    assert decay == {0.0, 0.05}, "biases are not decayed"
+    assert decay == {0.0, 0.05}, "biases have no weight decay"
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     assert (model.weight != before).all()
 
 
-def test_wrong_names_and_arguments_say_so() -> None:
+def test_wrong_names_and_arguments_are_errors() -> None:
     model = torch.nn.Linear(3, 1)
-    for settings, said in (
+    for settings, text in (
         ({"optimizer": "adamm"}, "did you mean adam"),
         ({"optimizer_args": {"betta": 1}}, "betta"),
     ):
         with pytest.raises(FacecadeError) as caught:
             make_optimizer(model, StageRecipe.model_validate({"backbone": "x", **settings}))
-        assert said in caught.value.hint
+        assert text in caught.value.hint
     with pytest.raises(FacecadeError) as caught:
         rates(schedule="cosin")
     assert "did you mean cosine" in caught.value.hint
@@ -105,16 +106,16 @@ def test_wrong_names_and_arguments_say_so() -> None:
 
 
 def layered(name: str = "test_resnet", optimizer: str = "sgd", **settings: Any) -> tuple[Backbone, Any, StageRecipe]:
-    """A small backbone, its optimizer with a rate for each layer, and the recipe."""
+    """A small backbone, its optimizer with layer decay, and the recipe."""
     recipe = StageRecipe.model_validate({"backbone": name, "lr": 0.5, "layer_decay": 0.5, "epochs": 10, **settings})
     backbone = Backbone(name, 2, (64, 64))
     return backbone, make_optimizer(backbone, recipe.model_copy(update={"optimizer": optimizer})), recipe
 
 
 def scales(backbone: Backbone, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Of each of timm's parameters its layer's share of the rate."""
+    """The `lr_scale` of each parameter, by timm's name."""
     names = {parameter: name for name, parameter in backbone.model.named_parameters()}
-    return {names[each]: group["lr_scale"] for group in optimizer.param_groups for each in group["params"]}
+    return {names[parameter]: group["lr_scale"] for group in optimizer.param_groups for parameter in group["params"]}
 
 
 @pytest.mark.parametrize(
@@ -129,22 +130,24 @@ def scales(backbone: Backbone, optimizer: torch.optim.Optimizer) -> dict[str, fl
         ("inception_resnet_v1", ["conv2d_1a", "repeat_1.0", "repeat_3.0", "logits"]),
     ],
 )
-def test_earlier_layers_learn_at_lower_rates(name: str, order: list[str]) -> None:
+def test_earlier_layers_have_lower_rates(name: str, order: list[str]) -> None:
     recipe = StageRecipe.model_validate({"backbone": name, "layer_decay": 0.5})
     backbone = Backbone(name, 2, (64, 64))
-    of = scales(backbone, make_optimizer(backbone, recipe))
-    assert of.keys() == {key for key, _ in backbone.model.named_parameters()}, "every parameter learns, once"
-    shares = [max(share for key, share in of.items() if key.startswith(f"{start}.")) for start in order]
-    assert shares == sorted(set(shares)) and shares[-1] == 1, "the head at the whole rate"
+    scale = scales(backbone, make_optimizer(backbone, recipe))
+    assert scale.keys() == {key for key, _ in backbone.model.named_parameters()}, "every parameter is in one group"
+    shares = [max(value for key, value in scale.items() if key.startswith(f"{start}.")) for start in order]
+    assert shares == sorted(set(shares)) and shares[-1] == 1, "the head has the full rate"
     assert {group["weight_decay"] for group in make_optimizer(backbone, recipe).param_groups} == {0.0, 0.05}
 
 
-def test_of_a_partly_frozen_network_too_earlier_layers_learn_at_lower_rates() -> None:
+def test_layer_decay_of_a_partly_frozen_network() -> None:
     recipe = StageRecipe.model_validate({"backbone": "test_resnet", "layer_decay": 0.5, "freeze": "layer2"})
     backbone = Backbone("test_resnet", 2, (64, 64))
-    of = scales(backbone, make_optimizer(PartlyFrozen(backbone, "layer2", (64, 64)), recipe))
-    assert not [key for key in of if key.startswith(("conv1", "layer1", "layer2"))], "what is frozen does not learn"
-    assert of["layer3.0.conv1.weight"] < of["layer4.0.conv1.weight"] < of["fc.weight"] == 1
+    scale = scales(backbone, make_optimizer(PartlyFrozen(backbone, "layer2", (64, 64)), recipe))
+    assert not [key for key in scale if key.startswith(("conv1", "layer1", "layer2"))], (
+        "frozen parameters are not optimized"
+    )
+    assert scale["layer3.0.conv1.weight"] < scale["layer4.0.conv1.weight"] < scale["fc.weight"] == 1
 
 
 def test_without_layer_decay_there_is_one_rate() -> None:
@@ -154,27 +157,27 @@ def test_without_layer_decay_there_is_one_rate() -> None:
 
 @pytest.mark.parametrize("name", [*TIMM_SCHEDULES, *TORCH_SCHEDULES])
 @pytest.mark.parametrize("begin", [0, 60])
-def test_every_schedule_keeps_each_layers_share_of_the_rate(name: str, begin: int) -> None:
-    """Of the rate that one layer alone would have, from the start and after a resume."""
+def test_every_schedule_scales_the_rate_of_each_layer(name: str, begin: int) -> None:
+    """Relative to the rate without layer decay, from the start and after a resume."""
     losses = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
     arguments = {"decay_milestones": [3, 6]} if name == "multistep" else {}
-    wanted = rates(lr=0.5, losses=losses, schedule=name, schedule_args=arguments)[begin:]
+    expected = rates(lr=0.5, losses=losses, schedule=name, schedule_args=arguments)[begin:]
     _, optimizer, recipe = layered(schedule=name, schedule_args=arguments)
     schedule = Schedule(optimizer, recipe, BATCHES)
     schedule.after_epoch(losses[: begin // BATCHES])
-    said = []
+    result = []
     for step in range(begin, 100):
-        said.append(schedule.before(step))
+        result.append(schedule.set_rate(step))
         for group in optimizer.param_groups:
-            assert group["lr"] == pytest.approx(said[-1] * group["lr_scale"])
+            assert group["lr"] == pytest.approx(result[-1] * group["lr_scale"])
         if (step + 1) % BATCHES == 0:
             schedule.after_epoch(losses[: (step + 1) // BATCHES])
     assert len({group["lr_scale"] for group in optimizer.param_groups}) > 3
-    assert said == pytest.approx(wanted), "what is said is the head's"
+    assert result == pytest.approx(expected), "the returned rate is that of the head"
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "madgrad", "lion", "sgd", "radam"])
-def test_optimizers_step_with_a_rate_for_each_layer(name: str) -> None:
+def test_optimizers_step_with_layer_decay(name: str) -> None:
     backbone, optimizer, _ = layered(optimizer=name)
     before = {key: value.clone() for key, value in backbone.model.named_parameters()}
     backbone(torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8))[1].square().sum().backward()

@@ -1,4 +1,4 @@
-"""Explanations that no network made, for tests of what stands around them."""
+"""Fixed explanations, for tests without networks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MASK = StagePrediction("mask", "mask", "wear", 0.9, (0.8, 0.95), None, (), 2, 2)
 AGE = StagePrediction("age-male", "age", "30-59", None, (), 47.5, (28.0, 67.0), 1, 2)
 
 
-def a_face(box: Box | None = None, contributions: bool = True) -> ExplainedFace:
-    """A man of 30 to 59 with a mask, about whose age the networks disagree."""
+def explained_face(box: Box | None = None, contributions: bool = True) -> ExplainedFace:
+    """A man of 30 to 59 with a mask; the networks disagree about his age."""
     probability = np.full(N_CLASSES, 0.4 / (N_CLASSES - 1))
     probability[1] = 0.6
     cells = probability.reshape(3, 2, 3)
@@ -46,11 +46,11 @@ def a_face(box: Box | None = None, contributions: bool = True) -> ExplainedFace:
 
 
 def explanation(*faces: ExplainedFace, flag: str = "") -> Explanation:
-    return Explanation((80, 60), flag, "XGBoost", faces or (a_face(),))
+    return Explanation((80, 60), flag, "XGBoost", faces or (explained_face(),))
 
 
-def coded(form: str = "JPEG", size: tuple[int, int] = (60, 80), mode: str = "RGB") -> bytes:
-    """A grey image's bytes."""
+def encoded(format: str = "JPEG", size: tuple[int, int] = (60, 80), mode: str = "RGB") -> bytes:
+    """The bytes of a black image."""
     file = io.BytesIO()
-    Image.new(mode, size).save(file, form)
+    Image.new(mode, size).save(file, format)
     return file.getvalue()

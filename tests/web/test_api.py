@@ -1,4 +1,4 @@
-"""`POST /predict`: answers, refusals, and that the process stays up."""
+"""`POST /predict`: results, errors, and that the server survives a crash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stubs import a_face, coded, explanation
+from stubs import encoded, explained_face, explanation
 
 from facecade.inference.explain_image import explain
 
@@ -34,30 +34,32 @@ def client(explain: Callable[[np.ndarray, str], Explanation] = lambda *_: explan
     return TestClient(make_api(Predictor(explain, LIMITS, **more), "1"), raise_server_exceptions=False)
 
 
-def sent(*files: tuple[str, bytes]) -> dict[str, Any]:
+def upload(*files: tuple[str, bytes]) -> dict[str, Any]:
     return {"files": [("images", file) for file in files]}
 
 
-def test_every_image_is_answered_for_in_order() -> None:
-    answer = client().post("/predict", **sent(("b.jpg", coded()), ("a.png", coded("PNG"))))
-    assert answer.status_code == 200
-    results = answer.json()["results"]
+def test_every_image_is_predicted_in_order() -> None:
+    response = client().post("/predict", **upload(("b.jpg", encoded()), ("a.png", encoded("PNG"))))
+    assert response.status_code == 200
+    results = response.json()["results"]
     assert [result["name"] for result in results] == ["b.jpg", "a.png"]
     assert [result["explanation"] for result in results] == [json.loads(json.dumps(explanation().json()))] * 2
     assert all("error" not in result for result in results)
 
 
-def test_the_schema_knows_every_field_that_explain_gives() -> None:
-    boxed = explanation(a_face(Box(1, 2, 30, 40, 0.99)), a_face(contributions=False), flag="trained-on").json()
-    assert ExplanationModel.model_validate(boxed).model_dump(mode="json") == json.loads(json.dumps(boxed))
+def test_the_schema_has_every_field_of_explain() -> None:
+    record = explanation(
+        explained_face(Box(1, 2, 30, 40, 0.99)), explained_face(contributions=False), flag="trained-on"
+    ).json()
+    assert ExplanationModel.model_validate(record).model_dump(mode="json") == json.loads(json.dumps(record))
 
 
-def test_one_bad_image_does_not_spoil_the_others() -> None:
-    files = [("t.jpg", b"words"), ("good.jpg", coded()), ("large.bmp", coded("BMP", (700, 700)))]
-    answer = client().post("/predict", **sent(*files))
-    assert answer.status_code == 200
-    text, good, large = answer.json()["results"]
-    assert text["error"] | {"hint": ""} == {"status": 415, "message": "the file is no image", "hint": ""}
+def test_one_bad_image_does_not_affect_the_others() -> None:
+    files = [("t.jpg", b"words"), ("good.jpg", encoded()), ("large.bmp", encoded("BMP", (700, 700)))]
+    response = client().post("/predict", **upload(*files))
+    assert response.status_code == 200
+    text, good, large = response.json()["results"]
+    assert text["error"] | {"hint": ""} == {"status": 415, "message": "the file is not an image", "hint": ""}
     assert good["explanation"]["faces"][0]["name"] == "wear male 30-59"
     assert large["error"]["status"] == 413 and "too large" in large["error"]["message"]
 
@@ -67,104 +69,106 @@ def test_one_bad_image_does_not_spoil_the_others() -> None:
     [
         (b"words", 415),
         (b"", 422),
-        (coded(size=(300, 300))[:700], 422),
-        (coded("BMP", (700, 700)), 413),
-        (coded("PNG", (2000, 900)), 413),
+        (encoded(size=(300, 300))[:700], 422),
+        (encoded("BMP", (700, 700)), 413),
+        (encoded("PNG", (2000, 900)), 413),
     ],
     ids=["text", "empty", "truncated", "bytes", "pixels"],
 )
-def test_where_none_can_be_answered_for_the_status_says_why(data: bytes, status: int) -> None:
-    answer = client().post("/predict", **sent(("p.jpg", data)))
-    problem = answer.json()
-    assert answer.status_code == status == problem["error"]["status"]
+def test_the_status_is_the_first_error_if_no_image_can_be_predicted(data: bytes, status: int) -> None:
+    response = client().post("/predict", **upload(("p.jpg", data)))
+    problem = response.json()
+    assert response.status_code == status == problem["error"]["status"]
     assert problem["error"]["message"] and problem["error"]["hint"] and problem["results"][0]["name"] == "p.jpg"
 
 
-def test_requests_without_images_are_told_what_to_send() -> None:
+def test_requests_without_images_get_a_hint() -> None:
     server = client()
     none = server.post("/predict")
     assert none.status_code == 400 and none.json()["error"]["message"] == "no image was given"
     words = server.post("/predict", data={"images": "one.jpg"})
     assert words.status_code == 422 and "multipart" in words.json()["error"]["hint"]
-    many = server.post("/predict", **sent(*[("p.jpg", coded())] * 4))
+    many = server.post("/predict", **upload(*[("p.jpg", encoded())] * 4))
     assert many.status_code == 413 and "at most 3" in many.json()["error"]["hint"]
     elsewhere = server.get("/elsewhere")
     assert elsewhere.status_code == 404 and "/predict" in elsewhere.json()["error"]["hint"]
 
 
-def test_a_request_that_is_too_large_is_refused_while_it_comes() -> None:
-    server, most, taken = client(), LIMITS.request_bytes, 0
+def test_a_request_that_is_too_large_is_refused_while_it_arrives() -> None:
+    server, max_bytes, produced = client(), LIMITS.request_bytes, 0
 
     def pieces() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal produced
         yield b'--x\r\ncontent-disposition: form-data; name="images"; filename="p"\r\n\r\n'
-        for _ in range(2 * most // 2**16):
-            taken += 2**16
+        for _ in range(2 * max_bytes // 2**16):
+            produced += 2**16
             yield bytes(2**16)
 
-    told = server.post("/predict", content=bytes(most + 1))
-    untold = server.post("/predict", content=pieces(), headers={"content-type": "multipart/form-data; boundary=x"})
-    for answer in (told, untold):
-        assert answer.status_code == 413 and "too large" in answer.json()["error"]["message"]
+    with_length = server.post("/predict", content=bytes(max_bytes + 1))
+    without_length = server.post(
+        "/predict", content=pieces(), headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    for response in (with_length, without_length):
+        assert response.status_code == 413 and "too large" in response.json()["error"]["message"]
 
 
-def test_a_crash_is_answered_and_the_process_goes_on() -> None:
+def test_after_a_crash_the_server_continues() -> None:
     def explain(image: np.ndarray, content: str) -> Explanation:
         if image.shape[0] == 13:
             raise RuntimeError("a secret path")
         return explanation()
 
     server = client(explain)
-    crashed = server.post("/predict", **sent(("p.png", coded("PNG", (13, 13)))))
+    crashed = server.post("/predict", **upload(("p.png", encoded("PNG", (13, 13)))))
     assert crashed.status_code == 500 and crashed.json()["error"]["hint"] and "secret" not in crashed.text
-    assert server.post("/predict", **sent(("p.png", coded("PNG")))).status_code == 200
+    assert server.post("/predict", **upload(("p.png", encoded("PNG")))).status_code == 200
 
 
-def test_two_at_once_take_turns_and_both_are_answered() -> None:
-    at_work, most = [0], [0]
+def test_concurrent_requests_take_turns() -> None:
+    running, max_running = [0], [0]
 
     def explain(image: np.ndarray, content: str) -> Explanation:
-        at_work[0] += 1
-        most[0] = max(most[0], at_work[0])
+        running[0] += 1
+        max_running[0] = max(max_running[0], running[0])
         time.sleep(0.05)
-        at_work[0] -= 1
+        running[0] -= 1
         return explanation()
 
     server = client(explain)
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: server.post("/predict", **sent(("p.jpg", coded()))), range(6)))
-    assert [answer.status_code for answer in answers] == [200] * 6 and most == [1]
+        responses = list(pool.map(lambda _: server.post("/predict", **upload(("p.jpg", encoded()))), range(6)))
+    assert [response.status_code for response in responses] == [200] * 6 and max_running == [1]
 
 
-def test_what_was_learned_from_is_flagged(tmp_path: Path) -> None:
+def test_training_images_are_flagged(tmp_path: Path) -> None:
     from facecade.base.files import content_hash
 
-    (tmp_path / "known.jpg").write_bytes(coded())
-    seen = {content_hash(tmp_path / "known.jpg"): "no-face trained-on"}
-    server = client(lambda _, content: explanation(flag=seen.get(content, "no-face")))
-    results = server.post("/predict", **sent(("k.jpg", coded()), ("new.png", coded("PNG")))).json()["results"]
+    (tmp_path / "known.jpg").write_bytes(encoded())
+    flags = {content_hash(tmp_path / "known.jpg"): "no-face trained-on"}
+    server = client(lambda _, content: explanation(flag=flags.get(content, "no-face")))
+    results = server.post("/predict", **upload(("k.jpg", encoded()), ("new.png", encoded("PNG")))).json()["results"]
     assert [result["explanation"]["flag"] for result in results] == ["no-face trained-on", "no-face"]
 
 
-def test_it_is_documented_and_asks_nobody_else() -> None:
+def test_openapi_security_headers_and_health() -> None:
     server = client()
-    described = server.get("/openapi.json").json()
-    predict = described["paths"]["/predict"]["post"]
+    openapi = server.get("/openapi.json").json()
+    predict = openapi["paths"]["/predict"]["post"]
     assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "500"}
     assert "multipart/form-data" in predict["requestBody"]["content"]
-    assert {"PredictionsModel", "FaceModel", "ProblemModel"} <= set(described["components"]["schemas"])
-    assert "At most 3 images" in described["info"]["description"]
-    assert server.get("/docs").status_code == 404, "Swagger's page would be fetched from elsewhere"
+    assert {"PredictionsModel", "FaceModel", "ProblemModel"} <= set(openapi["components"]["schemas"])
+    assert "At most 3 images" in openapi["info"]["description"]
+    assert server.get("/docs").status_code == 404, "Swagger's page would load files from other hosts"
     health = server.get("/health")
     assert health.json()["status"] == "ok" and health.json()["attention"] is False
     assert "default-src 'self'" in health.headers["content-security-policy"]
 
 
-def test_an_engine_is_asked_as_infer_asks_it(fitted: Path, drawn: Path) -> None:
+def test_predictions_are_those_of_explain(fitted: Path, drawn: Path) -> None:
     image = sorted((drawn / "eval/images").iterdir())[0]
-    answers = Predictor.open(fitted, Machine(engine="torch"), LIMITS)
-    server = TestClient(make_api(answers, "1"))
-    (result,) = server.post("/predict", **sent((image.name, image.read_bytes()))).json()["results"]
+    predictor = Predictor.open(fitted, Machine(engine="torch"), LIMITS)
+    server = TestClient(make_api(predictor, "1"))
+    (result,) = server.post("/predict", **upload((image.name, image.read_bytes()))).json()["results"]
     assert result["explanation"] == json.loads(json.dumps(explain(fitted, image, Machine())))
-    looked = answers.attention_overlays(answers(image, "p"))
-    assert len(looked) == 7 and "joint-mask" in looked
+    overlays = predictor.attention_overlays(predictor(image, "p"))
+    assert len(overlays) == 7 and "joint-mask" in overlays

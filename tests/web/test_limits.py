@@ -1,4 +1,4 @@
-"""What a server takes, and what it says of the rest."""
+"""The server's limits, and its error messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stubs import coded
+from stubs import encoded
 
 from facecade.faces.decode import decode
 from facecade.web import limits
@@ -18,12 +18,12 @@ def refusal(path: Path, data: bytes, limits: Limits = Limits()) -> RefusedError:
     path.write_bytes(data)
     with pytest.raises(RefusedError) as caught:
         read_image(path, limits)
-    assert str(path) not in str(caught.value) and caught.value.hint, "people never see a temporary file's name"
+    assert str(path) not in str(caught.value) and caught.value.hint, "messages must not show the temporary file's name"
     return caught.value
 
 
 @pytest.mark.parametrize(
-    ("form", "mode"),
+    ("format", "mode"),
     [
         ("JPEG", "CMYK"),
         ("PNG", "RGBA"),
@@ -35,60 +35,60 @@ def refusal(path: Path, data: bytes, limits: Limits = Limits()) -> RefusedError:
         ("PPM", "RGB"),
     ],
 )
-def test_images_are_read_as_infer_reads_them(form: str, mode: str, tmp_path: Path) -> None:
-    (tmp_path / "p").write_bytes(coded(form, mode=mode))
+def test_images_are_read_as_infer_reads_them(format: str, mode: str, tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(encoded(format, mode=mode))
     pixels = read_image(tmp_path / "p", Limits())
     assert pixels.shape == (80, 60, 3)
     np.testing.assert_array_equal(pixels, decode(tmp_path / "p"))
 
 
-def test_exif_turns_a_image(tmp_path: Path) -> None:
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     Image.new("RGB", (60, 80)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg", Limits()).shape == (60, 80, 3)
 
 
-def test_what_is_no_image_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_refused_with_a_hint(tmp_path: Path) -> None:
     text, empty, cut = (
         refusal(tmp_path / "t", b"words"),
         refusal(tmp_path / "e", b""),
-        refusal(tmp_path / "c", coded(size=(300, 300))[:700]),
+        refusal(tmp_path / "c", encoded(size=(300, 300))[:700]),
     )
-    assert (text.status, str(text)) == (415, "the file is no image") and "JPEG" in text.hint
+    assert (text.status, str(text)) == (415, "the file is not an image") and "JPEG" in text.hint
     assert (empty.status, str(empty)) == (422, "the file is empty")
     assert (cut.status, str(cut)) == (422, "the image cannot be read: truncated")
 
 
-def test_postscript_is_not_handed_to_its_interpreter(tmp_path: Path) -> None:
+def test_postscript_is_not_passed_to_its_interpreter(tmp_path: Path) -> None:
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     (tmp_path / "page.eps").write_bytes(page)
-    assert Image.open(tmp_path / "page.eps").format == "EPS", "Pillow by itself would take it"
+    assert Image.open(tmp_path / "page.eps").format == "EPS", "Pillow itself would read it"
     assert refusal(tmp_path / "page.jpg", page).status == 415
 
 
-def test_large_files_are_refused_by_their_bytes(tmp_path: Path) -> None:
-    data = coded("BMP", (600, 600))
+def test_large_files_are_refused_by_size(tmp_path: Path) -> None:
+    data = encoded("BMP", (600, 600))
     error = refusal(tmp_path / "large.bmp", data, Limits(megabytes=1))
     assert (error.status, str(error)) == (413, "the file is too large: 1.0 MB") and "at most 1 MB" in error.hint
     (tmp_path / "large.bmp").write_bytes(data)
     assert read_image(tmp_path / "large.bmp", Limits(megabytes=2)).shape == (600, 600, 3)
 
 
-def test_a_bomb_is_refused_by_its_head_and_never_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unpacked(path: Path) -> np.ndarray:
-        raise AssertionError("it was unpacked")
+def test_a_decompression_bomb_is_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def must_not_run(path: Path) -> np.ndarray:
+        raise AssertionError("the image was decoded")
 
-    monkeypatch.setattr(limits, "decode", unpacked)
-    bomb = coded("PNG", (9000, 6000), "1")
+    monkeypatch.setattr(limits, "decode", must_not_run)
+    bomb = encoded("PNG", (9000, 6000), "1")
     assert len(bomb) < 2**16
     error = refusal(tmp_path / "bomb.png", bomb)
     assert (error.status, str(error)) == (413, "the image has too many pixels: 9000×6000")
-    worse = refusal(tmp_path / "worse.png", coded("PNG", (20_000, 10_000), "1"), Limits(pixels=10))
-    assert worse.status == 413 and "at most 10" in worse.hint
+    huge = refusal(tmp_path / "huge.png", encoded("PNG", (20_000, 10_000), "1"), Limits(pixels=10))
+    assert huge.status == 413 and "at most 10" in huge.hint
 
 
-def test_none_and_too_many_are_refused() -> None:
+def test_no_image_and_too_many_images_are_refused() -> None:
     limits = Limits(files=2)
     require_count(2, limits)
     for count, status in ((0, 400), (3, 413)):
@@ -97,6 +97,6 @@ def test_none_and_too_many_are_refused() -> None:
         assert caught.value.status == status
 
 
-def test_pillow_knows_every_form_that_is_taken() -> None:
+def test_pillow_knows_every_accepted_format() -> None:
     Image.init()
-    assert set(FORMATS) <= set(Image.OPEN), "a form by a wrong name makes Pillow fail on whatever follows it"
+    assert set(FORMATS) <= set(Image.OPEN), "Pillow fails on an unknown format name"

@@ -1,7 +1,7 @@
-"""`serve` as people meet it: the command, and its page in a real browser.
+"""`serve`: the command, and its page in a real browser.
 
-The browser is Debian's Chromium, driven by Playwright, which `pip install -e '.[dev]'` brings; where there is no Chromium
-(`apt-get install chromium`) its tests are skipped.
+The browser is Debian's Chromium, driven by Playwright, which `pip install -e '.[dev]'` brings; without Chromium
+(`apt-get install chromium`) these tests are skipped.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from typing import Any
 
 import pytest
 from conftest import call, succeed
-from stubs import coded
+from stubs import encoded
 
 pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
 
 from facecade.web import serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-QUIET += ["--disable-sync", "--no-first-run"]
-SLOW = 90_000
-"""Milliseconds that a page may take where cores are few and shared."""
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+CHROMIUM_FLAGS += ["--disable-sync", "--no-first-run"]
+TIMEOUT_MS = 90_000
+"""Long enough for a machine with few, shared cores."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def address(fitted: Path) -> Iterator[str]:
-    """The command at work in a process of its own, ended by Ctrl-C."""
-    words = ["serve", "--artifacts", fitted, "--port", "0", "--engine", "torch", "--max-megabytes", "1"]
+    """The command running in its own process, stopped by Ctrl-C."""
+    arguments = ["serve", "--artifacts", fitted, "--port", "0", "--engine", "torch", "--max-megabytes", "1"]
     process = subprocess.Popen(
-        [sys.executable, ROOT / "cli.py", *map(str, words)],
+        [sys.executable, ROOT / "cli.py", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "NO_PROXY": "*"},
     )
     assert process.stdout
-    said = process.stdout.readline().strip()
-    assert said.startswith("http://127.0.0.1:"), process.stderr and process.stderr.read()
-    yield said
+    url = process.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:"), process.stderr and process.stderr.read()
+    yield url
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err.splitlines()[-1]) == (0, "", "stopped") and "KeyboardInterrupt" not in err, err
@@ -61,41 +61,47 @@ def browser() -> Iterator[Any]:
         pytest.skip("Chromium is not on this machine: apt-get install chromium")
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
     with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    """The page, opened; whatever it asks for must be asked of its own host."""
+    """The opened page; all its requests must go to its own host."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    tab.set_default_timeout(SLOW)
-    asked: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
+    tab.set_default_timeout(TIMEOUT_MS)
+    requested: list[str] = []
+    tab.on("request", lambda request: requested.append(request.url))
     tab.goto(address)
     tab.wait_for_selector("#image input[type=file]", state="attached")
     yield tab
     tab.close()
-    elsewhere = [url for url in asked if url.startswith("http") and not url.startswith(f"{address}/")]
-    assert len(asked) > 3 and elsewhere == []
+    elsewhere = [url for url in requested if url.startswith("http") and not url.startswith(f"{address}/")]
+    assert len(requested) > 3 and elsewhere == []
 
 
-def fits_a_phone(page: Any, parts: str) -> bool:
-    """Whether nothing sticks out of some parts, nor of the page, where the page is narrow."""
+def fits_a_phone(page: Any, selector: str) -> bool:
+    """Whether nothing overflows the selected elements or the page at a phone's width."""
     page.set_viewport_size({"width": 390, "height": 844})
-    out = page.eval_on_selector_all(parts, "all => all.filter(one => one.scrollWidth > one.clientWidth).length")
-    return out == 0 and page.locator(parts).count() > 0 and page.evaluate("document.documentElement.scrollWidth") == 390
+    overflowing = page.eval_on_selector_all(
+        selector, "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+    )
+    return (
+        overflowing == 0
+        and page.locator(selector).count() > 0
+        and page.evaluate("document.documentElement.scrollWidth") == 390
+    )
 
 
-def test_a_image_is_dropped_and_explained(page: Any, fitted: Path, drawn: Path) -> None:
+def test_an_uploaded_image_is_explained(page: Any, fitted: Path, drawn: Path) -> None:
     image = sorted((drawn / "eval/images").iterdir())[0]
     (face,) = json.loads(succeed("explain", image, "--artifacts", fitted, "--json"))["faces"]
     page.set_input_files("#image input[type=file]", image)
     page.wait_for_selector("#answer .fc-card")
     text = page.inner_text("#answer")
     assert face["name"] in text and image.name in text
-    assert f"probability {face['probability'][face['prediction']]:.2f}" in text and "Who was unsure." in text
+    assert f"probability {face['probability'][face['prediction']]:.2f}" in text and "Uncertainty." in text
     for target in ("mask", "gender", "band"):
         assert all(f"{value:.2f}" in text for value in face[target].values())
     for regressor in face["regressors"]:
@@ -103,16 +109,18 @@ def test_a_image_is_dropped_and_explained(page: Any, fitted: Path, drawn: Path) 
         assert all(f"{cut:.1f}" in text for cut in regressor["cuts"])
     page.wait_for_selector("#attention .fc-card img")
     assert page.locator("#attention img").count() == 7
-    for words in page.locator("#answer summary").all():
-        words.click()
+    for summary in page.locator("#answer summary").all():
+        summary.click()
     assert fits_a_phone(page, "#answer .fc-card") and fits_a_phone(page, "#attention .fc-card")
 
 
-def test_what_is_no_image_is_refused_and_the_next_is_answered(page: Any, drawn: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_refused_and_the_next_is_predicted(
+    page: Any, drawn: Path, tmp_path: Path
+) -> None:
     (tmp_path / "words.jpg").write_text("no image")
     page.set_input_files("#image input[type=file]", tmp_path / "words.jpg")
     page.wait_for_selector("#answer .fc-bad")
-    assert "The file is no image. Give an image as JPEG" in page.inner_text("#answer")
+    assert "The file is not an image. Send an image as JPEG" in page.inner_text("#answer")
     page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
     page.wait_for_selector("#answer .fc-bad", state="detached")
     page.set_input_files("#image input[type=file]", sorted((drawn / "eval/images").iterdir())[0])
@@ -127,7 +135,7 @@ def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn
     page.get_by_role("tab", name="Several").click()
     page.set_input_files("#images input[type=file]", [*copies, tmp_path / "words (1).jpg"])
     page.wait_for_selector("#batch table")
-    assert page.locator("#batch tbody tr").count() == 4 and "4 images, 1 without an answer" in page.inner_text("#batch")
+    assert page.locator("#batch tbody tr").count() == 4 and "4 images, 1 refused" in page.inner_text("#batch")
     assert fits_a_phone(page, "#batch td")
     with page.expect_download() as waiting:
         page.click("#download")
@@ -136,37 +144,37 @@ def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn
     succeed("infer", tmp_path / "some", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output")
     *same, last = (tmp_path / "predictions.csv").read_text().splitlines()
     assert same == (tmp_path / "output/predictions.csv").read_text().splitlines()
-    assert last.startswith("words (1).jpg,,") and "unreadable: the file is no image" in last
+    assert last.startswith("words (1).jpg,,") and "unreadable: the file is not an image" in last
 
 
-def test_programs_are_answered_by_the_same_process(address: str) -> None:
+def test_the_api_and_the_page_share_a_process(address: str) -> None:
     httpx = pytest.importorskip("httpx")
-    files = [("images", ("grey.png", coded("PNG"))), ("images", ("words.txt", b"words"))]
+    files = [("images", ("grey.png", encoded("PNG"))), ("images", ("words.txt", b"words"))]
 
-    def ask(_: int) -> Any:
+    def post(_: int) -> Any:
         return httpx.post(f"{address}/predict", files=files, timeout=60).json()["results"]
 
     with ThreadPoolExecutor(2) as pool:
-        results, others = pool.map(ask, range(2))
-    assert results == others, "two at once do not trample on each other"
+        results, others = pool.map(post, range(2))
+    assert results == others, "concurrent requests must not mix"
     assert len(results[0]["explanation"]["faces"]) == 1 and results[1]["error"]["status"] == 415
     assert "/predict" in httpx.get(f"{address}/openapi.json").json()["paths"]
     large = httpx.post(f"{address}/gradio_api/upload", files={"files": ("large.png", bytes(2 * 2**20))}, timeout=60)
     assert large.status_code == 413
 
 
-def test_the_page_answers_for_no_file_of_this_machine_that_nobody_gave(address: str, drawn: Path) -> None:
+def test_the_page_refuses_paths_of_this_machine_that_were_not_uploaded(address: str, drawn: Path) -> None:
     httpx = pytest.importorskip("httpx")
-    mine = {"path": str(sorted((drawn / "eval/images").iterdir())[0]), "meta": {"_type": "gradio.FileData"}}
-    asked = {"data": [mine], "fn_index": 0, "session_hash": "mine"}
-    assert httpx.post(f"{address}/gradio_api/queue/join", json=asked).status_code == 200
+    local_file = {"path": str(sorted((drawn / "eval/images").iterdir())[0]), "meta": {"_type": "gradio.FileData"}}
+    call_data = {"data": [local_file], "fn_index": 0, "session_hash": "mine"}
+    assert httpx.post(f"{address}/gradio_api/queue/join", json=call_data).status_code == 200
     with httpx.stream("GET", f"{address}/gradio_api/queue/data?session_hash=mine", timeout=60) as events:
-        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
-    (done,) = [each for each in told if each["msg"] == "process_completed"]
-    assert done["success"] is False and "fc-card" not in json.dumps(told)
+        messages = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    (done,) = [each for each in messages if each["msg"] == "process_completed"]
+    assert done["success"] is False and "fc-card" not in json.dumps(messages)
 
 
-def test_a_port_that_is_taken_and_other_mistakes_are_told_in_a_line(
+def test_a_taken_port_and_other_errors_are_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -176,19 +184,19 @@ def test_a_port_that_is_taken_and_other_mistakes_are_told_in_a_line(
         result.exit_code == 1 and f"port {port} of 127.0.0.1 is taken" in result.stderr and "--port 0" in result.stderr
     )
     result = call("serve", "--artifacts", tmp_path, "--port", 0)
-    assert result.exit_code == 1 and "holds no run" in result.stderr and "anybody" not in result.stderr
+    assert result.exit_code == 1 and "holds no run" in result.stderr and "anyone" not in result.stderr
     result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "0.0.0.0")
-    assert result.exit_code == 1 and "anybody who reaches 0.0.0.0 can send images" in result.stderr
+    assert result.exit_code == 1 and "anyone who can reach 0.0.0.0 can send images" in result.stderr
     result = call("serve", "--artifacts", tmp_path, "--port", 0, "--host", "no.such.host.invalid")
-    assert result.exit_code == 1 and "no address is called" in result.stderr
+    assert result.exit_code == 1 and "unknown host" in result.stderr
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     result = call("serve", "--artifacts", tmp_path)
     assert result.exit_code == 1 and "needs Gradio" in result.stderr and ".[web]" in result.stderr
 
 
-def test_loopback_is_known_and_every_address_is_written_as_a_browser_reads_it() -> None:
-    assert [serve._loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
+def test_loopback_hosts_and_urls() -> None:
+    assert [serve._is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
         *[True] * 3,
         *[False] * 2,
     ]
-    assert serve._address("0.0.0.0", 1) == "http://127.0.0.1:1" and serve._address("::", 1) == "http://[::1]:1"
+    assert serve._url("0.0.0.0", 1) == "http://127.0.0.1:1" and serve._url("::", 1) == "http://[::1]:1"

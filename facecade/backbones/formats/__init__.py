@@ -1,1 +1,1 @@
-"""Files that other programs keep networks in, read without those programs, and without trust."""
+"""Parsers of other programs' network files; they need none of these programs, and do not trust the files."""

@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation: an XML of layers, and a file with their constants beside it."""
+"""OpenVINO's intermediate representation: an XML file of layers, and a .bin file with their constants."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from facecade.base.files import read_bytes
 
 MAX_XML_BYTES, MAX_FILE_BYTES = 16 << 20, 512 << 20
 
-TYPES = {"f16": "<f2", "f32": "<f4"}
+DTYPES = {"f16": "<f2", "f32": "<f4"}
 
 
 def read_constants(path: Path) -> list[tuple[str, np.ndarray]]:
-    """The constants that layers compute with, in the graph's order: the type of the layer, and the numbers, float32.
+    """The constant inputs of layers, in the graph's order: type of the layer, values as float32.
 
     Raises:
-        ValueError: no such graph, or constants that the file does not hold.
-        FacecadeError: a file that is missing, or too large.
+        ValueError: not such a graph, or a constant lies outside the .bin file.
+        FacecadeError: a file is missing or too large.
     """
     text = read_bytes(path, MAX_XML_BYTES)
     if not text.lstrip().startswith(b"<") or b"\0" in text:
-        raise ValueError("no XML in UTF-8")
-    if b"<!" in text:  # an entity may stand for gigabytes; OpenVINO writes none
-        raise ValueError("it declares entities or comments, as no graph of OpenVINO does")
+        raise ValueError("not an XML file in UTF-8")
+    if b"<!" in text:  # an entity may expand to gigabytes; OpenVINO writes none
+        raise ValueError("it has entities or comments, which OpenVINO does not write")
     try:
         graph = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
@@ -35,43 +35,43 @@ def read_constants(path: Path) -> list[tuple[str, np.ndarray]]:
     layers = {layer.get("id", ""): layer for layer in graph.iterfind("layers/layer")}
     inputs: dict[str, list[tuple[int, str]]] = {}
     for edge in graph.iterfind("edges/edge"):
-        place = int(edge.get("to-port", "0")), edge.get("from-layer", "")
-        inputs.setdefault(edge.get("to-layer", ""), []).append(place)
+        port = int(edge.get("to-port", "0")), edge.get("from-layer", "")
+        inputs.setdefault(edge.get("to-layer", ""), []).append(port)
 
-    known: dict[str, np.ndarray | None] = {}  # many layers may compute with one constant
-    taken = 0
+    read: dict[str, np.ndarray | None] = {}  # layers may share a constant
+    total_bytes = 0
 
     def constant(number: str) -> np.ndarray | None:
-        nonlocal taken
+        nonlocal total_bytes
         layer = layers.get(number)
         if layer is not None and layer.get("type") == "Convert":
             number = inputs.get(number, [(0, "")])[0][1]
             layer = layers.get(number)
-        if number not in known:
-            values = _numbers(layer, data) if layer is not None and layer.get("type") == "Const" else None
-            known[number], taken = values, taken + (0 if values is None else values.nbytes)
-            if taken > 2 * MAX_FILE_BYTES:
-                raise ValueError(f"constants of more than {2 * MAX_FILE_BYTES:,} bytes")
-        return known[number]
+        if number not in read:
+            values = _values(layer, data) if layer is not None and layer.get("type") == "Const" else None
+            read[number], total_bytes = values, total_bytes + (0 if values is None else values.nbytes)
+            if total_bytes > 2 * MAX_FILE_BYTES:
+                raise ValueError(f"its constants have more than {2 * MAX_FILE_BYTES:,} bytes")
+        return read[number]
 
-    found = []
+    constants = []
     for number, layer in layers.items():
         if layer.get("type") in ("Const", "Convert", "Parameter", "Result"):
             continue
         for _, source in sorted(inputs.get(number, [])):
             if (values := constant(source)) is not None:
-                found.append((layer.get("type", ""), values))
-    return found
+                constants.append((layer.get("type", ""), values))
+    return constants
 
 
-def _numbers(layer: ElementTree.Element, data: bytes) -> np.ndarray | None:
-    """A constant's numbers, float32; None where it holds no fractions, as indices do."""
-    said = layer.find("data")
-    if said is None or said.get("element_type") not in TYPES:
+def _values(layer: ElementTree.Element, data: bytes) -> np.ndarray | None:
+    """The values of a constant, float32; None if it has another type, for example indices."""
+    attributes = layer.find("data")
+    if attributes is None or attributes.get("element_type") not in DTYPES:
         return None
-    kind = np.dtype(TYPES[str(said.get("element_type"))])
-    shape = [int(side) for side in str(said.get("shape", "")).split(",") if side.strip()]
-    place, count = int(said.get("offset", "-1")), math.prod(shape)
-    if min(shape, default=1) < 0 or place < 0 or place + count * kind.itemsize > len(data):
-        raise ValueError(f"cut short: {layer.get('name')} wants {count} numbers at byte {place} of {len(data)}")
-    return np.frombuffer(data, kind, count, place).reshape(shape).astype(np.float32)
+    dtype = np.dtype(DTYPES[str(attributes.get("element_type"))])
+    shape = [int(side) for side in str(attributes.get("shape", "")).split(",") if side.strip()]
+    offset, count = int(attributes.get("offset", "-1")), math.prod(shape)
+    if min(shape, default=1) < 0 or offset < 0 or offset + count * dtype.itemsize > len(data):
+        raise ValueError(f"cut short: {layer.get('name')} needs {count} values at byte {offset} of {len(data)}")
+    return np.frombuffer(data, dtype, count, offset).reshape(shape).astype(np.float32)

@@ -1,7 +1,7 @@
 """Losses of classifiers: (logits [B, C], classes [B], counts [C]) → one value a sample, float32 [B].
 
-counts: how many training rows show each class. torch has cross-entropy and its smoothing; the others are
-in no well-kept package in a form that answers for every sample (timm's are means over the batch).
+counts: training rows of each class. torch has cross-entropy with label smoothing; no maintained package has the
+others with one value per sample (timm's are means over the batch).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ def ce(logits: Tensor, target: Tensor, counts: Tensor, *, smoothing: float = 0.0
 
 
 def weighted(logits: Tensor, target: Tensor, counts: Tensor, *, power: float = 1.0) -> Tensor:
-    """Cross-entropy weighted by count^-power, the weights averaging 1 over the training rows."""
+    """Cross-entropy weighted by count^-power; the weights average 1 over the training rows."""
     return _weights(counts.clamp(min=1) ** -power, counts)[target] * F.cross_entropy(logits, target, reduction="none")
 
 
 def focal(logits: Tensor, target: Tensor, counts: Tensor, *, gamma: float = 2.0) -> Tensor:
     """Focal loss (arXiv:1708.02002): cross-entropy times (1 − p)^gamma, p the true class's probability."""
-    log_p = _true(logits, target)
-    missing = 1 - log_p.exp()
+    log_p = _true_log_p(logits, target)
+    error = 1 - log_p.exp()
     if 0 < gamma < 1:
-        missing = missing.clamp(min=1e-6)  # the power's slope at 0 is infinite
-    return -(missing**gamma) * log_p
+        error = error.clamp(min=1e-6)  # the gradient of the power is infinite at 0
+    return -(error**gamma) * log_p
 
 
 def new_focal(logits: Tensor, target: Tensor, counts: Tensor, *, learnt: float = 0.9, press: float = 2.0) -> Tensor:
-    """Nothing for samples that are learnt (p above `learnt`), `press` times the cross-entropy for the others.
+    """Zero for samples with p above `learnt`, `press` times the cross-entropy for the others.
 
-    A competitor's variant of the focal loss, known by its description alone: where focal loss fades, it cuts.
+    A competitor's variant of the focal loss, implemented from its description: a hard threshold in place of a weight.
     """
-    log_p = _true(logits, target)
+    log_p = _true_log_p(logits, target)
     return -press * log_p * (log_p.exp() <= learnt)
 
 
@@ -57,10 +57,10 @@ def class_balanced(
 
 
 def f1(logits: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-    """One minus the macro-F1 of soft counts, over the classes that the batch shows: the same value for each sample.
+    """One minus the macro-F1 of soft counts, over the classes in the batch: the same value for each sample.
 
-    Probabilities stand for decisions in the counts of hits and misses, which makes F1 differentiable (for many
-    labels: arXiv:2108.10566).
+    Probabilities replace decisions in the counts of hits and misses, which makes F1 differentiable (multi-label:
+    arXiv:2108.10566).
     """
     p = logits.softmax(-1)
     true = F.one_hot(target, logits.shape[-1]).to(p)
@@ -80,13 +80,13 @@ def ldam(logits: Tensor, target: Tensor, counts: Tensor, *, margin: float = 0.5,
     return F.cross_entropy(scale * (logits - shift), target, reduction="none") / scale
 
 
-def _true(logits: Tensor, target: Tensor) -> Tensor:
+def _true_log_p(logits: Tensor, target: Tensor) -> Tensor:
     """Log-probability of the true class, [B]."""
     return logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
 
 
 def _weights(raw: Tensor, counts: Tensor) -> Tensor:
-    """Class weights scaled to average 1 over rows, so that the learning rate means the same."""
+    """Class weights, scaled to average 1 over rows, so that the learning rate keeps its meaning."""
     return raw * (counts.sum() / (raw * counts).sum())
 
 
@@ -96,20 +96,20 @@ CLASS_LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def class_loss(text: str, counts: Tensor) -> ClassLoss:
-    """A loss of a recipe, as `0.3*ce + 0.7*f1`.
+    """The classification loss that a recipe writes, for example `0.3*ce + 0.7*f1`.
 
     Args:
         counts: float32 (C,), training rows of each class.
 
     Raises:
-        FacecadeError: a name or option that there is not, with the nearest.
+        FacecadeError: an unknown name or option; it names the nearest.
     """
     terms = parse(text)
     check_terms("classification loss", terms, CLASS_LOSSES)
 
     def total(logits: Tensor, target: Tensor) -> Tensor:
-        chosen, known = target.long(), counts.to(logits.device)
-        each = [t.weight * CLASS_LOSSES[t.name](logits, chosen, known, **t.options) for t in terms]
+        classes, class_counts = target.long(), counts.to(logits.device)
+        each = [t.weight * CLASS_LOSSES[t.name](logits, classes, class_counts, **t.options) for t in terms]
         return torch.stack(each).sum(0)
 
     return total

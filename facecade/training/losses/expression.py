@@ -1,4 +1,4 @@
-"""What a recipe writes for a loss, read: a weighted sum of named losses with options."""
+"""Parser for the losses of a recipe: a weighted sum of named losses with options."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def parse(text: str) -> list[Term]:
     """The terms of `0.3*ce + 0.7*focal(gamma=2)`.
 
     Raises:
-        FacecadeError: text that is no such sum.
+        FacecadeError: the text is not such a sum.
     """
     try:
         return _sum(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError) as error:
-        raise FacecadeError(f"'{text}' is no loss: {error.args[0]}", "write as 0.3*ce + 0.7*focal(gamma=2)") from None
+        raise FacecadeError(
+            f"'{text}' is not a loss: {error.args[0]}", "write as 0.3*ce + 0.7*focal(gamma=2)"
+        ) from None
 
 
 def _sum(node: ast.expr) -> list[Term]:
@@ -47,17 +49,17 @@ def _loss(node: ast.expr) -> Term:
     if isinstance(node, ast.Name):
         return Term(1.0, node.id, {})
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-        return Term(1.0, node.func.id, {str(word.arg): ast.literal_eval(word.value) for word in node.keywords})
-    raise ValueError(f"'{ast.unparse(node)}' is not the name of a loss, with options or without")
+        return Term(1.0, node.func.id, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords})
+    raise ValueError(f"'{ast.unparse(node)}' is not the name of a loss, with or without options")
 
 
 def check_terms(kind: str, terms: list[Term], losses: Mapping[str, Callable[..., Any]]) -> None:
-    """Every term names a loss that there is, with options that it takes.
+    """Check that every term is a known loss with known options.
 
-    Options of a loss are its keyword-only parameters with defaults.
+    The options of a loss are its keyword-only parameters with defaults.
 
     Raises:
-        FacecadeError: naming what is unknown and the nearest known.
+        FacecadeError: an unknown loss or option; it names the nearest known one.
     """
     for term in terms:
         if term.name not in losses:
@@ -71,6 +73,6 @@ def check_terms(kind: str, terms: list[Term], losses: Mapping[str, Callable[...,
 
 
 def options_of(loss: Callable[..., Any]) -> dict[str, Any]:
-    """A loss's options and their defaults."""
+    """The options of a loss and their defaults."""
     parameters = inspect.signature(loss).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}

@@ -1,4 +1,4 @@
-"""What a recipe may write for a loss."""
+"""The expressions that a recipe may write for a loss."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from facecade.training.losses.expression import Term, parse
 COUNTS = torch.tensor([10.0, 10.0, 10.0])
 
 
-def test_sums_weights_and_options_are_read() -> None:
+def test_sums_weights_and_options_are_parsed() -> None:
     assert parse("ce") == [Term(1.0, "ce", {})]
     assert parse(" 0.3*ce + 0.7*focal(gamma=1.5) ") == [Term(0.3, "ce", {}), Term(0.7, "focal", {"gamma": 1.5})]
     assert parse("bins(edges=(20, 30)) + l1")[0].options == {"edges": (20, 30)}
 
 
 @pytest.mark.parametrize("text", ["", "ce +", "ce - f1", "ce*f1", "ce(2)", "0.3*(ce + f1)", "a.b", "ce; f1", "ce | f1"])
-def test_what_is_no_sum_says_how_to_write_one(text: str) -> None:
+def test_a_syntax_error_shows_an_example(text: str) -> None:
     with pytest.raises(FacecadeError) as caught:
         parse(text)
     assert "0.3*ce + 0.7*focal(gamma=2)" in caught.value.hint
 
 
-def test_unknown_names_and_options_name_the_nearest() -> None:
+def test_unknown_names_and_options_suggest_the_nearest() -> None:
     for call, hint in (
         (lambda: class_loss("0.5*ce + focl", COUNTS), "did you mean focal or new_focal?"),
         (lambda: class_loss("focal(gama=2)", COUNTS), "did you mean gamma?"),
@@ -37,14 +37,14 @@ def test_unknown_names_and_options_name_the_nearest() -> None:
         assert caught.value.hint == hint
 
 
-def test_a_sum_is_the_sum() -> None:
+def test_a_sum_is_the_weighted_sum_of_its_terms() -> None:
     logits, target = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0.0, 1, 2, 1, 0])
-    whole = class_loss("0.3*ce + 0.7*f1", COUNTS)(logits, target)
+    combined = class_loss("0.3*ce + 0.7*f1", COUNTS)(logits, target)
     parts = 0.3 * class_loss("ce", COUNTS)(logits, target) + 0.7 * class_loss("f1", COUNTS)(logits, target)
-    torch.testing.assert_close(whole, parts)
+    torch.testing.assert_close(combined, parts)
 
 
-def test_losses_of_different_heads_do_not_mix() -> None:
+def test_losses_of_different_heads_cannot_be_added() -> None:
     with pytest.raises(FacecadeError, match="different heads"):
         age_loss("dldl + corn")
     assert age_loss("dldl + 0.1*l1 + huber").head.width == age_loss("mean_variance").head.width

@@ -1,0 +1,1 @@
+"""HTML elements and SVG charts."""
