@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from facecade import pipeline, shipped
 from facecade.base.choices import Device, Engine, EnsembleKind, Precision
+from facecade.base.errors import unknown_name
 from facecade.base.machine import Machine, cores
 from facecade.faces.table import read_source
 from facecade.inference.cascade import Cascade as Networks
@@ -96,8 +97,17 @@ def load(
         ensemble: overrides the recipe's ensemble.
 
     Raises:
-        FacecadeError: neither a run nor an export, or one that is not fitted.
+        FacecadeError: neither a run nor an export, or one that is not fitted; an unknown engine, precision, device or
+            ensemble.
     """
+    for kind, value, choices in (
+        ("engine", engine, get_args(Engine)),
+        ("precision", precision, get_args(Precision)),
+        ("device", device, get_args(Device)),
+        ("ensemble", ensemble or "mean", get_args(EnsembleKind)),
+    ):
+        if value not in choices:
+            raise unknown_name(kind, value, choices)
     machine = Machine(device, engine=engine, precision=precision)
     return Cascade(load_cascade(Path(artifacts), machine, images=1, ensemble=ensemble))
 

@@ -88,7 +88,7 @@ class Predictions(Sequence[Prediction]):
         return iter(self._predictions)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} predictions>\n{self._short()}" if self else "<0 predictions>"
+        return f"<{len(self)} predictions>\n{self._short().to_string()}" if self else "<0 predictions>"
 
     def _repr_html_(self) -> str:
         more = f"<p>{len(self) - ROWS_SHOWN} more</p>" if len(self) > ROWS_SHOWN else ""

@@ -134,6 +134,12 @@ def test_a_folder_without_a_run_says_what_next(tmp_path: Path) -> None:
         assert "fit-stage all --data DATA" in error.value.hint
 
 
+def test_unknown_options_name_the_choices(fitted: Path) -> None:
+    with pytest.raises(facecade.FacecadeError, match="unknown engine 'onx'") as error:
+        facecade.load(fitted, engine="onx")  # type: ignore[arg-type]
+    assert "onnx" in error.value.hint
+
+
 def test_importing_it_is_light() -> None:
     code = (
         "import sys, facecade; assert not {'torch', 'pandas', 'numpy', 'pydantic'} & sys.modules.keys(); facecade.load"
