@@ -8,6 +8,9 @@ from pathlib import Path
 
 from facecade.base.errors import FacecadeError
 
+MAX_IMAGE_BYTES = 512 * 2**20
+"""Maximum size of an image file."""
+
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
     """A file's bytes.
@@ -37,9 +40,31 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     return data
 
 
+def not_regular(path: Path) -> str:
+    """Why a file must not be opened, as it would block or never end: a pipe, a device, or larger than MAX_IMAGE_BYTES; empty
+    if it may be. Raises OSError if it is missing."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder, not a file"
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    return f"too large: over {MAX_IMAGE_BYTES / 2**20:.0f} MB" if status.st_size > MAX_IMAGE_BYTES else ""
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file exists; False also for names that no file system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def content_hash(path: Path) -> str:
     """A hash of a file's bytes; empty if it cannot be read, since the code that opens it raises the error."""
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+        if not_regular(path):
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except (OSError, ValueError):
         return ""

@@ -48,6 +48,13 @@ from facecade.commands.command import Command
     show_default=True,
     help="Maximum number of images in one request.",
 )
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name under which clients may call the server (may be repeated).  [default: names of the address]",
+)
 @click.option("--open/--no-open", "opened", default=False, help="Open the page in a browser.  [default: no-open]")
 @options.ENGINE
 @options.DEVICE
@@ -58,6 +65,7 @@ def command(
     max_megabytes: float,
     max_pixels: int,
     max_files: int,
+    allowed_hosts: tuple[str, ...],
     opened: bool,
     engine: str,
     device: str,
@@ -79,5 +87,15 @@ def command(
 
     limits = Limits(max_megabytes, max_pixels, max_files)
     with suppress(KeyboardInterrupt):  # the server may have handled it already
-        run_server(artifacts, Machine(device, engine=engine), limits, host, port, opened, __version__, click.echo)
+        run_server(
+            artifacts,
+            Machine(device, engine=engine),
+            limits,
+            host,
+            port,
+            opened,
+            __version__,
+            click.echo,
+            allowed_hosts,
+        )
     click.echo("stopped", err=True)

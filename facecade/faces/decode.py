@@ -9,6 +9,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facecade.base.errors import FacecadeError
+from facecade.base.files import not_regular
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that cameras, scanners and browsers write. Pillow reads more, some of them (PostScript) by running other programs."""
 
 MAX_PIXELS = 100_000_000
 """Larger than the images of any camera; a file with more pixels is an attack or an accident."""
@@ -38,12 +42,14 @@ def decode(path: Path) -> np.ndarray:
         DecodeError: the file is missing, empty, truncated, enormous, or not an image.
     """
     try:
+        if reason := not_regular(path):
+            raise DecodeError(path, reason)
         if path.stat().st_size == 0:
             raise DecodeError(path, "empty file")
         with warnings.catch_warnings():
             # The limit below applies first; Pillow would only warn.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DecodeError(path, f"enormous: {width}×{height} pixels, over {MAX_PIXELS:,}")
@@ -51,8 +57,6 @@ def decode(path: Path) -> np.ndarray:
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
         raise DecodeError(path, "no such file") from None
-    except IsADirectoryError:
-        raise DecodeError(path, "a folder, not a file") from None
     except UnidentifiedImageError:
         raise DecodeError(path, "not an image") from None
     except Image.DecompressionBombError:

@@ -12,7 +12,7 @@ from facecade.base.files import content_hash
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
 from facecade.faces.crop import Box, box_from_values, crop
-from facecade.faces.decode import DecodeError, decode
+from facecade.faces.decode import FORMATS, DecodeError, decode
 from facecade.faces.detect import make_all_faces_detector
 from facecade.faces.duplicates import perceptual_hashes
 from facecade.faces.quality import quality
@@ -93,5 +93,5 @@ def largest_face(row: np.void) -> Box | None:
 
 def _header(path: Path) -> tuple[str, str, bool]:
     """A readable image's format and mode, and whether EXIF rotates or mirrors it."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         return image.format or "", image.mode, image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError, problems
+from facecade.base.files import is_file
 from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 
@@ -213,7 +214,7 @@ def _read_info(root: Path) -> Source:
             problems.append(Problem(where, "no ImageID"))
         elif name in first:
             problems.append(Problem(where, f"ImageID '{name}' is already in row {first[name]}"))
-        elif not (root / "images" / name).is_file():
+        elif not is_file(root / "images" / name):
             problems.append(Problem(where, f"no file images/{name}"))
         first.setdefault(name, row.number)
     return Source(root, "evaluation", table, problems)
@@ -239,7 +240,7 @@ def _read_manifest(sheet: Path) -> Source:
             errors.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
         if not row["person"]:
             errors.append("no person: all images of a person need the same name here")
-        if not row["path"] or not (sheet.parent / row["path"]).is_file():
+        if not row["path"] or not is_file(sheet.parent / row["path"]):
             errors.append(f"no file '{row['path']}'")
         if row["path"] in seen:
             errors.append(f"path '{row['path']}' is already in row {seen[row['path']]}")
@@ -254,7 +255,7 @@ def _unlabelled(sheet: Path, rows: Sequence[Row]) -> Source:
     """A manifest without labels: one row for each line, in its order, also if the image is missing."""
     problems = [Problem(f"{sheet.name} row {row.number}", message) for row in rows for message in row.problems]
     for row in rows:
-        if not row.cells["path"] or not (sheet.parent / row.cells["path"]).is_file():
+        if not row.cells["path"] or not is_file(sheet.parent / row.cells["path"]):
             problems.append(Problem(f"{sheet.name} row {row.number}", f"no file '{row.cells['path']}'"))
     table = _plain_rows([row.cells["path"] for row in rows]).assign(person=[row.cells["person"] for row in rows])
     return Source(sheet.parent, "manifest", table, problems)

@@ -9,11 +9,7 @@ import numpy as np
 from PIL import Image
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.decode import MAX_PIXELS, DecodeError, decode
-
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
-"""Formats that cameras and browsers write. Pillow reads more, some of them (PostScript) by running other programs, which a
-server must not do for its clients."""
+from facecade.faces.decode import FORMATS, MAX_PIXELS, DecodeError, decode
 
 FORMAT_HINT = "send an image as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class _Handlers:
             yield EMPTY, ""
             return
         try:
-            predicted = self.predictor(*_file(image))
+            predicted = self.predictor(*self._upload(image))
             result = result_html(predicted)
             if not self.predictor.has_attention:
                 yield result, message(self.predictor.no_attention_reason)
@@ -81,6 +82,8 @@ class _Handlers:
         if not images:
             return EMPTY_BATCH, hidden
         try:
+            if not isinstance(images, list):
+                raise RefusedError(400, "images must be a list of uploads", "upload them again")
             require_count(len(images), self.predictor.limits)
             rows = [self._row(each) for each in progress.tqdm(images, unit="images")]
             file = Path(tempfile.mkdtemp(dir=self.folder)) / "predictions.csv"
@@ -90,16 +93,33 @@ class _Handlers:
         return batch_table(rows), gr.update(value=str(file), visible=True)
 
     def _row(self, image: Mapping[str, Any]) -> BatchRow | RefusedImage:
-        path, name = _file(image)
+        name = str(image.get("orig_name") or "image") if isinstance(image, Mapping) else "image"
         try:
-            return BatchRow.from_prediction(self.predictor(path, name))
+            return BatchRow.from_prediction(self.predictor(*self._upload(image)))
         except RefusedError as error:
             return RefusedImage(name, error)
 
+    def _upload(self, upload: Any) -> tuple[Path, str]:
+        """The path and the name of an upload. The values come unchecked from the client: every path that is not an upload of this
+        server is refused in the same words, whether the file exists or not."""
+        given = upload.get("path") if isinstance(upload, Mapping) else None
+        with suppress(OSError, ValueError):  # a name that no file system takes
+            path = Path(given).resolve() if isinstance(given, str) else None
+            if path and path.is_relative_to(self.folder.resolve()) and path.is_file():
+                return path, str(upload.get("orig_name") or path.name)
+        raise RefusedError(400, "the image is not an upload of this page", "upload it again")
 
-def _file(upload: Mapping[str, Any]) -> tuple[Path, str]:
-    path = Path(upload["path"])
-    return path, upload.get("orig_name") or path.name
+
+def _refuse_urls(component: Any) -> None:
+    """Gradio would download a URL that a client sends in place of an upload's path."""
+    move = component.async_move_resource_to_block_cache
+
+    async def move_local(path: Any) -> Any:
+        if "://" in str(path):
+            raise gr.Error("URLs are not downloaded: upload the image")
+        return await move(path)
+
+    component.async_move_resource_to_block_cache = move_local
 
 
 def _error_message(error: Exception) -> str:
@@ -146,6 +166,9 @@ def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
                 with gr.Column(scale=3, min_width=300):
                     rows = gr.HTML(EMPTY_BATCH, elem_id="batch")
                     download = gr.DownloadButton("Download predictions.csv", visible=False, elem_id="download")
+
+        for component in (image, files):
+            _refuse_urls(component)
 
         def many(images: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008 Gradio needs this default
             return handlers.many(images, progress)

@@ -7,9 +7,8 @@ import os
 import socket
 import tempfile
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 
 from facecade.base.errors import FacecadeError
@@ -28,6 +27,7 @@ def serve(
     open_browser: bool,
     version: str,
     on_ready: Callable[[str], None],
+    allowed_hosts: Collection[str] = (),
 ) -> None:
     """Serve until the process is stopped.
 
@@ -36,6 +36,7 @@ def serve(
         port: 0 takes a free one.
         open_browser: open the page in a browser.
         on_ready: called with the address once the server accepts requests.
+        allowed_hosts: names, besides the address, under which clients may call the server.
 
     Raises:
         FacecadeError: Gradio is not installed; the port is taken; the host is not this machine's; `folder` has no fitted run.
@@ -44,8 +45,10 @@ def serve(
     if find_spec("gradio") is None:
         raise FacecadeError("the page needs Gradio", install("web"))
     with _bind(host, port) as bound_socket, tempfile.TemporaryDirectory(prefix="facecade-") as scratch:
+        from facecade.web.hosts import AllowedHosts, is_loopback
+
         address = _url(host, bound_socket.getsockname()[1])
-        if not _is_loopback(host):
+        if not is_loopback(host):
             note(f"anyone who can reach {host} can send images to this server; there is no login")
         from facecade.web.predictor import Predictor
 
@@ -58,6 +61,7 @@ def serve(
         from facecade.web.page import add_page
 
         app = add_page(make_api(predictor, version), predictor, Path(scratch))
+        app.add_middleware(AllowedHosts, host=host, extra=allowed_hosts)
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -90,10 +94,3 @@ def _url(host: str, port: int) -> str:
     """The URL for a browser; the loopback address where the server listens on all addresses."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

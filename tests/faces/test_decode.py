@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from facecade.base.files import MAX_IMAGE_BYTES, content_hash, is_file
 from facecade.faces import decode as module
 from facecade.faces.decode import DecodeError, decode
 
@@ -122,3 +125,50 @@ def test_a_damaged_exif_block_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match="damaged") as caught:
         decode(tmp_path / "a.png")
     assert str(tmp_path / "a.png") in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder"])
+def test_what_is_no_regular_file_is_not_opened(kind: str, tmp_path: Path) -> None:
+    """Reading a pipe would wait for ever, and a device would fill the memory."""
+    path = tmp_path / "a.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    else:
+        path.mkdir()
+    assert content_hash(path) == "" and not is_file(path)
+    with pytest.raises(DecodeError, match=r"not a regular file|a folder, not a file"):
+        decode(path)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_IMAGE_BYTES + 1)  # sparse: it takes no space
+    assert content_hash(path) == ""
+    with pytest.raises(DecodeError, match="too large"):
+        decode(path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a\0b.jpg"])
+def test_a_name_that_no_file_system_takes_is_no_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    assert content_hash(path) == "" and not is_file(path)
+    with pytest.raises(DecodeError):
+        decode(path)
+
+
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would start Ghostscript for it, whatever the file is called."""
+    ran = tmp_path / "ran"
+    for name in ("gs", "gswin64c"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {ran}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n")
+    with pytest.raises(DecodeError, match="not an image"):
+        decode(tmp_path / "a.jpg")
+    assert not ran.exists()

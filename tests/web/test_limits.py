@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from stubs import encoded
 
-from facecade.faces.decode import decode
+from facecade.faces.decode import FORMATS, decode
 from facecade.web import limits
-from facecade.web.limits import FORMATS, Limits, RefusedError, read_image, require_count
+from facecade.web.limits import Limits, RefusedError, read_image, require_count
 
 
 def refusal(path: Path, data: bytes, limits: Limits = Limits()) -> RefusedError:  # noqa: B008 it is frozen

@@ -6,6 +6,7 @@ The browser is Debian's Chromium, driven by Playwright, which `pip install -e '.
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
@@ -13,18 +14,21 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import call, succeed
 from stubs import encoded
 
 pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
 
-from facecade.web import serve
+from facecade.web import hosts, serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -79,6 +83,85 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     tab.close()
     elsewhere = [url for url in requested if url.startswith("http") and not url.startswith(f"{address}/")]
     assert len(requested) > 3 and elsewhere == []
+
+
+def post_to_page(address: str, value: Any, function: int = 0, **headers: str) -> httpx.Response:
+    """A handler of the page called with a value that Gradio's own page would never send."""
+    body = {"data": [value], "fn_index": function, "session_hash": "test"}
+    return httpx.post(f"{address}/gradio_api/run/predict", json=body, headers=headers, timeout=60)
+
+
+def test_the_page_reads_no_file_but_uploads(address: str, drawn: Path, tmp_path: Path) -> None:
+    """Neither the content nor the existence of other files is told, whatever the value looks like."""
+    image = sorted((drawn / "eval/images").iterdir())[0]
+    scratch = Path(tempfile.gettempdir())
+    link = tmp_path / "link.jpg"
+    link.symlink_to(image)
+    answers = set()
+    for path in (
+        image,
+        link,
+        tmp_path / "nowhere.jpg",
+        "/etc/passwd",
+        f"{scratch}/facecade-x/../../etc/passwd",
+        "",
+        "\0",
+        7,
+        None,
+    ):
+        value = {"path": str(path) if isinstance(path, Path) else path, "orig_name": "a.jpg"}
+        for function, sent in ((0, value), (1, [value])):
+            response = post_to_page(address, sent, function)
+            assert "base64" not in response.text and image.name not in response.text
+            answers.add((function, response.status_code, "not an upload" in response.text))
+    assert {shown for function, status, shown in answers if function == 0 and status == 200} == {True}
+    for value in ("text", 5, {"path": {"path": "x"}}, [1]):
+        assert "base64" not in post_to_page(address, value).text
+
+
+def test_the_page_downloads_no_urls(address: str) -> None:
+    requested: list[str] = []
+
+    class Recorder(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requested.append(self.path)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Recorder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for url in (f"http://127.0.0.1:{server.server_port}/a.png", "http://facecade.invalid/a.png"):
+            for extra in ({}, {"url": url}):
+                response = post_to_page(address, {"path": url, "meta": {"_type": "gradio.FileData"}, **extra})
+                assert "base64" not in response.text and "failed validation" not in response.text
+        server.shutdown()
+    assert requested == []
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "", "127.0.0.1.evil.example:7860", "[::2]:80"]
+)
+def test_unknown_hosts_are_refused(address: str, host: str) -> None:
+    for path in ("/", "/health", "/gradio_api/info"):
+        response = httpx.get(f"{address}{path}", headers={"host": host})
+        assert response.status_code == 400 and "access-control-allow-origin" not in response.headers
+    assert post_to_page(address, None, host=host).status_code == 400
+
+
+def test_names_of_this_machine_are_served(address: str) -> None:
+    port = address.rpartition(":")[2]
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "LOCALHOST"):
+        assert httpx.get(f"{address}/health", headers={"host": host}).status_code == 200, host
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:1"])
+def test_pages_of_other_origins_are_refused(address: str, origin: str, drawn: Path) -> None:
+    image = sorted((drawn / "eval/images").iterdir())[0]
+    with image.open("rb") as file:
+        response = httpx.post(f"{address}/predict", files={"images": file}, headers={"origin": origin}, timeout=60)
+    assert response.status_code == 403 and "access-control-allow-origin" not in response.headers
+    assert post_to_page(address, None, origin=origin).status_code == 403
+    with image.open("rb") as file:
+        own = httpx.post(f"{address}/predict", files={"images": file}, headers={"origin": address}, timeout=60)
+    assert own.status_code == 200
 
 
 def fits_a_phone(page: Any, selector: str) -> bool:
@@ -195,7 +278,7 @@ def test_a_taken_port_and_other_errors_are_reported_in_one_line(
 
 
 def test_loopback_hosts_and_urls() -> None:
-    assert [serve._is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
+    assert [hosts.is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
         *[True] * 3,
         *[False] * 2,
     ]
