@@ -105,7 +105,7 @@ def _fit_in_parallel(
     bars = RemoteBars()
     waiting = list(fits)
     running: dict[Future[Outcome], tuple[Fit, ProcessPoolExecutor]] = {}
-    with _workers_killed_on_error(), ExitStack() as pools:
+    with ExitStack() as pools, _workers_killed_on_error():  # killed first: the pools wait for their workers
 
         def new_worker() -> ProcessPoolExecutor:
             """A pool of one process: a larger pool would lose all its fits if one process is killed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
 from facecade.recipe import Face
-from facecade.report.predictions import PredictionFiles, predictions_table
+from facecade.report.predictions import PredictionFiles, locked, predictions_table
 
 IMAGES_PER_WRITE = 64
 """Images that `infer` combines and writes at once; the most work that is lost when it is stopped."""
@@ -76,7 +77,7 @@ class Cascade:
             unstacked: folders for the predictions of further methods, each of `combiner.methods.UNSTACKED`.
 
         Raises:
-            FacecadeError: no image to predict.
+            FacecadeError: no image to predict; another process writes to the same folder.
         """
         started = time.monotonic()
         _note_problems(source)
@@ -89,9 +90,27 @@ class Cascade:
         combiners = {output: self.combiner}
         combiners |= {folder: self.combiner / UNSTACKED[method] for method, folder in (unstacked or {}).items()}
         predictors = {target: RowPredictor.load(self, folder) for target, folder in combiners.items()}
-        files = {
-            target: PredictionFiles(target, {**request, "combiner": each.record}) for target, each in predictors.items()
-        }
+        with ExitStack() as locks:
+            for target in predictors:
+                locks.enter_context(locked(target))
+            files = {
+                target: PredictionFiles(target, {**request, "combiner": each.record})
+                for target, each in predictors.items()
+            }
+            self._write(paths, ids, workers, predictors, files)
+            summary = next(iter([file.close(len(paths)) for file in files.values()]))
+        engine = " ".join(self.made_of["engine"])
+        return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
+
+    def _write(
+        self,
+        paths: Sequence[Path],
+        ids: Sequence[str],
+        workers: int,
+        predictors: Mapping[Path, RowPredictor],
+        files: Mapping[Path, PredictionFiles],
+    ) -> None:
+        """Predict the images that are not in the files yet, and append their rows."""
         done = min(file.done for file in files.values())
         if done:
             note(f"resuming after {done} of {len(paths)} images")
@@ -101,9 +120,6 @@ class Cascade:
                 for target, predictor in predictors.items():
                     files[target].add(done, predictor.rows(batch).table(ids[done:end]))
                 done = end
-        summary = next(iter([file.close() for file in files.values()]))
-        engine = " ".join(self.made_of["engine"])
-        return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
 
     def _batches(
         self,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from facecade.base.artifact import digest, read_json, write_atomic, write_json
+from facecade.base.errors import FacecadeError
 from facecade.faces.labels import BANDS, GENDERS, MASKS, decode
 
 
@@ -41,6 +44,26 @@ def predictions_table(
             **{f"p{label}": probability[:, label].round(5) for label in range(probability.shape[1])},
         }
     )
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Hold a folder of predictions; raises FacecadeError while another process writes to it.
+
+    The lock ends with the process, however it ends; its file stays.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".infer.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FacecadeError(
+            f"another process is writing predictions to {output}", "wait for it, or give another --output"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class PredictionFiles:
@@ -76,11 +99,17 @@ class PredictionFiles:
         self.done, self._bytes = self.done + len(table), self._rows.stat().st_size
         write_json(self._state, {"asked": self._request, "rows": self.done, "bytes": self._bytes})
 
-    def close(self) -> dict[str, Any]:
+    def close(self, images: int) -> dict[str, Any]:
         """Write the final files.
+
+        Args:
+            images: number of rows that there must be.
 
         Returns:
             `images`, `flags` (count of each), the files, and `prediction` if there was one image.
+
+        Raises:
+            FacecadeError: another number of rows.
         """
         flags: Counter[str] = Counter()
 
@@ -90,9 +119,15 @@ class PredictionFiles:
                 parts = pd.read_csv(
                     self._rows, usecols=columns, dtype={"ImageID": str}, keep_default_na=False, chunksize=10_000
                 )
+                rows = 0
                 for part in parts:
+                    rows += len(part)
                     part[["ImageID", "ans"]].to_csv(file, index=False, header=not file.tell(), lineterminator="\n")
                     flags.update(part.loc[part["flags"] != "", "flags"].str.split(":").str[0])
+                if rows != images:
+                    raise FacecadeError(
+                        f"{self._rows} has {rows} rows for {images} images", "remove it, and predict again"
+                    )
 
         write_atomic(self.output / "submission.csv", submission)
         result: dict[str, Any] = {"images": self.done}

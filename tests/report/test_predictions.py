@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from facecade.base.errors import FacecadeError
 from facecade.faces.labels import N_CLASSES
-from facecade.report.predictions import PredictionFiles, predictions_table
+from facecade.report.predictions import PredictionFiles, locked, predictions_table
 
 RNG = np.random.default_rng(0)
 PROBABILITY = RNG.dirichlet(np.ones(N_CLASSES), 10)
@@ -24,7 +25,7 @@ def written(output: Path, chunks: list[tuple[int, int]]) -> dict[str, object]:
     files = PredictionFiles(output, {"images": 1})
     for start, end in chunks:
         files.add(start, WHOLE[start:end])
-    return files.close()
+    return files.close(10)
 
 
 def test_chunks_write_the_same_files_as_one_write(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_an_interrupted_process_resumes_after_its_last_chunk(tmp_path: Path, cut
     assert resumed.done == 4
     resumed.add(2, WHOLE[2:6])  # rows 2 and 3 are already written
     resumed.add(6, WHOLE[6:])
-    resumed.close()
+    resumed.close(10)
     assert (tmp_path / "b/predictions.csv").read_bytes() == (tmp_path / "whole/predictions.csv").read_bytes()
 
 
@@ -60,6 +61,21 @@ def test_another_request_starts_anew_and_old_files_stay_until_it_ends(tmp_path: 
     other = PredictionFiles(tmp_path, {"images": 2})
     assert other.done == 0 and (tmp_path / "predictions.csv").read_bytes() == before
     other.add(0, WHOLE[:1])
-    result = other.close()
+    result = other.close(1)
     assert result["prediction"] == json.loads(WHOLE.iloc[0].to_json())
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 1
+
+
+def test_files_with_another_number_of_rows_get_no_names(tmp_path: Path) -> None:
+    files = PredictionFiles(tmp_path, {"images": 1})
+    files.add(0, WHOLE[:4])
+    with pytest.raises(FacecadeError, match="4 rows for 10 images"):
+        files.close(10)
+    assert not (tmp_path / "predictions.csv").exists() and not (tmp_path / "submission.csv").exists()
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(FacecadeError, match="another process is writing"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
