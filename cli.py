@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -46,6 +47,9 @@ def main(debug: bool) -> None:
     Example:
       python cli.py fit-stage all --data DATA && python cli.py fit-meta && python cli.py infer eval/
     """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

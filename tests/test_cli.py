@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -313,6 +314,47 @@ def test_unusual_images_are_predicted(fitted: Path, drawn: Path, tmp_path: Path)
     succeed("infer", folder, "--artifacts", fitted, "--output", tmp_path)
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert len(table) == 5 and (table["flags"] == "").all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_strange_file_names_take_one_row_each(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """Line breaks, quotes and bytes that are not UTF-8: every image is predicted, under a name that can be read back."""
+    image = next((drawn / "eval/images").iterdir()).read_bytes()
+    folder = tmp_path / "some"
+    folder.mkdir()
+    names = [b"a\rb.jpg", b"a\nb.jpg", b"a\r\nb.jpg", b'a"b,c.jpg', b"\xff.jpg", "한글.jpg".encode(), b"plain.jpg"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(image)
+    succeed("check", folder)
+    done = subprocess.run(
+        [sys.executable, "cli.py", "infer", folder, "--artifacts", fitted, "--engine", "torch", "--output", tmp_path],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for file in ("submission.csv", "predictions.csv"):
+        with open(tmp_path / file, encoding="utf-8", newline="") as text:
+            rows = list(csv.DictReader(text))
+        shown = {row["ImageID"].encode().replace(b"\\udcff", b"\xff") for row in rows}
+        assert shown == set(names) and len({row["ans"] for row in rows}) == 1, file
+        assert len(pd.read_csv(tmp_path / file)) == len(names)
+
+
+def test_rows_without_a_regular_file_stop_nothing(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """A pipe would block for ever, a device would fill the memory, and some names no file system takes."""
+    (tmp_path / "images").mkdir()
+    os.mkfifo(tmp_path / "images/pipe.jpg")
+    (tmp_path / "images/folder.jpg").mkdir()
+    good = next((drawn / "eval/images").iterdir())
+    shutil.copy(good, tmp_path / "images/good.jpg")
+    names = ["pipe.jpg", "../../../../../../../dev/zero", "folder.jpg", "n" * 300 + ".jpg", "good.jpg"]
+    (tmp_path / "info.csv").write_text("ImageID,ans\n" + "".join(f"{name},0\n" for name in names))
+    words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output"]
+    succeed("infer", tmp_path, *words)
+    table = pd.read_csv(tmp_path / "output/predictions.csv", keep_default_na=False)
+    assert table["ImageID"].tolist() == names
+    assert [flag != "" for flag in table["flags"]] == [True, True, True, True, False]
+    checked = call("check", tmp_path)
+    assert checked.exit_code == 1 and "should not happen" not in checked.stderr + checked.stdout
 
 
 def test_ls_shows_states_and_the_next_command(fitted: Path) -> None:

@@ -118,6 +118,7 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
         "collections.abc",
         "contextlib",
         "inspect",
+        "io",
         "json",
         "os",
         "sys",

@@ -51,6 +51,11 @@ def not_regular(path: Path) -> str:
     return f"too large: over {MAX_IMAGE_BYTES / 2**20:.0f} MB" if status.st_size > MAX_IMAGE_BYTES else ""
 
 
+def printable(name: str) -> str:
+    """A file name as text that any encoding can write: bytes that are not UTF-8 become `\\udcff`, their escape in Python."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def is_file(path: Path) -> bool:
     """Whether a regular file exists; False also for names that no file system takes."""
     try:

@@ -14,6 +14,11 @@ from facecade.base.files import not_regular
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """Formats that cameras, scanners and browsers write. Pillow reads more, some of them (PostScript) by running other programs."""
 
+JPEG_START, SCAN_MARKER = b"\xff\xd8", b"\xff\xda"
+
+MAX_SCANS = 200
+"""Scans of a progressive JPEG. Cameras and encoders write about ten; at 49 megapixels 100 take 1.2 s to decode."""
+
 MAX_PIXELS = 100_000_000
 """Larger than the images of any camera; a file with more pixels is an attack or an accident."""
 
@@ -49,6 +54,7 @@ def decode(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             # The limit below applies first; Pillow would only warn.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            _require_few_scans(path)
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
@@ -66,6 +72,17 @@ def decode(path: Path) -> np.ndarray:
     except Exception as error:  # readers of formats raise many classes: struct.error, KeyError, zlib.error
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise DecodeError(path, reason) from None
+
+
+def _require_few_scans(path: Path) -> None:
+    """Raises DecodeError for a JPEG of many scans: each takes the time of a whole image, however few bytes it has."""
+    with path.open("rb") as file:
+        if file.read(2) != JPEG_START:
+            return
+        file.seek(0)
+        scans = file.read().count(SCAN_MARKER)  # in a scan's own data 0xFF is followed by 0x00
+    if scans > MAX_SCANS:
+        raise DecodeError(path, f"{scans:,} scans, over {MAX_SCANS}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

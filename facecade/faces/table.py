@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError, problems
-from facecade.base.files import is_file
+from facecade.base.files import is_file, printable
 from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 
@@ -48,8 +48,8 @@ class Source:
 
     @property
     def image_ids(self) -> list[str]:
-        """The name of each image in predictions: its ImageID in `info.csv`, else its path."""
-        return self.table["id" if self.layout == "evaluation" else "path"].tolist()
+        """The name of each image in predictions: its ImageID in `info.csv`, else its path; as text that a CSV can hold."""
+        return [printable(name) for name in self.table["id" if self.layout == "evaluation" else "path"]]
 
     @property
     def labelled(self) -> bool:

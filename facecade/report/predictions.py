@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ class PredictionFiles:
     def add(self, start: int, table: pd.DataFrame) -> None:
         """Append rows; `start` is the number of the first. Rows that are already written are skipped."""
         table = table.iloc[self.done - start :]
-        text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n")
+        text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n", quoting=_quoting(table))
         with open(self._rows, "ab") as file:
             file.write(text.encode())
         self.done, self._bytes = self.done + len(table), self._rows.stat().st_size
@@ -122,7 +123,9 @@ class PredictionFiles:
                 rows = 0
                 for part in parts:
                     rows += len(part)
-                    part[["ImageID", "ans"]].to_csv(file, index=False, header=not file.tell(), lineterminator="\n")
+                    part[["ImageID", "ans"]].to_csv(
+                        file, index=False, header=not file.tell(), lineterminator="\n", quoting=_quoting(part)
+                    )
                     flags.update(part.loc[part["flags"] != "", "flags"].str.split(":").str[0])
                 if rows != images:
                     raise FacecadeError(
@@ -139,3 +142,8 @@ class PredictionFiles:
         self._state.unlink()
         files = {name: str(self.output / f"{name}.csv") for name in ("submission", "predictions")}
         return {**result, "flags": dict(flags), **files}
+
+
+def _quoting(table: pd.DataFrame) -> Literal[0, 2]:
+    """How to quote rows. By default a name with a carriage return would be written without quotes, and read as two rows."""
+    return csv.QUOTE_NONNUMERIC if table["ImageID"].str.contains("\r", regex=False).any() else csv.QUOTE_MINIMAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,17 @@ def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(DecodeError, match="not an image"):
         decode(tmp_path / "a.jpg")
     assert not ran.exists()
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """2 MB of them took 138 seconds."""
+    red_and_blue().save(tmp_path / "a.jpg", progressive=True)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert 1 < data.count(b"\xff\xda") <= 20
+    assert decode(tmp_path / "a.jpg").shape == (20, 40, 3)
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(data[:last] + data[last:-2] * 20_000 + data[-2:])
+    started = time.monotonic()
+    with pytest.raises(DecodeError, match="scans"):
+        decode(tmp_path / "a.jpg")
+    assert time.monotonic() - started < 2
