@@ -1,4 +1,4 @@
-"""The web page: upload, paste or photograph images, and see the predictions explained."""
+"""The web page: upload or paste images, or use the camera, and see the predictions explained."""
 
 from __future__ import annotations
 
