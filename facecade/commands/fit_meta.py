@@ -22,7 +22,9 @@ from facecade.report.text import columns, difference, interval
     help="Change a combiner key, for example combiner.rounds=80.",
 )
 @click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Use the settings of this recipe.  [default: the run's]"
+    "--recipe",
+    type=options.Shipped("recipe"),
+    help="Use the settings of this recipe, by name or path.  [default: the run's]",
 )
 @options.MLFLOW
 @options.ARTIFACTS

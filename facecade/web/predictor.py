@@ -12,6 +12,7 @@ import numpy as np
 
 from facecade.base.files import content_hash
 from facecade.base.machine import Machine
+from facecade.base.program import install
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.explain_image import attention_overlays
 from facecade.inference.exported import is_export
@@ -66,7 +67,7 @@ class Predictor:
         if is_export(folder):
             reason = "Attention maps need torch networks, and an export holds none: serve the run itself."
         elif not _has_grad_cam():
-            reason = "Attention maps need grad-cam: pip install 'facecade[report]'."
+            reason = f"Attention maps need grad-cam: {install('report')}."
         else:
             overlays = partial(attention_overlays, open_run(folder), machine=machine)
         return cls(explainer, limits, overlays, reason)

@@ -187,3 +187,12 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(tmp_path: 
     with pytest.raises(DecodeError, match="scans"):
         decode(tmp_path / "a.jpg")
     assert time.monotonic() - started < 2
+
+
+def test_scans_outside_the_image_are_not_counted(tmp_path: Path) -> None:
+    """A phone appends a video, and a camera embeds thumbnails: their bytes may look like scans."""
+    red_and_blue().save(tmp_path / "plain.jpg")
+    data, many = (tmp_path / "plain.jpg").read_bytes(), b"\xff\xda\x00\x02" * 10_000
+    comment = b"\xff\xfe" + (len(many) + 2).to_bytes(2) + many
+    (tmp_path / "a.jpg").write_bytes(data[:2] + comment + data[2:] + many)
+    assert (decode(tmp_path / "a.jpg") == decode(tmp_path / "plain.jpg")).all()
