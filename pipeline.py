@@ -13,7 +13,7 @@ from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
 from facecade.combiner import selection
 from facecade.faces.table import classes, read_source
-from facecade.inference.loading import load_cascade, require_loadable
+from facecade.inference.loading import load_cascade, open_fitted
 from facecade.runs.fits import fit_alignments, make_fit, out_of_fold_outputs, plan, require_fits, run_data
 from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_years
 from facecade.runs.run import Run
@@ -111,7 +111,7 @@ def infer(
     Raises:
         FacecadeError: no image to predict; a run that is not fitted.
     """
-    require_loadable(folder, machine)
+    fitted = open_fitted(folder, machine)
     source = read_source(data)
-    cascade = load_cascade(folder, machine, len(source.table), ensemble)
+    cascade = load_cascade(fitted, machine, len(source.table), ensemble)
     return cascade.infer(source, output, machine.workers)

@@ -70,7 +70,7 @@ class Images:
         source, machine = read_source(data), Machine()
         cascade = cascade_of_run(run, machine, len(source.table))
         paths = [source.root / path for path in source.table["path"]]
-        batches = list(stream(paths, cascade.face_reader(), cascade.ensemble, machine.workers))
+        batches = list(stream(paths, cascade.face_reader, cascade.ensemble, machine.workers))
         readable = np.concatenate([batch.readable for batch in batches])
         truth = read_labels(labels).loc[np.array(source.image_ids)[readable]]
         folds = [concatenate([batch.stage_outputs[fold] for batch in batches]) for fold in batches[0].stage_outputs]

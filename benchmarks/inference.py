@@ -136,7 +136,7 @@ def speed(run: Run, precision: str, paths: Sequence[Path], few: int, folder: Pat
     if precision != "fp32":
         cascades["b fp32"] = cascade_of_run(run, ENGINES["OpenVINO fp32"], ensemble="mean")
     workers, face = cores(), run.recipe.face
-    faces = list(bounded_map(cascade.face_reader(), paths, workers))
+    faces = list(bounded_map(cascade.face_reader, paths, workers))
     crops = np.stack([face_crop.crop for face_crop in faces if isinstance(face_crop, FaceCrop)])
     source, warm_up = (images(some, folder / name) for some, name in ((paths, "images"), (paths[:8], "first")))
 
@@ -148,7 +148,7 @@ def speed(run: Run, precision: str, paths: Sequence[Path], few: int, folder: Pat
         **{name: infer(name) for name in cascades},
         **{name.replace("b", "d", 1): models_alone(cascades[name], crops) for name in cascades if name != "b first"},
         "c": rate(lambda: list(bounded_map(decode, paths, workers)), len(paths)),
-        "seeing": rate(lambda: list(bounded_map(cascade.face_reader(), paths, workers)), len(paths)),
+        "seeing": rate(lambda: list(bounded_map(cascade.face_reader, paths, workers)), len(paths)),
         "d torch": models_alone(cascade_of_run(run, ENGINES["torch fp32"], ensemble="mean"), crops[:few]),
         "a": published(run, paths[:few], {"min_face_size": face.min_face, "thresholds": list(face.thresholds)}),
         "a defaults": published(run, paths[:few], {}),

@@ -91,7 +91,7 @@ def measure(run: Run, data: Path) -> dict[str, Any]:
 
     source = read_source(data / "eval")
     paths = [source.root / path for path in source.table["path"]]
-    faces = list(bounded_map(cascade.face_reader(), paths, cores()))
+    faces = list(bounded_map(cascade.face_reader, paths, cores()))
     unreadable = [str(path) for path, face in zip(paths, faces, strict=True) if not isinstance(face, FaceCrop)]
     if unreadable:
         raise FacecadeError(f"{len(unreadable)} images cannot be read, the first is {unreadable[0]}")

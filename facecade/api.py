@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 from facecade import pipeline, shipped
 from facecade.base.choices import Device, Engine, EnsembleKind, Precision
 from facecade.base.errors import unknown_name
-from facecade.base.machine import Machine, cores
+from facecade.base.machine import Machine, default_workers
 from facecade.faces.table import read_source
 from facecade.inference.cascade import Cascade as Networks
 from facecade.inference.explain import Explainer, Explanation
-from facecade.inference.loading import load_cascade
+from facecade.inference.loading import load_cascade, open_fitted
 from facecade.predictions import Prediction, Predictions
 from facecade.runs.describe import describe
 from facecade.runs.prepare import DataOptions, prepare_run
@@ -64,7 +64,7 @@ def fit(
     Raises:
         FacecadeError: bad data, a wrong key, fits that failed; `error.hint` says what to do.
     """
-    machine = Machine(device, jobs)
+    machine = Machine(device, jobs, workers=default_workers())
     options = DataOptions(
         Path(data), [Path(each) for each in corrections], extra=Path(extra) if extra else None, skip_bad=skip_bad
     )
@@ -109,7 +109,7 @@ def load(
         if value not in choices:
             raise unknown_name(kind, value, choices)
     machine = Machine(device, engine=engine, precision=precision)
-    return Cascade(load_cascade(Path(artifacts), machine, images=1, ensemble=ensemble))
+    return Cascade(load_cascade(open_fitted(Path(artifacts), machine), machine, images=1, ensemble=ensemble))
 
 
 class Run:
@@ -187,7 +187,7 @@ class Cascade:
         Args:
             images: a path, a PIL image, pixels as uint8 (height, width, 3), RGB, a list of these, or a folder, whose
                 images are found as by `infer`.
-            workers: threads that decode and find faces; 0 = cores.
+            workers: threads that decode and find faces; 0 = cores, at most 16.
 
         Returns:
             A prediction for each image, in order. An image that cannot be read gets a flag, not an error.
@@ -198,16 +198,14 @@ class Cascade:
         """
         ids, inputs = _ids_and_inputs(images)
         rows: list[Prediction] = []
-        for part in self._networks.predict(inputs, workers or cores()):
-            for label, probability, years, box, flag in zip(
+        for part in self._networks.predict(inputs, workers or default_workers()):
+            for label, probability, years, box, flags in zip(
                 part.label, part.probability, part.years, part.boxes, part.flags, strict=True
             ):
                 age, if_male, if_female = (float(value) for value in years)
                 index = len(rows)
                 rows.append(
-                    Prediction(
-                        inputs[index], ids[index], int(label), probability, age, if_male, if_female, box, _flags(flag)
-                    )
+                    Prediction(inputs[index], ids[index], int(label), probability, age, if_male, if_female, box, flags)
                 )
         return Predictions(rows)
 
@@ -234,15 +232,11 @@ class Cascade:
         Returns:
             The summary that `infer --json` prints.
         """
-        return self._networks.infer(read_source(Path(data)), Path(output), workers or cores())
+        return self._networks.infer(read_source(Path(data)), Path(output), workers or default_workers())
 
     @cached_property
     def _explainer(self) -> Explainer:
         return Explainer(self._networks)
-
-
-def _flags(text: str) -> tuple[str, ...]:
-    return (text,) if text.startswith("unreadable") else tuple(text.split())
 
 
 def _scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from facecade.faces.crop import Box
-from facecade.faces.labels import BANDS, GENDERS, MASKS, class_name, decode
+from facecade.faces.labels import BANDS, GENDERS, MASKS, N_CLASSES, class_name, decode
 from facecade.report.predictions import predictions_table
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ class Predictions(Sequence[Prediction]):
         return predictions_table(
             [row.id for row in rows],
             np.array([row.label for row in rows], int),
-            np.array([row.probabilities for row in rows], float).reshape(len(rows), -1)
-            if rows
-            else np.empty((0, len(MASKS) * len(GENDERS) * len(BANDS))),
+            np.array([row.probabilities for row in rows], float).reshape(-1, N_CLASSES),
             np.array([(row.age, row.age_if_male, row.age_if_female) for row in rows], float).reshape(-1, 3),
             [" ".join(row.flags) for row in rows],
         )

@@ -32,6 +32,11 @@ class Machine:
         return device == "cuda" if self.autocast is None else self.autocast
 
 
+def default_workers() -> int:
+    """The default number of threads that decode: cores, at most 16."""
+    return min(16, cores())
+
+
 def cores() -> int:
     """Number of cores that this process can use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

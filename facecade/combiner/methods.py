@@ -37,6 +37,10 @@ class Method:
     embedding: str
     weighted: bool
 
+    def inputs(self, stage_outputs: StageOutputs) -> StageOutputs:
+        """The estimator's inputs: all (aligned) stage outputs, or the logits alone."""
+        return stage_outputs if self.embedding == "aligned" else stage_outputs.without_embedding()
+
 
 METHODS = {
     "as trained": Method("plain", "none", False),
@@ -80,8 +84,8 @@ class FittedCombiner:
         return probability, decide(probability, self.weights)
 
     def inputs(self, stage_outputs: StageOutputs) -> StageOutputs:
-        """The estimator's inputs: all stage outputs, or the logits alone."""
-        return stage_outputs if METHODS[self.name].embedding == "aligned" else stage_outputs.without_embedding()
+        """The estimator's inputs."""
+        return METHODS[self.name].inputs(stage_outputs)
 
     @property
     def has_margin(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,12 @@ class Selection:
         """The first method that these stages allow."""
         return next(iter(self.results))
 
-    @property
+    @cached_property
     def best(self) -> str:
         """The eligible method with the highest nested macro-F1; among equals the simplest."""
         scores = {
             name: float(macro_f1(confusion(self.label, result.prediction)))
-            for name, result in self.results.items()
-            if METHODS[name].embedding != "raw"
+            for name, result in _eligible(self.results).items()
         }
         return max(scores, key=lambda name: scores[name])
 
@@ -115,8 +115,12 @@ def compare(
             candidate = Candidate(new_estimator(method.estimator, settings, seed), inputs[method.embedding])
             fitted[method.estimator, method.embedding] = nested(candidate, label, fold, advance)
         results[name] = fitted[method.estimator, method.embedding][method.weighted]
-    eligible = {name: result for name, result in results.items() if METHODS[name].embedding != "raw"}
-    return Selection(aligned, label, results, select(eligible, fold))
+    return Selection(aligned, label, results, select(_eligible(results), fold))
+
+
+def _eligible(results: dict[str, NestedResult]) -> dict[str, NestedResult]:
+    """Results of the methods that may be chosen."""
+    return {name: result for name, result in results.items() if METHODS[name].embedding != "raw"}
 
 
 def fits_to_compare(stage_outputs: StageOutputs, folds: int) -> int:
@@ -129,6 +133,5 @@ def fit_final(
 ) -> FittedCombiner:
     """Fit a method on all rows; its decision weights come from its out-of-fold probabilities."""
     method = METHODS[name]
-    inputs = aligned if method.embedding == "aligned" else aligned.without_embedding()
     weights = fit_weights(result.probability, label) if method.weighted else NO_WEIGHTS
-    return FittedCombiner(name, new_estimator(method.estimator, settings, seed)(inputs, label), weights)
+    return FittedCombiner(name, new_estimator(method.estimator, settings, seed)(method.inputs(aligned), label), weights)

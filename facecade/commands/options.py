@@ -9,7 +9,7 @@ import click
 
 from facecade import shipped
 from facecade.base.choices import Device, Engine, EnsembleKind, Precision
-from facecade.base.machine import cores
+from facecade.base.machine import default_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ DEVICE = click.option("--device", type=click.Choice(get_args(Device)), default="
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(1),
-    default=min(16, cores()),
+    default=default_workers(),
     show_default="cores, at most 16",
     help="Threads that decode images; on a GPU also processes that augment. Does not change results.",
 )

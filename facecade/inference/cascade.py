@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,15 @@ class Cascade:
     made_of: Mapping[str, Any]
     fallback: Fallback | None = None
 
+    @cached_property
     def face_reader(self) -> FaceReader[FaceCrop]:
-        """Decodes images, finds faces and crops them."""
+        """Decodes images, finds faces and crops them; its detector is made once."""
         return FaceReader(self.face, nets=self.nets)
+
+    @cached_property
+    def row_predictor(self) -> RowPredictor:
+        """The fitted combiner, read once."""
+        return RowPredictor.load(self, self.combiner)
 
     def predict(self, images: Sequence[Path | np.ndarray], workers: int) -> Iterator[Rows]:
         """Predict images in order, a few dozen at a time.
@@ -60,9 +67,8 @@ class Cascade:
             images: files, or pixels, uint8 (height, width, 3), RGB.
             workers: threads that decode images, find faces and crop them.
         """
-        predictor = RowPredictor.load(self, self.combiner)
-        for batch in self._batches(images, workers, [predictor], lambda _: None):
-            yield predictor.rows(batch)
+        for batch in self._batches(images, workers, [self.row_predictor], lambda _: None):
+            yield self.row_predictor.rows(batch)
 
     def infer(
         self, source: Source, output: Path, workers: int, unstacked: Mapping[str, Path] | None = None
@@ -133,7 +139,7 @@ class Cascade:
         def margin(stage_outputs: StageOutputs) -> np.ndarray:
             return np.min([each.combiner.margin(stage_outputs) for each in predictors], axis=0)  # type: ignore[no-any-return]
 
-        batches = stream(images, self.face_reader(), self.ensemble, workers)
+        batches = stream(images, self.face_reader, self.ensemble, workers)
         for batch in regroup(batches, IMAGES_PER_WRITE, advance):
             yield recompute_close_calls(batch, margin, self.fallback) if self.fallback else batch
 
@@ -169,11 +175,13 @@ class Rows:
     probability: np.ndarray
     years: np.ndarray
     boxes: Sequence[Box | None]
-    flags: Sequence[str]
+    flags: Sequence[tuple[str, ...]]
 
     def table(self, ids: Sequence[str]) -> pd.DataFrame:
         """The columns of predictions.csv."""
-        return predictions_table(ids, self.label, self.probability, self.years, self.flags)
+        return predictions_table(
+            ids, self.label, self.probability, self.years, [" ".join(flags) for flags in self.flags]
+        )
 
 
 @dataclass(frozen=True)
@@ -203,10 +211,10 @@ class RowPredictor:
             probability[readable], label[readable] = self.combiner(outputs)
             years[readable] = np.column_stack([outputs.age(), outputs.age_by_gender()])
         boxes = [face.box if isinstance(face, FaceCrop) else None for face in batch.faces]
-        return Rows(label, probability, years, boxes, [self._flag(face) for face in batch.faces])
+        return Rows(label, probability, years, boxes, [self._flags(face) for face in batch.faces])
 
-    def _flag(self, face: FaceCrop | DecodeError) -> str:
+    def _flags(self, face: FaceCrop | DecodeError) -> tuple[str, ...]:
         if isinstance(face, DecodeError):
-            return "no-file" if face.reason == "no such file" else f"unreadable: {face.reason}"
-        flags = ["no-face"] if self.detects and face.box is None else []
-        return " ".join([*flags, self.trained_on.get(face.content, "")]).strip()
+            return ("no-file" if face.reason == "no such file" else f"unreadable: {face.reason}",)
+        flags = ("no-face" if self.detects and face.box is None else "", self.trained_on.get(face.content, ""))
+        return tuple(flag for flag in flags if flag)

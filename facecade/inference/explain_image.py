@@ -15,10 +15,9 @@ from facecade.base.files import content_hash
 from facecade.base.machine import Machine
 from facecade.faces.decode import decode
 from facecade.inference.explain import Explainer
-from facecade.inference.exported import is_export
-from facecade.inference.loading import load_cascade
+from facecade.inference.loading import load_cascade, open_fitted
 from facecade.runs.fits import make_fits
-from facecade.runs.run import Run, open_run
+from facecade.runs.run import Run
 
 
 def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None = None) -> dict[str, Any]:
@@ -36,19 +35,19 @@ def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None =
         FacecadeError: `pictures` with an export, which holds no torch networks.
     """
     pixels, content = decode(image), content_hash(image)  # before the networks are loaded: the image may be unreadable
-    if is_export(folder):
-        if pictures:
-            raise FacecadeError(
-                "attention maps need torch networks, and an export holds none",
-                "give the run that was exported: --artifacts RUN",
-            )
-    else:
+    fitted = open_fitted(folder, machine)
+    if pictures and not isinstance(fitted, Run):
+        raise FacecadeError(
+            "attention maps need torch networks, and an export holds none",
+            "give the run that was exported: --artifacts RUN",
+        )
+    if isinstance(fitted, Run):
         machine = replace(machine, engine="torch")
-    explanation = Explainer(load_cascade(folder, machine, images=1))(pixels, content)
+    explanation = Explainer(load_cascade(fitted, machine, images=1))(pixels, content)
     result = explanation.json()
-    if pictures:
+    if pictures and isinstance(fitted, Run):
         crops = np.stack([face.crop for face in explanation.faces])
-        result["pictures"] = _write_pictures(pictures, crops, attention_overlays(open_run(folder), crops, machine))
+        result["pictures"] = _write_pictures(pictures, crops, attention_overlays(fitted, crops, machine))
     return result
 
 

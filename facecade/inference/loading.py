@@ -35,10 +35,25 @@ EXPORT_FROM_IMAGES = 200
 """Images from which `auto` writes an export: the faster engine then saves more time than the export takes."""
 
 
+def open_fitted(folder: Path, machine: Machine) -> Run | Exported:
+    """Open the folder of a run or of an export, before any data are read.
+
+    Raises:
+        FacecadeError: neither; a fit or the combiner is missing or stale; an engine that cannot run an export.
+    """
+    if is_export(folder):
+        exported = Exported.open(folder)
+        exported.precision(_engine_of_export(machine), machine.precision)
+        return exported
+    run = open_run(folder)
+    require_fitted(run)
+    return run
+
+
 def load_cascade(
-    folder: Path, machine: Machine, images: int = EXPORT_FROM_IMAGES, ensemble: EnsembleKind | None = None
+    fitted: Run | Exported, machine: Machine, images: int = EXPORT_FROM_IMAGES, ensemble: EnsembleKind | None = None
 ) -> Cascade:
-    """Load a cascade from the folder of a run or of an export.
+    """Load a cascade from a run or an export.
 
     Args:
         machine: `engine`, `precision` and `device` choose what runs the networks.
@@ -46,26 +61,16 @@ def load_cascade(
         ensemble: overrides the recipe's ensemble.
 
     Raises:
-        FacecadeError: neither a run nor an export; a fit or the combiner is missing or stale; an ensemble that the
-            export does not hold.
+        FacecadeError: a fit or the combiner is missing or stale; an ensemble that the export does not hold.
     """
-    if not is_export(folder):
-        return cascade_of_run(open_run(folder), machine, images, ensemble)
-    exported = Exported.open(folder)
-    if ensemble and ensemble != exported.made_of["ensemble"]:
+    if isinstance(fitted, Run):
+        return cascade_of_run(fitted, machine, images, ensemble)
+    if ensemble and ensemble != fitted.made_of["ensemble"]:
         raise FacecadeError(
-            f"this export holds the networks of --ensemble {exported.made_of['ensemble']}, not {ensemble}",
+            f"this export holds the networks of --ensemble {fitted.made_of['ensemble']}, not {ensemble}",
             f"export the run again with --ensemble {ensemble}",
         )
-    return cascade_of_export(exported, _engine_of_export(machine), machine.precision)
-
-
-def require_loadable(folder: Path, machine: Machine) -> None:
-    """Raises FacecadeError as `load_cascade` would for a run that is not fitted, or for an engine that cannot run an export."""
-    if is_export(folder):
-        Exported.open(folder).precision(_engine_of_export(machine), machine.precision)
-    else:
-        require_fitted(open_run(folder))
+    return cascade_of_export(fitted, _engine_of_export(machine), machine.precision)
 
 
 def cascade_of_run(

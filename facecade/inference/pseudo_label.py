@@ -85,7 +85,7 @@ def _predict(cascade: Cascade, source: Source, workers: int) -> tuple[np.ndarray
     chunks = []
     paths = [source.root / path for path in source.table["path"]]
     with Bar("label", len(paths), "images") as bar:
-        for batch in stream(paths, cascade.face_reader(), cascade.ensemble, workers):
+        for batch in stream(paths, cascade.face_reader, cascade.ensemble, workers):
             content += [face.content if isinstance(face, FaceCrop) else "" for face in batch.faces]
             chunks.append(batch.stage_outputs)
             bar.advance(len(batch.faces))

@@ -15,9 +15,8 @@ from facecade.base.machine import Machine
 from facecade.base.program import install
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.explain_image import attention_overlays
-from facecade.inference.exported import is_export
-from facecade.inference.loading import load_cascade
-from facecade.runs.run import open_run
+from facecade.inference.loading import load_cascade, open_fitted
+from facecade.runs.run import Run
 from facecade.web.limits import Limits, read_image
 
 OverlayFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -62,14 +61,15 @@ class Predictor:
     @classmethod
     def open(cls, folder: Path, machine: Machine, limits: Limits) -> Predictor:
         """Load a run's or an export's folder."""
-        explainer = Explainer(load_cascade(folder, machine, images=1))
+        fitted = open_fitted(folder, machine)
+        explainer = Explainer(load_cascade(fitted, machine, images=1))
         overlays, reason = None, ""
-        if is_export(folder):
+        if not isinstance(fitted, Run):
             reason = "Attention maps need torch networks, and an export holds none: serve the run itself."
         elif not _has_grad_cam():
             reason = f"Attention maps need grad-cam: {install('report')}."
         else:
-            overlays = partial(attention_overlays, open_run(folder), machine=machine)
+            overlays = partial(attention_overlays, fitted, machine=machine)
         return cls(explainer, limits, overlays, reason)
 
     @property

@@ -16,7 +16,7 @@ from facecade.recipe import StageRecipe
 from facecade.recipe_file import parse
 from facecade.training import loop
 from facecade.training.dataset import AugmentedCrops
-from facecade.training.freeze import PartlyFrozen, cache_features, cache_shared_features, module_chain
+from facecade.training.freeze import CachedFeatures, PartlyFrozen, cache_features, cache_shared_features, module_chain
 from facecade.training.loop import TrainingData, fit
 from facecade.training.losses import class_loss
 from facecade.training.predict import predict
@@ -42,6 +42,13 @@ def make_model(name: str, until: str) -> tuple[Backbone, PartlyFrozen]:
     return backbone, PartlyFrozen(backbone, until, SIZE).eval()
 
 
+def fit_on(features: CachedFeatures, model: PartlyFrozen, recipe: StageRecipe, folder: Path) -> Backbone:
+    """The backbone, trained on cached features of every row."""
+    weight, old = np.ones(40, np.float32), TARGET == 1
+    data = TrainingData(ROWS, ROWS[:0], TARGET.astype(np.float32), weight, ROWS.astype(str), TARGET, old, features)
+    return fit(model, data, class_loss("ce", torch.ones(2)), recipe, 7, folder / "s", folder, "t").backbone
+
+
 @pytest.mark.parametrize(("name", "until"), CUTS)
 def test_frozen_and_trainable_part_together_are_the_backbone(name: str, until: str) -> None:
     backbone, partly_frozen = make_model(name, until)
@@ -62,19 +69,7 @@ def test_the_frozen_part_is_computed_once_and_does_not_change(name: str, until: 
     count = sum(batch_sizes)
     assert features.features.shape[:2] == (40, 2) and count == 80, "forty images in two views"
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    training_data = TrainingData(
-        ROWS,
-        ROWS[:0],
-        TARGET.astype(np.float32),
-        np.ones(40, np.float32),
-        ROWS.astype(str),
-        TARGET,
-        TARGET == 1,
-        features,
-    )
-    kept = fit(
-        partly_frozen, training_data, class_loss("ce", torch.ones(2)), recipe, 7, tmp_path / "s", tmp_path, "t"
-    ).backbone
+    kept = fit_on(features, partly_frozen, recipe, tmp_path)
     assert sum(batch_sizes) == count, "no epoch ran the frozen part"
     after = kept.state_dict()
     changed = {key for key in after if not torch.equal(after[key], before[key])}
@@ -95,19 +90,7 @@ def test_a_head_on_a_frozen_backbone_can_be_trained(tmp_path: Path) -> None:
     _, partly_frozen = make_model("test_efficientnet", "all")
     recipe = RECIPE.model_copy(update={"freeze": "all", "epochs": 20, "dropout": 0.0})
     features = cache_features(partly_frozen, bright, ROWS, ROWS, recipe, tmp_path)
-    training_data = TrainingData(
-        ROWS,
-        ROWS[:0],
-        TARGET.astype(np.float32),
-        np.ones(40, np.float32),
-        ROWS.astype(str),
-        TARGET,
-        TARGET == 1,
-        features,
-    )
-    kept = fit(
-        partly_frozen, training_data, class_loss("ce", torch.ones(2)), recipe, 7, tmp_path / "s", tmp_path, "t"
-    ).backbone
+    kept = fit_on(features, partly_frozen, recipe, tmp_path)
     assert (predict(kept, bright, ROWS, recipe)[1].argmax(1) == TARGET).mean() > 0.9
 
 
