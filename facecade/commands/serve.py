@@ -30,16 +30,9 @@ from facecade.commands.command import Command
 @click.option(
     "--max-megabytes",
     type=click.FloatRange(0, min_open=True),
-    default=20.0,
+    default=64.0,
     show_default=True,
     help="Maximum file size that is accepted.",
-)
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1, 100_000_000),
-    default=50_000_000,
-    show_default=True,
-    help="Maximum number of pixels of an image that is decoded.",
 )
 @click.option(
     "--max-files",
@@ -63,7 +56,6 @@ def command(
     host: str,
     port: int,
     max_megabytes: float,
-    max_pixels: int,
     max_files: int,
     allowed_hosts: tuple[str, ...],
     opened: bool,
@@ -85,7 +77,7 @@ def command(
     from facecade.web.limits import Limits
     from facecade.web.serve import serve as run_server
 
-    limits = Limits(max_megabytes, max_pixels, max_files)
+    limits = Limits(max_megabytes, max_files)
     with suppress(KeyboardInterrupt):  # the server may have handled it already
         run_server(
             artifacts,

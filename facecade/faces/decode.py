@@ -1,48 +1,99 @@
-"""Any image file → RGB uint8 HWC, or an error that names the file."""
+"""Any image file → RGB uint8 HWC, or an error that names the file; time and memory are bounded."""
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from importlib.util import find_spec
+from math import ceil, sqrt
 from pathlib import Path
+from threading import Condition
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from facecade.base.errors import FacecadeError
 from facecade.base.files import not_regular
+from facecade.base.program import install
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """Formats that cameras, scanners and browsers write. Pillow reads more, some of them (PostScript) by running other programs."""
+
+MAX_PIXELS = 70_000_000
+"""Maximum pixels of an image that is decoded as a whole: 8192 × 8192 fit, and take up to 1.1 GB and 5 s."""
+
+MAX_JPEG_PIXELS = 256_000_000
+"""Maximum pixels of a JPEG, which is scaled while it is decoded: 200 megapixels of a phone take 0.1 GB and 1.1 s, or, if it is
+progressive, 0.6 GB and 4 s."""
+
+MAX_DECODED_PIXELS = 50_000_000
+"""Larger images are reduced by a whole factor. A face that the detector finds
+at its default `min_face` is then still over 200 pixels high: it searches at a longest side of 1024 (faces/detect.py)."""
+
+MAX_SCANS = 200
+"""Scans of a JPEG. Cameras and encoders write about ten."""
+
+MAX_SCANNED_PIXELS = 10_000_000_000
+"""Pixels times scans of a JPEG: each scan takes the time of a whole image, however few bytes it has. About 2.4 s."""
 
 JPEG_START, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8", b"\xda", b"\xd9"
 
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 """A JPEG marker that begins a segment: not the 0x00 or restart marker that follows 0xFF inside a scan."""
 
-MAX_SCANS = 200
-"""Scans of a progressive JPEG. Cameras and encoders write about ten; at 49 megapixels 100 take 1.2 s to decode."""
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What follows `ftyp` in the files of an iPhone (ISO/IEC 23008-12)."""
 
-MAX_PIXELS = 100_000_000
-"""Larger than the images of any camera; a file with more pixels is an attack or an accident."""
+BIT_DEPTHS = (8, 10, 12, 14, 16, 32)
+"""Bits of gray values. A file that holds 12 bits in 16 does not tell, so the smallest that fits its maximum is taken."""
+
+# Pillow warns of what is checked here, or of metadata that is not needed. A filter for each call would not be thread-safe.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 class DecodeError(FacecadeError):
     """A file that is not a readable image. `reason` fits into a table cell."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        hint = (
-            "check its name" if reason == "no such file" else "give an image that other programs open, or save it again"
-        )
-        super().__init__(f"{path}: {reason}", hint)
+    def __init__(
+        self, path: Path, reason: str, hint: str = "give an image that other programs open, or save it again"
+    ) -> None:
+        super().__init__(f"{path}: {reason}", "check its name" if reason == "no such file" else hint)
         self.reason = reason
+
+
+class _PixelsInFlight:
+    """Bounds the pixels that all threads decode and hold at once; an image larger than the bound is alone."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._released = Condition()
+
+    @contextmanager
+    def reserve(self, pixels: int) -> Iterator[None]:
+        pixels = min(pixels, self.limit)
+        with self._released:
+            self._released.wait_for(lambda: self.used + pixels <= self.limit)
+            self.used += pixels
+        try:
+            yield
+        finally:
+            with self._released:
+                self.used -= pixels
+                self._released.notify_all()
+
+
+_pixels_in_flight = _PixelsInFlight(MAX_PIXELS)
 
 
 def decode(path: Path) -> np.ndarray:
     """Read an image.
 
-    EXIF orientation is applied, alpha is composited over white, and CMYK, palette, gray and 16-bit files are converted
-    to 8-bit RGB. Truncated files are refused: half a face gives a confident wrong prediction.
+    EXIF orientation is applied, alpha is composited over white, and CMYK, palette, gray, 16-bit and float files are
+    converted to 8-bit RGB. Images of over MAX_DECODED_PIXELS are reduced by a whole factor. Truncated files are refused:
+    half a face gives a confident wrong prediction.
 
     Returns:
         uint8 array (height, width, 3), RGB.
@@ -50,65 +101,158 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         DecodeError: the file is missing, empty, truncated, enormous, or not an image.
     """
+    with decoded(path) as pixels:
+        return pixels
+
+
+@contextmanager
+def decoded(path: Path) -> Iterator[np.ndarray]:
+    """`decode` for many threads: as long as the context lasts, the image counts as memory in use, and others wait for it.
+
+    Raises:
+        DecodeError: as of `decode`; what the body raises is left alone.
+    """
+    with ExitStack() as reserved:
+        with opened(path) as image:
+            _require_size(path, image)
+            reserved.enter_context(_pixels_in_flight.reserve(_scale_while_decoding(path, image)))
+            pixels = _to_rgb(image)
+        yield pixels
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image of which only the header was read, of any size; an error in the body is one of the image.
+
+    Raises:
+        DecodeError: as of `decode`.
+    """
     try:
         if reason := not_regular(path):
             raise DecodeError(path, reason)
         if path.stat().st_size == 0:
             raise DecodeError(path, "empty file")
-        with warnings.catch_warnings():
-            # The limit below applies first; Pillow would only warn.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            _require_few_scans(path)
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise DecodeError(path, f"enormous: {width}×{height} pixels, over {MAX_PIXELS:,}")
-                image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with _open(path) as image:
+            yield image
     except FileNotFoundError:
         raise DecodeError(path, "no such file") from None
     except UnidentifiedImageError:
-        raise DecodeError(path, "not an image") from None
+        raise _unidentified(path) from None
     except Image.DecompressionBombError:
         raise DecodeError(path, f"enormous: over {MAX_PIXELS:,} pixels") from None
     except DecodeError:
         raise
     except Exception as error:  # readers of formats raise many classes: struct.error, KeyError, zlib.error
-        reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
+        reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({str(error)[:80]})"
         raise DecodeError(path, reason) from None
 
 
-def _require_few_scans(path: Path) -> None:
-    """Raises DecodeError for a JPEG of many scans: each takes the time of a whole image, however few bytes it has."""
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image as EXIF turns it."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9) else (width, height)
+
+
+def _open(path: Path) -> Image.Image:
     with path.open("rb") as file:
-        if file.read(2) != JPEG_START:
-            return
-        scans = _scans(file.read())
-    if scans > MAX_SCANS:
-        raise DecodeError(path, f"over {MAX_SCANS} scans")
+        is_jpeg = file.read(2) == JPEG_START
+    # Image.open refuses more than 179 megapixels, also of a JPEG, which can be scaled while it is decoded.
+    return JpegImagePlugin.JpegImageFile(path) if is_jpeg else Image.open(path, formats=_formats())
 
 
-def _scans(data: bytes) -> int:
-    """Number of scans in what follows a JPEG's first marker, at most MAX_SCANS + 1.
+@cache
+def _formats() -> tuple[str, ...]:
+    """FORMATS, and HEIC where its reader is installed."""
+    if find_spec("pi_heif") is None:
+        return FORMATS
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def _unidentified(path: Path) -> DecodeError:
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS:
+        return DecodeError(path, "HEIC, for which a package is missing", f"{install('heic')}, or save it as JPEG")
+    return DecodeError(path, "not an image")
+
+
+def _require_size(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    limit = MAX_JPEG_PIXELS if image.format == "JPEG" else MAX_PIXELS
+    if width * height > limit:
+        raise DecodeError(
+            path,
+            f"enormous: {width}×{height} pixels, over {limit:,}",
+            f"scale it down: at most {MAX_JPEG_PIXELS:,} pixels as JPEG, {MAX_PIXELS:,} in other formats",
+        )
+
+
+def _scale_while_decoding(path: Path, image: Image.Image) -> int:
+    """Have a large JPEG scaled while it is decoded. Returns the pixels that decoding will keep in memory.
+
+    Raises:
+        DecodeError: a JPEG of many scans.
+    """
+    width, height = image.size
+    pixels = width * height
+    if image.format != "JPEG":
+        return pixels
+    limit = min(MAX_SCANS, MAX_SCANNED_PIXELS // pixels)
+    scans = _scans(path, limit)
+    if scans > limit:
+        raise DecodeError(path, f"over {limit} scans")
+    scale = next(scale for scale in (1, 2, 4, 8) if pixels <= MAX_DECODED_PIXELS * scale**2)
+    if scale > 1:
+        image.draft(None, (width // scale, height // scale))
+    return image.width * image.height if scans == 1 else pixels  # of several scans all coefficients are kept
+
+
+def _scans(path: Path, limit: int) -> int:
+    """Number of scans in a JPEG, at most limit + 1.
 
     As a decoder does, it skips each segment by its length (an embedded thumbnail has scans of its own) and stops at the end of the
     image (phones append videos).
     """
-    scans, position = 0, 0
-    while scans <= MAX_SCANS and (found := MARKER.search(data, position)) and found[1] != END_OF_IMAGE:
+    data = path.read_bytes()
+    scans, position = 0, len(JPEG_START)
+    while scans <= limit and (found := MARKER.search(data, position)) and found[1] != END_OF_IMAGE:
         scans += found[1] == START_OF_SCAN
         position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
     return scans
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I") or image.mode == "F":
-        # Pillow clips 16-bit gray at 255 when it converts; scale it instead.
-        values = np.asarray(image, dtype=np.float64)
-        scale = 257.0 if values.max(initial=0) > 255 else 1.0
-        return Image.fromarray(np.clip(values / scale, 0, 255).round().astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        background = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(background, rgba).convert("RGB")
-    return image.convert("RGB")
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    mode = "RGBA" if has_alpha else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    factor = ceil(sqrt(image.width * image.height / MAX_DECODED_PIXELS))
+    if factor > 1:
+        image = image.reduce(factor)
+    if has_alpha:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return np.asarray(image)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Gray values of more than 8 bits, or floats (0..1, or as integers), as uint8 (height, width). Pillow would clip them at 255.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    highest = float(values.max())
+    if not np.isfinite(highest) or not np.isfinite(values.min()):
+        raise ValueError("pixels that are not numbers")
+    is_share = values.dtype.kind == "f" and highest <= 1
+    white = 1.0 if is_share else next((2**bits - 1 for bits in BIT_DEPTHS if highest < 2**bits), highest)
+    gray = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # a row at a time: in float64 the image would take eight times its memory
+        gray[row] = np.clip(line * (255 / white), 0, 255).round()
+    return gray

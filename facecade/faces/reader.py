@@ -11,7 +11,7 @@ import numpy as np
 
 from facecade.base.files import content_hash
 from facecade.faces.crop import Box, crop
-from facecade.faces.decode import DecodeError, decode
+from facecade.faces.decode import DecodeError, decoded
 from facecade.faces.detect import Detector, make_detector
 from facecade.faces.mtcnn import MTCNNNetworks
 from facecade.recipe import Face
@@ -53,10 +53,14 @@ class FaceReader(Generic[Known]):
             if content in self.known:
                 return self.known[content]
             try:
-                image = decode(image)
+                with decoded(image) as pixels:
+                    return self._crop(content, pixels)
             except DecodeError as error:
                 return error
+        return self._crop(content, image)
+
+    def _crop(self, content: str, pixels: np.ndarray) -> FaceCrop:
         if self._detector is None:
             self._detector = make_detector(self.face, self._nets)
-        box = self._detector(image)
-        return FaceCrop(content, box, crop(image, box, self.face))
+        box = self._detector(pixels)
+        return FaceCrop(content, box, crop(pixels, box, self.face))

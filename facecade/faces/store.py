@@ -19,7 +19,7 @@ from facecade.faces.decode import DecodeError
 from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.recipe import Face
 
-GEOMETRY_VERSION = 2
+GEOMETRY_VERSION = 3
 """Increase when `crop` or `decode` returns other pixels than before, so that old stores are not used."""
 
 

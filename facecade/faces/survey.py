@@ -12,7 +12,7 @@ from facecade.base.files import content_hash
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
 from facecade.faces.crop import Box, box_from_values, crop
-from facecade.faces.decode import FORMATS, DecodeError, decode
+from facecade.faces.decode import DecodeError, decoded, opened, upright_size
 from facecade.faces.detect import make_all_faces_detector
 from facecade.faces.duplicates import perceptual_hashes
 from facecade.faces.quality import quality
@@ -54,24 +54,12 @@ def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray,
 
     def measure(path: Path) -> tuple[object, ...] | DecodeError:
         try:
-            image = decode(path)
+            with opened(path) as file:
+                header = _header(file)
+            with decoded(path) as image:
+                return (content_hash(path), *header, *_measured(image, detect_all(image), face))
         except DecodeError as error:
             return error
-        boxes = detect_all(image)
-        largest = boxes[0] if boxes else None
-        measured = quality(crop(image, largest, face)[None])
-        return (
-            content_hash(path),
-            *_header(path),
-            *image.shape[1::-1],
-            len(boxes),
-            (largest.left, largest.top, largest.right, largest.bottom) if largest else (np.nan,) * 4,
-            largest.landmarks if largest and largest.landmarks else np.full((5, 2), np.nan),
-            largest.probability if largest else np.nan,
-            measured["brightness"][0],
-            measured["sharpness"][0],
-            perceptual_hashes(image),
-        )
 
     with Bar("survey", len(paths), "images") as bar:
         for index, item in enumerate(bounded_map(measure, paths, workers)):
@@ -91,7 +79,22 @@ def largest_face(row: np.void) -> Box | None:
     return box_from_values([*row["box"].tolist(), float(row["probability"]), *landmarks.ravel().tolist()])
 
 
-def _header(path: Path) -> tuple[str, str, bool]:
-    """A readable image's format and mode, and whether EXIF rotates or mirrors it."""
-    with Image.open(path, formats=FORMATS) as image:
-        return image.format or "", image.mode, image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+def _header(image: Image.Image) -> tuple[str, str, bool, int, int]:
+    """An opened image's format and mode, whether EXIF rotates or mirrors it, and its width and height after that."""
+    turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    return image.format or "", image.mode, turned, *upright_size(image)
+
+
+def _measured(image: np.ndarray, boxes: Sequence[Box], face: Face) -> tuple[object, ...]:
+    """The fields of SURVEY_DTYPE that depend on pixels. Boxes are in pixels of the decoded image."""
+    largest = boxes[0] if boxes else None
+    measured = quality(crop(image, largest, face)[None])
+    return (
+        len(boxes),
+        (largest.left, largest.top, largest.right, largest.bottom) if largest else (np.nan,) * 4,
+        largest.landmarks if largest and largest.landmarks else np.full((5, 2), np.nan),
+        largest.probability if largest else np.nan,
+        measured["brightness"][0],
+        measured["sharpness"][0],
+        perceptual_hashes(image),
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facecade.base.progress import Bar
-from facecade.faces.decode import DecodeError, decode
+from facecade.faces.decode import DecodeError, decoded, opened, upright_size
 from facecade.faces.labels import N_CLASSES, class_name
 from facecade.faces.table import age_cap, classes, read_source
 
@@ -63,10 +63,12 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
 def _size_or_reason(path: Path) -> tuple[int, int] | str:
     """Height and width of an image, or why it cannot be decoded."""
     try:
-        height, width, _ = decode(path).shape
+        with opened(path) as image:
+            width, height = upright_size(image)
+        with decoded(path):
+            return height, width
     except DecodeError as error:
         return error.reason
-    return height, width
 
 
 def _most_common(sizes: dict[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import note
+from facecade.faces.decode import MAX_JPEG_PIXELS, MAX_PIXELS
 from facecade.web.limits import Limits, RefusedError, file_too_large, require_count
 from facecade.web.predictor import Predictor
 from facecade.web.schema import (
@@ -43,7 +44,7 @@ CONTENT_SECURITY_POLICY = (
 def _description(limits: Limits) -> str:
     return f"""Send images; get for every face mask, gender and age band with probabilities, the age by both
 regressors, each stage's prediction, and the contributions to the prediction. At most {limits.files} images per request, each of
-at most {limits.megabytes:g} MB and {limits.pixels:,} pixels.
+at most {limits.megabytes:g} MB, of {MAX_JPEG_PIXELS:,} pixels as JPEG or {MAX_PIXELS:,} in other formats.
 
 `curl -F images=@one.jpg -F images=@two.jpg ADDRESS/predict`"""
 
@@ -89,7 +90,6 @@ def make_api(predictor: Predictor, version: str) -> FastAPI:
         return HealthModel(
             status="ok",
             megabytes=limits.megabytes,
-            pixels=limits.pixels,
             files=limits.files,
             attention=predictor.has_attention,
         )

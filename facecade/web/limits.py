@@ -1,4 +1,4 @@
-"""Limits of the server: file size, pixels, number of files, and image formats."""
+"""Limits of the server: file size, number of files, and image formats."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.decode import FORMATS, MAX_PIXELS, DecodeError, decode
+from facecade.faces.decode import DecodeError, decode
 
 FORMAT_HINT = "send an image as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Maximum megabytes of a file, pixels of an image, and files of a request."""
+    """Maximum megabytes of a file, and files of a request. Pixels are limited by faces/decode.py."""
 
-    megabytes: float = 20.0
-    pixels: int = 50_000_000
+    megabytes: float = 64.0
     files: int = 32
 
     @property
@@ -52,8 +50,6 @@ def require_count(count: int, limits: Limits) -> None:
 def read_image(path: Path, limits: Limits) -> np.ndarray:
     """Decode an image if it is within the limits (faces/decode.py).
 
-    The number of pixels is read from the header before decoding: a small file may decode to more than the memory holds.
-
     Returns:
         uint8 (height, width, 3), RGB.
 
@@ -64,18 +60,9 @@ def read_image(path: Path, limits: Limits) -> np.ndarray:
     if size > limits.bytes:
         raise file_too_large(size, limits)
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        raise _too_many_pixels(f"over {MAX_PIXELS:,}", limits) from None
-    except Exception as error:  # Pillow's readers raise errors of many types
-        raise _unreadable(path, error) from None
-    if width * height > limits.pixels:
-        raise _too_many_pixels(f"{width}×{height}", limits)
-    try:
         return decode(path)
     except DecodeError as error:
-        raise _unreadable(path, error) from None
+        raise _refused(error) from None
 
 
 def file_too_large(size: int, limits: Limits) -> RefusedError:
@@ -87,13 +74,13 @@ def file_too_large(size: int, limits: Limits) -> RefusedError:
     )
 
 
-def _too_many_pixels(pixels: str, limits: Limits) -> RefusedError:
-    return RefusedError(413, f"the image has too many pixels: {pixels}", f"at most {limits.pixels:,}; scale it down")
-
-
-def _unreadable(path: Path, error: Exception) -> RefusedError:
-    if path.stat().st_size == 0:
+def _refused(error: DecodeError) -> RefusedError:
+    if error.reason == "empty file":
         return RefusedError(422, "the file is empty", FORMAT_HINT)
-    if isinstance(error, DecodeError) and error.reason != "not an image":
-        return RefusedError(422, f"the image cannot be read: {error.reason}", "save it again, or send another one")
-    return RefusedError(415, "the file is not an image", FORMAT_HINT)
+    if error.reason == "not an image":
+        return RefusedError(415, "the file is not an image", FORMAT_HINT)
+    if error.reason.startswith("HEIC"):
+        return RefusedError(415, "the image is HEIC, which this server cannot read", "save it as JPEG")
+    if error.reason.startswith("enormous"):
+        return RefusedError(413, f"the image is {error.reason}", error.hint)
+    return RefusedError(422, f"the image cannot be read: {error.reason}", "save it again, or send another one")

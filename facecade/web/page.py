@@ -129,9 +129,7 @@ def _error_message(error: Exception) -> str:
 
 def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
     limits = predictor.limits
-    terms = (
-        f"Up to {limits.megabytes:g} MB and {limits.pixels / 1e6:g} megapixels each. Images are deleted within minutes."
-    )
+    terms = f"Up to {limits.megabytes:g} MB each. Images are deleted within minutes."
     with gr.Blocks(
         title="Facecade", analytics_enabled=False, delete_cache=(UPLOAD_LIFETIME, UPLOAD_LIFETIME), fill_width=True
     ) as blocks:

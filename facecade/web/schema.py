@@ -123,6 +123,5 @@ class HealthModel(Model):
 
     status: str
     megabytes: float
-    pixels: int
     files: int
     attention: bool

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +88,123 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     assert pixels[0, 0, 0] == 0 and pixels[-1, -1, 0] == 255 and 120 < pixels[8, 0, 0] < 136
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [(1.0, np.float32), (255, np.float32), (1023, np.uint16), (4095, np.uint16), (16383, np.uint16), (65535, np.int32)],
+    ids=["0..1", "0..255", "10 bits", "12 bits", "14 bits", "32 bits that hold 16"],
+)
+def test_gray_values_of_any_depth_give_the_same_pixels(values: float, dtype: type, tmp_path: Path) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray((gray / 255 * values).astype(dtype)).save(tmp_path / "a.tiff")
+    assert np.abs(decode(tmp_path / "a.tiff")[..., 0].astype(int) - gray).max() <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_not_numbers_are_an_error(value: float, tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), np.float32)
+    pixels[3, 3] = value
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+    assert "not numbers" in reason(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_a_phone_is_scaled_while_it_is_decoded(
+    progressive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red_and_blue().resize((400, 200)).save(tmp_path / "a.jpg", quality=95, progressive=progressive)
+    monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 400 * 200 // 4)
+    monkeypatch.setattr(module, "MAX_PIXELS", 400 * 200 - 1)  # the limit of other formats
+    pixels = decode(tmp_path / "a.jpg")
+    assert pixels.shape == (100, 200, 3)
+    assert close(pixels[20:80, 10:90], RED, 20) and close(pixels[20:80, 110:190], BLUE, 20)
+
+
+def test_more_megapixels_than_pillow_opens_are_decoded(tmp_path: Path) -> None:
+    """Pillow refuses 179 megapixels, and a phone makes 200."""
+    Image.new("L", (16320, 12240), 200).save(tmp_path / "a.jpg")
+    pixels = decode(tmp_path / "a.jpg")
+    assert pixels.shape == (6120, 8160, 3) and close(pixels[::99, ::99], (200, 200, 200), 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "I;16", "CMYK"])
+def test_large_images_of_other_formats_are_reduced(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("L", (90, 60), 100).convert("I;16") if mode == "I;16" else Image.new(mode, (90, 60))
+    image.save(tmp_path / "a.tiff")
+    whole = decode(tmp_path / "a.tiff")
+    monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 90 * 60 // 9)
+    reduced = decode(tmp_path / "a.tiff")
+    assert whole.shape == (60, 90, 3) and reduced.shape == (20, 30, 3)
+    assert (reduced == whole[:20, :30]).all(), "an image of one color stays as it is"
+
+
+def test_transparent_pixels_do_not_color_a_reduced_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    image.paste((*RED, 255), (0, 0, 20, 20))
+    image.save(tmp_path / "a.png")
+    monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 40 * 20 // 4)
+    assert close(decode(tmp_path / "a.png")[:, :10], RED, 0)
+
+
+def test_threads_wait_while_too_many_pixels_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    red_and_blue().save(tmp_path / "a.png")
+    monkeypatch.setattr(module, "_pixels_in_flight", module._PixelsInFlight(2 * 40 * 20))
+    at_once: list[int] = []
+    running = Counter[str]()
+
+    def use(_: int) -> None:
+        with module.decoded(tmp_path / "a.png"):
+            running["now"] += 1
+            at_once.append(running["now"])
+            time.sleep(0.01)
+            running["now"] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(16)))
+    assert len(at_once) == 16 and max(at_once) == 2
+
+
+def test_an_image_larger_than_the_memory_bound_is_decoded_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red_and_blue().save(tmp_path / "a.png")
+    monkeypatch.setattr(module, "_pixels_in_flight", module._PixelsInFlight(10))
+    with ThreadPoolExecutor(4) as pool:
+        assert {pixels.shape for pixels in pool.map(decode, [tmp_path / "a.png"] * 8)} == {(20, 40, 3)}
+
+
+def test_an_error_while_an_image_is_used_is_not_the_image_s(tmp_path: Path) -> None:
+    red_and_blue().save(tmp_path / "a.png")
+    with pytest.raises(ZeroDivisionError), module.decoded(tmp_path / "a.png"):
+        1 / 0  # noqa: B018
+
+
+HEIC = Path(__file__).with_name("red-and-blue.heic")
+
+
+def test_heic_is_read_where_its_package_is_installed() -> None:
+    pytest.importorskip("pi_heif")
+    pixels = decode(HEIC)
+    assert pixels.shape == (48, 64, 3)
+    assert close(pixels[5:40, 4:26], RED, 30) and close(pixels[5:40, 38:60], BLUE, 30)
+
+
+def test_heic_is_named_where_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_formats", lambda: module.FORMATS)
+    with pytest.raises(DecodeError, match="HEIC") as caught:
+        decode(HEIC)
+    assert "[heic]" in caught.value.hint
+
+
+def test_pillow_s_warnings_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x12\x01\x03\0" + b"\xff" * 6
+    red_and_blue().save(tmp_path / "a.jpg", exif=exif)
+    script = (
+        f"from pathlib import Path; from facecade.faces.decode import decode; decode(Path({str(tmp_path / 'a.jpg')!r}))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stderr == ""
+
+
 def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
     red_and_blue().convert("L").save(tmp_path / "a.png")
     pixels = decode(tmp_path / "a.png")
@@ -116,9 +237,10 @@ def test_truncated_files_are_rejected(tmp_path: Path, suffix: str) -> None:
 
 
 def test_enormous_files_are_rejected_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    red_and_blue().save(tmp_path / "a.png")
-    monkeypatch.setattr(module, "MAX_PIXELS", 799)
-    assert reason(tmp_path / "a.png").startswith("enormous: 40×20")
+    for name, limit in (("a.png", "MAX_PIXELS"), ("a.jpg", "MAX_JPEG_PIXELS")):
+        red_and_blue().save(tmp_path / name)
+        monkeypatch.setattr(module, limit, 799)
+        assert reason(tmp_path / name).startswith("enormous: 40×20")
 
 
 def test_a_damaged_exif_block_names_the_file(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_file_is_decoded_once_even_under_another_name(tmp_path: Path, monkeypa
     FaceStore(tmp_path / "cache", FACE).fill(paths)
     copy = tmp_path / "copy.png"
     copy.write_bytes(paths[2].read_bytes())
-    monkeypatch.setattr(module, "decode", lambda path: pytest.fail(f"decoded {path} again"))
+    monkeypatch.setattr(module, "decoded", lambda path: pytest.fail(f"decoded {path} again"))
     again = FaceStore(tmp_path / "cache", FACE)
     assert rows_of(again.fill([*paths, copy])) == [0, 1, 2, 3, 2]
 

@@ -27,7 +27,7 @@ from facecade.web.limits import Limits
 from facecade.web.predictor import Predictor
 from facecade.web.schema import ExplanationModel
 
-LIMITS = Limits(megabytes=1, pixels=1_000_000, files=3)
+LIMITS = Limits(megabytes=1, files=3)
 
 
 def client(explain: Callable[[np.ndarray, str], Explanation] = lambda *_: explanation(), **more: Any) -> TestClient:
@@ -71,7 +71,7 @@ def test_one_bad_image_does_not_affect_the_others() -> None:
         (b"", 422),
         (encoded(size=(300, 300))[:700], 422),
         (encoded("BMP", (700, 700)), 413),
-        (encoded("PNG", (2000, 900)), 413),
+        (encoded("PNG", (10_000, 8_000), "1"), 413),
     ],
     ids=["text", "empty", "truncated", "bytes", "pixels"],
 )

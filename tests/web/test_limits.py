@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from stubs import encoded
 
+from facecade.faces import decode as decode_module
 from facecade.faces.decode import FORMATS, decode
-from facecade.web import limits
 from facecade.web.limits import Limits, RefusedError, read_image, require_count
 
 
@@ -76,16 +76,17 @@ def test_large_files_are_refused_by_size(tmp_path: Path) -> None:
 
 
 def test_a_decompression_bomb_is_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def must_not_run(path: Path) -> np.ndarray:
+    def must_not_run(image: Image.Image) -> np.ndarray:
         raise AssertionError("the image was decoded")
 
-    monkeypatch.setattr(limits, "decode", must_not_run)
-    bomb = encoded("PNG", (9000, 6000), "1")
+    monkeypatch.setattr(decode_module, "_to_rgb", must_not_run)
+    bomb = encoded("PNG", (9000, 8000), "1")
     assert len(bomb) < 2**16
     error = refusal(tmp_path / "bomb.png", bomb)
-    assert (error.status, str(error)) == (413, "the image has too many pixels: 9000×6000")
-    huge = refusal(tmp_path / "huge.png", encoded("PNG", (20_000, 10_000), "1"), Limits(pixels=10))
-    assert huge.status == 413 and "at most 10" in huge.hint
+    assert (error.status, str(error)) == (413, "the image is enormous: 9000×8000 pixels, over 70,000,000")
+    assert "scale it down" in error.hint
+    huge = refusal(tmp_path / "huge.png", encoded("PNG", (20_000, 10_000), "1"))
+    assert huge.status == 413 and "enormous" in str(huge)
 
 
 def test_no_image_and_too_many_images_are_refused() -> None:
