@@ -97,21 +97,27 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
 
 
 def infer(
-    folder: Path, data: Path, output: Path, machine: Machine, ensemble: EnsembleKind | None = None
+    folder: Path,
+    data: Path,
+    output: Path,
+    machine: Machine,
+    ensemble: EnsembleKind | None = None,
+    allow_missing: bool = False,
 ) -> dict[str, Any]:
     """Predict every image of `data`, in order; write submission.csv and predictions.csv (inference/cascade.py).
 
     Args:
         folder: of a run, or of an export, which needs no torch.
         ensemble: overrides the recipe's ensemble.
+        allow_missing: predict also where more than a few images do not exist.
 
     Returns:
         The summary that `infer --json` prints.
 
     Raises:
-        FacecadeError: no image to predict; a run that is not fitted.
+        FacecadeError: no image to predict, or too many that do not exist; a run that is not fitted.
     """
     fitted = open_fitted(folder, machine)
     source = read_source(data)
     cascade = load_cascade(fitted, machine, len(source.table), ensemble)
-    return cascade.infer(source, output, machine.workers)
+    return cascade.infer(source, output, machine.workers, allow_missing=allow_missing)

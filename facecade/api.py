@@ -224,15 +224,22 @@ class Cascade:
             return self._explainer(decode(path_or_pixels), content_hash(path_or_pixels))
         return self._explainer(path_or_pixels)
 
-    def infer(self, data: PathLike, output: PathLike = "output", workers: int = 0) -> dict[str, Any]:
+    def infer(
+        self, data: PathLike, output: PathLike = "output", workers: int = 0, allow_missing: bool = False
+    ) -> dict[str, Any]:
         """Predict a folder, manifest or file and write submission.csv and predictions.csv, as the command does.
 
         Memory does not grow with the images. A call that was stopped resumes when it is repeated.
 
+        Args:
+            allow_missing: predict also where more than a few images do not exist.
+
         Returns:
             The summary that `infer --json` prints.
         """
-        return self._networks.infer(read_source(Path(data)), Path(output), workers or default_workers())
+        return self._networks.infer(
+            read_source(Path(data)), Path(output), workers or default_workers(), allow_missing=allow_missing
+        )
 
     @cached_property
     def _explainer(self) -> Explainer:

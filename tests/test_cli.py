@@ -281,6 +281,24 @@ def test_unreadable_images_are_predicted_and_flagged(fitted: Path, inferred: Pat
     assert table[4:].astype(str).equals(before[4:].astype(str))
 
 
+def test_an_info_csv_that_names_no_file_is_an_error(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """A submission of one class with exit code 0 would be sent in."""
+    image = next((drawn / "eval/images").iterdir())
+    (tmp_path / "images").mkdir()
+    shutil.copy(image, tmp_path / "images/a.jpg")
+    (tmp_path / "info.csv").write_text("ImageID,ans\n1.jpg,0\na.jpg,0\na.jpg,0\n2.jpg,0\n3.jpg,0\n4.jpg,0\n")
+    words = ["infer", tmp_path, "--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "out"]
+    refused = call(*words)
+    assert refused.exit_code == 1 and not (tmp_path / "out/submission.csv").exists()
+    assert "4 of 6 images do not exist" in refused.stderr and "info.csv row 2: no file images/1.jpg" in refused.stderr
+    accepted = call(*words, "--allow-missing")
+    assert accepted.exit_code == 0 and "info.csv row 4: ImageID 'a.jpg' is already in row 3" in accepted.stderr
+    assert pd.read_csv(tmp_path / "out/predictions.csv", keep_default_na=False)["flags"].tolist() == [
+        *("no-file", "", ""),
+        *["no-file"] * 3,
+    ]
+
+
 def test_only_unreadable_images_are_still_predicted(fitted: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     summary = json.loads(succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path, "--json"))
@@ -348,7 +366,7 @@ def test_rows_without_a_regular_file_stop_nothing(fitted: Path, drawn: Path, tmp
     shutil.copy(good, tmp_path / "images/good.jpg")
     names = ["pipe.jpg", "../../../../../../../dev/zero", "folder.jpg", "n" * 300 + ".jpg", "good.jpg"]
     (tmp_path / "info.csv").write_text("ImageID,ans\n" + "".join(f"{name},0\n" for name in names))
-    words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output"]
+    words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output", "--allow-missing"]
     succeed("infer", tmp_path, *words)
     table = pd.read_csv(tmp_path / "output/predictions.csv", keep_default_na=False)
     assert table["ImageID"].tolist() == names

@@ -21,6 +21,11 @@ from facecade.commands.command import Command
 @options.ENSEMBLE
 @options.DEVICE
 @options.WORKERS
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Predict also if more than a few images do not exist; they get the most frequent class.",
+)
 @options.JSON
 def command(
     data: Path,
@@ -31,6 +36,7 @@ def command(
     ensemble: EnsembleKind | None,
     device: str,
     workers: int,
+    allow_missing: bool,
     as_json: bool,
 ) -> None:
     """Predict labels for a data folder, a folder of images, or one image.
@@ -47,7 +53,7 @@ def command(
     from facecade.base.machine import Machine
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
-    summary = pipeline.infer(artifacts, data, output, machine, ensemble)
+    summary = pipeline.infer(artifacts, data, output, machine, ensemble, allow_missing)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return

@@ -1,13 +1,22 @@
-"""CSV files written by users: every row with its line number and its problems."""
+"""CSV files written by users and their programs: every row with its line number and its problems."""
 
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 from facecade.base.errors import FacecadeError
+from facecade.base.files import read_bytes
+
+MAX_TABLE_BYTES = 256 * 2**20
+"""Maximum size of a table: about three million rows."""
+
+DELIMITERS = ",;\t|"
+"""Columns are separated by a comma, or as spreadsheets of other languages do it."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +31,53 @@ class Row:
 def read_csv_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """The rows of a CSV; blank lines are skipped.
 
-    A row with too few or too many cells is kept, and has a problem.
+    The file may be UTF-8, UTF-16 with a byte order mark, or CP949 (Korean Windows); cells may be separated by comma, semicolon,
+    tab or `|`. The case of the header does not matter. A row with too few or too many cells is kept, and has a problem.
+
+    Args:
+        columns: that must be there; their spelling is used in `Row.cells`.
 
     Raises:
-        FacecadeError: the file is missing or not text, or columns are missing.
+        FacecadeError: the file is missing, too large or not text, or columns are missing or there twice.
     """
+    text = _text(path)
+    first_line = next((line for line in text.splitlines() if line.strip()), "")
+    names = {name.casefold(): name for name in columns}
+    delimiter = max(DELIMITERS, key=lambda each: sum(name in names for name in _header(first_line, each)))
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except FileNotFoundError:
-        raise FacecadeError(f"{path} does not exist") from None
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise FacecadeError(f"{path} cannot be read as CSV: {error}") from None
+        reader = csv.reader(StringIO(text, newline=""), skipinitialspace=True, delimiter=delimiter)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise FacecadeError(f"{path} cannot be read as CSV: {error}", "look for a quote that is not closed") from None
     lines = [(number, cells) for number, cells in lines if any(cells)]
-    header = lines[0][1] if lines else []
+    header = [names.get(name.casefold(), name) for name in lines[0][1]] if lines else []
     missing = [column for column in columns if column not in header]
     if missing:
-        raise FacecadeError(f"{path} lacks the column(s) {', '.join(missing)}", f"it has {', '.join(header) or 'none'}")
+        found = ", ".join(header)[:200] or "none"
+        raise FacecadeError(f"{path} lacks the column(s) {', '.join(missing)}", f"it has {found}")
+    twice = [column for column in columns if header.count(column) > 1]
+    if twice:
+        raise FacecadeError(f"{path} has the column(s) {', '.join(twice)} twice", "remove or rename one")
     return [_row(number, cells, header) for number, cells in lines[1:]]
+
+
+def _text(path: Path) -> str:
+    data = read_bytes(path, MAX_TABLE_BYTES)
+    encodings = ["utf-16"] if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else ["utf-8-sig", "cp949"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise FacecadeError(
+        f"{path} is not text in UTF-8, UTF-16 with a byte order mark, or CP949", "save it as “CSV UTF-8”"
+    )
+
+
+def _header(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().strip('"').casefold() for cell in line.split(delimiter)]
 
 
 def _row(number: int, cells: list[str], header: list[str]) -> Row:

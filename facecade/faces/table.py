@@ -7,9 +7,11 @@ unknown), `age` (years, NaN if unknown). `faces.split` adds `fold`.
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,10 +20,14 @@ from facecade.base.errors import FacecadeError, problems
 from facecade.base.files import is_file, printable
 from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
+from facecade.faces.listing import IMAGE_SUFFIXES, NamedFiles, file_reason, list_images, passed_over_text
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+TABLE_SUFFIXES = (".csv", ".tsv")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
 TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
+MAX_MISSING, MAX_MISSING_SHARE = 3, 0.01
+"""How many rows may lack their file, whichever is more: a few images that were lost."""
+
 FILE_MASKS = {**{f"mask{i}": "wear" for i in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 """The competition's file names and the mask state of each."""
 
@@ -39,12 +45,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as found on disk: its root, layout, table and problems."""
+    """A dataset as found on disk.
+
+    problems: of rows and files. notes: what a user may not expect, but is no error. missing: of rows without a file, also if they have another problem. passed_over:
+    number of files and folders that are not used, by reason.
+    """
 
     root: Path
     layout: str
     table: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    missing: list[Problem] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def image_ids(self) -> list[str]:
@@ -62,7 +75,7 @@ def read_source(data: Path) -> Source:
     Problems are collected, not raised. Raises FacecadeError if the path is none of these.
     """
     if data.is_file():
-        if data.suffix.lower() == ".csv":
+        if data.suffix.lower() in TABLE_SUFFIXES:
             return _read_manifest(data)
         if data.suffix.lower() in IMAGE_SUFFIXES:
             return Source(data.parent, "image", _plain_rows([data.name]))
@@ -75,20 +88,17 @@ def read_source(data: Path) -> Source:
         return _read_info(data)
     if (data / "manifest.csv").is_file():
         return _read_manifest(data / "manifest.csv")
-    found = sorted(
-        path.relative_to(data).as_posix()
-        for path in data.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not _is_system_file(path.name) and path.is_file()
-    )
     subfolders = [child.name for child in sorted(data.iterdir()) if (child / "train.csv").is_file()]
     if subfolders:
         raise FacecadeError(f"{data} has no train.csv", f"did you mean {data / subfolders[0]}?")
-    if not found:
+    listing = list_images(data)
+    notes = [passed_over_text(listing.passed_over)] if listing.passed_over else []
+    if not listing.images:
         raise FacecadeError(
-            f"{data} has no images",
-            "expected train.csv or info.csv with images/, a manifest.csv, or images",
+            "; ".join([f"{data} has no images", *notes]),
+            f"expected train.csv or info.csv with images/, a manifest.csv, or images that end in {', '.join(IMAGE_SUFFIXES)}",
         )
-    return Source(data, "images", _plain_rows(found))
+    return Source(data, "images", _plain_rows(listing.images), notes=notes, passed_over=listing.passed_over)
 
 
 def read_saved_table(path: Path) -> pd.DataFrame:
@@ -105,6 +115,17 @@ def require_no_problems(source: Source) -> pd.DataFrame:
         lines = [str(problem) for problem in source.problems]
         raise problems(source.root, lines, "fix the rows, or skip them with --skip-bad", max_lines=50)
     return source.table
+
+
+def require_files(source: Source) -> None:
+    """Raises FacecadeError if more than a few rows have no file: a submission of one class looks like any other."""
+    rows, missing = len(source.table), len(source.missing)
+    if missing == rows > 0 or missing > max(MAX_MISSING, MAX_MISSING_SHARE * rows):
+        raise FacecadeError(
+            f"{missing} of {rows} images do not exist:\n  "
+            + "\n  ".join(str(each)[:200] for each in source.missing[:5]),
+            "fix the names, or predict the most frequent class for them: --allow-missing",
+        )
 
 
 def classes(table: pd.DataFrame) -> np.ndarray:
@@ -136,10 +157,6 @@ def age_cap(age: np.ndarray) -> float | None:
     return top if at_top >= 5 and at_top > 1.5 * below + 3 * math.sqrt(below + 1) else None
 
 
-def _is_system_file(name: str) -> bool:
-    return name.startswith("._") or name == ".DS_Store"
-
-
 def _plain_rows(paths: list[str]) -> pd.DataFrame:
     table = pd.DataFrame({"path": paths, "id": paths})
     return table.assign(person="", mask="", gender="", age=np.nan)[COLUMNS]
@@ -166,6 +183,9 @@ def _read_competition(root: Path) -> Source:
     table: list[tuple[str, str, str, str, str, float]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
+    passed_over: Counter[str] = Counter()
+    folders = _folders(root / "images")
+    composed, used = {_composed(name): name for name in folders}, set[str]()
     for line in read_csv_rows(sheet, ["id", "gender", "age", "path"]):
         row, where = line.cells, f"{sheet.name} row {line.number}"
         gender, age, errors = _gender_and_age(row)
@@ -174,18 +194,19 @@ def _read_competition(root: Path) -> Source:
         if person in seen:
             errors.append(f"path '{person}' is already in row {seen[person]}")
         seen.setdefault(person, line.number)
-        folder = root / "images" / person
-        if not person or ".." in PurePosixPath(person).parts or not folder.is_dir():
+        name = person if person in folders else composed.get(_composed(person), "")
+        used.add(name)
+        if name not in folders:
             errors.append(f"no folder images/{person}")
         problems += [Problem(where, message) for message in errors]
         if errors:
             continue
         files: dict[str, str] = {}
-        for path in sorted(folder.iterdir()):
-            state = path.stem.lower()
-            if _is_system_file(path.name) or path.suffix.lower() not in IMAGE_SUFFIXES:
+        for path in sorted(folders[name].iterdir()):
+            if reason := file_reason(path):
+                passed_over[reason] += 1
                 continue
-            relative = path.relative_to(root).as_posix()
+            state, relative = path.stem.lower(), path.relative_to(root).as_posix()
             if state not in FILE_MASKS:
                 problems.append(Problem(relative, f"unknown file name; expected {', '.join(FILE_MASKS)}"))
             elif state in files:
@@ -197,27 +218,47 @@ def _read_competition(root: Path) -> Source:
             problems.append(Problem(where, f"images/{person} lacks {', '.join(missing)}"))
         table += [(path, row["id"], person, FILE_MASKS[state], gender, age) for state, path in sorted(files.items())]
     frame = pd.DataFrame(table, columns=COLUMNS)
-    return Source(root, "competition", frame, problems)
+    notes = [passed_over_text(passed_over)] if passed_over else []
+    if unnamed := sorted(folders.keys() - used):
+        notes.append(f"{len(unnamed)} folder(s) in images/ that train.csv does not name: {', '.join(unnamed[:5])}")
+    return Source(root, "competition", frame, problems, notes, passed_over=passed_over)
+
+
+def _folders(images: Path) -> dict[str, Path]:
+    """The folders of people by their name."""
+    found = sorted(images.iterdir()) if images.is_dir() else []
+    return {path.name: path for path in found if path.is_dir() and not path.name.startswith(".")}
+
+
+def _composed(name: str) -> str:
+    """A name in the Unicode form of most systems; a Mac decomposes `é` and `김` in the names of files."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _read_info(root: Path) -> Source:
     """`info.csv` (ImageID,ans) with `images/`: one row for each line, in its order, also if the image is missing."""
     rows = read_csv_rows(root / "info.csv", ["ImageID"])
     names = [row.cells["ImageID"] for row in rows]
-    table = _plain_rows([f"images/{name}" for name in names]).assign(id=names)
-    problems = []
+    files = NamedFiles(root / "images")
+    found = [files.find(name) for name in names]
+    paths = [
+        path or name.replace("..", "__").lstrip("/") for path, name in zip(found, names)
+    ]  # never outside of images/
+    table = _plain_rows([f"images/{path}" for path in paths]).assign(id=names)
+    problems, missing = [], []
     first: dict[str, int] = {}
-    for row, name in zip(rows, names, strict=True):
+    for row, name, path in zip(rows, names, found, strict=True):
         where = f"info.csv row {row.number}"
         problems += [Problem(where, message) for message in row.problems]
-        if not name:
-            problems.append(Problem(where, "no ImageID"))
-        elif name in first:
+        if path is None:
+            missing.append(Problem(where, f"no file images/{name}" if name else "no ImageID"))
+        if name and name in first:
             problems.append(Problem(where, f"ImageID '{name}' is already in row {first[name]}"))
-        elif not is_file(root / "images" / name):
-            problems.append(Problem(where, f"no file images/{name}"))
+        elif path is None:
+            problems.append(missing[-1])
         first.setdefault(name, row.number)
-    return Source(root, "evaluation", table, problems)
+    notes = [f"{files.respelled} name(s) of info.csv found in another spelling"] if files.respelled else []
+    return Source(root, "evaluation", table, problems, notes, missing=missing)
 
 
 def _read_manifest(sheet: Path) -> Source:
@@ -254,8 +295,10 @@ def _read_manifest(sheet: Path) -> Source:
 def _unlabelled(sheet: Path, rows: Sequence[Row]) -> Source:
     """A manifest without labels: one row for each line, in its order, also if the image is missing."""
     problems = [Problem(f"{sheet.name} row {row.number}", message) for row in rows for message in row.problems]
-    for row in rows:
-        if not row.cells["path"] or not is_file(sheet.parent / row.cells["path"]):
-            problems.append(Problem(f"{sheet.name} row {row.number}", f"no file '{row.cells['path']}'"))
+    missing = [
+        Problem(f"{sheet.name} row {row.number}", f"no file '{row.cells['path']}'")
+        for row in rows
+        if not row.cells["path"] or not is_file(sheet.parent / row.cells["path"])
+    ]
     table = _plain_rows([row.cells["path"] for row in rows]).assign(person=[row.cells["person"] for row in rows])
-    return Source(sheet.parent, "manifest", table, problems)
+    return Source(sheet.parent, "manifest", table, [*problems, *missing], missing=missing)

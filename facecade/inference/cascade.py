@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError
+from facecade.base.program import command
 from facecade.base.progress import Bar, note
 from facecade.combiner.methods import UNSTACKED, FittedCombiner
 from facecade.combiner.methods import load as load_combiner
@@ -22,7 +23,7 @@ from facecade.faces.crop import Box
 from facecade.faces.decode import DecodeError
 from facecade.faces.mtcnn import MTCNNNetworks
 from facecade.faces.reader import FaceCrop, FaceReader
-from facecade.faces.table import Source
+from facecade.faces.table import Source, require_files
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
@@ -31,6 +32,9 @@ from facecade.report.predictions import PredictionFiles, locked, predictions_tab
 
 IMAGES_PER_WRITE = 64
 """Images that `infer` combines and writes at once; the most work that is lost when it is stopped."""
+
+MAX_NOTES = 10
+"""Notes about rows and files that are printed."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,12 @@ class Cascade:
             yield self.row_predictor.rows(batch)
 
     def infer(
-        self, source: Source, output: Path, workers: int, unstacked: Mapping[str, Path] | None = None
+        self,
+        source: Source,
+        output: Path,
+        workers: int,
+        unstacked: Mapping[str, Path] | None = None,
+        allow_missing: bool = False,
     ) -> dict[str, Any]:
         """Predict every image of a source, in order; write submission.csv and predictions.csv.
 
@@ -81,11 +90,14 @@ class Cascade:
         Args:
             workers: threads that decode images, find faces and crop them.
             unstacked: folders for the predictions of further methods, each of `combiner.methods.UNSTACKED`.
+            allow_missing: predict also where more than a few images do not exist.
 
         Raises:
-            FacecadeError: no image to predict; another process writes to the same folder.
+            FacecadeError: no image to predict; too many that do not exist; another process writes to the same folder.
         """
         started = time.monotonic()
+        if not allow_missing:
+            require_files(source)
         _note_problems(source)
         paths, ids = [source.root / path for path in source.table["path"]], source.image_ids
         request = {
@@ -145,13 +157,16 @@ class Cascade:
 
 
 def _note_problems(source: Source) -> None:
-    """Note which rows are left out; raises FacecadeError where none is left."""
+    """Note what is wrong with rows and files; raises FacecadeError where no row is left."""
     if source.table.empty:
         lines = "".join(f"\n  {problem}" for problem in source.problems)
         raise FacecadeError(f"{source.root} holds no image that can be predicted{lines}")
-    if source.labelled:
-        for problem in source.problems:
-            note(f"left out: {problem}")
+    prefix = "left out: " if source.labelled else ""
+    messages = [*source.notes, *(f"{prefix}{problem}" for problem in source.problems)]
+    for message in messages[:MAX_NOTES]:
+        note(message)
+    if len(messages) > MAX_NOTES:
+        note(f"and {len(messages) - MAX_NOTES} more; {command('check DATA')} lists them")
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -133,9 +133,10 @@ def overview(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
 
 
 def problems(dataset: SurveyedDataset) -> Section:
-    """Every bad row and file."""
+    """Every bad row and file, and what else was noted of them."""
+    notes = [elements.text(line[:1].upper() + line[1:] + ".") for line in dataset.source.notes]
     if not dataset.problems:
-        return Section("Problems", [])
+        return Section("Problems" if not notes else "Files", notes)
     rows = [[*problem.split(": ", 1)] for problem in dataset.problems[:MAX_PROBLEMS]]
     more = len(dataset.problems) - len(rows)
     rest = [elements.text(f"And {more:,} more; the command check lists them all.")] if more else []
@@ -145,6 +146,7 @@ def problems(dataset: SurveyedDataset) -> Section:
             elements.text("These rows and files are left out of all sections below."),
             elements.table(["row or file", "problem"], rows, text_column=1),
             *rest,
+            *notes,
         ],
     )
 

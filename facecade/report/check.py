@@ -35,7 +35,10 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
                 sizes[result] = sizes.get(result, 0) + 1
             bar.advance()
     label = classes(table)
-    notes = [f"{height}×{width} pixels (height×width): {count}" for (height, width), count in _most_common(sizes)]
+    notes = [
+        *source.notes,
+        *(f"{height}×{width} pixels (height×width): {count}" for (height, width), count in _most_common(sizes)),
+    ]
     cap = age_cap(table.groupby("person")["age"].first().to_numpy(float)) if (label >= 0).any() else None
     if cap is not None:
         notes.append(f"ages look censored at {cap:.0f}: everyone of that age or over is recorded as {cap:.0f}")
@@ -56,6 +59,7 @@ def check_source(data: Path, workers: int) -> dict[str, Any]:
         if (label >= 0).any()
         else [],
         "notes": notes,
+        "passed_over": source.passed_over,
         "problems": problems,
     }
 

@@ -86,6 +86,8 @@ def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
     """Root and table of labelled data; raises FacecadeError for bad rows (unless `skip_bad`) or no labels."""
     source = read_source(data)
     table = source.table
+    for line in source.notes:
+        note(line)
     if skip_bad:
         for problem in source.problems:
             note(f"skipped: {problem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_no_problems
+from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_files, require_no_problems
 
 
 def image(path: Path) -> None:
@@ -95,6 +96,52 @@ def test_info_keeps_every_row_in_order(tmp_path: Path) -> None:
         "info.csv row 3: no file images/gone.jpg",
         "info.csv row 5: ImageID 'b.jpg' is already in row 2",
     ]
+
+
+def test_names_of_info_are_found_in_another_spelling(tmp_path: Path) -> None:
+    image(tmp_path / "images" / unicodedata.normalize("NFD", "김é.jpg"))
+    image(tmp_path / "images/b.JPG")
+    (tmp_path / "info.csv").write_text("ImageID,ans\n김é.jpg,0\nb,0\n", encoding="utf-8")
+    source = read_source(tmp_path)
+    assert source.image_ids == ["김é.jpg", "b"] and not source.problems
+    assert all((tmp_path / path).is_file() for path in source.table["path"])
+    assert source.notes == ["2 name(s) of info.csv found in another spelling"]
+
+
+@pytest.mark.parametrize("name", ["../train/a.jpg", "/etc/hostname", "images/../../train/a.jpg"])
+def test_names_of_info_stay_inside_the_dataset(name: str, tmp_path: Path) -> None:
+    image(tmp_path / "train/a.jpg")
+    (tmp_path / "eval/images").mkdir(parents=True)
+    (tmp_path / "eval/info.csv").write_text(f"ImageID,ans\n{name},0\n")
+    assert len(read_source(tmp_path / "eval").missing) == 1
+
+
+def test_people_s_folders_of_a_mac_and_folders_that_are_not_named(tmp_path: Path) -> None:
+    root = competition(tmp_path, ["1,male,Asian,25,1_김", "2,male,Asian,25,1_김"])
+    person(root, unicodedata.normalize("NFD", "1_김"))
+    person(root, "2_f")
+    (root / "images/notes.txt").touch()
+    source = read_source(root)
+    assert len(source.table) == 7 and set(source.table["person"]) == {"1_김"}
+    assert [str(problem) for problem in source.problems] == ["train.csv row 3: path '1_김' is already in row 2"]
+    assert source.notes == ["1 folder(s) in images/ that train.csv does not name: 2_f"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing", "accepted"),
+    [(400, 4, True), (400, 5, False), (10, 3, True), (10, 4, False), (3, 3, False), (1, 1, False)],
+)
+def test_a_few_files_may_be_missing(rows: int, missing: int, accepted: bool, tmp_path: Path) -> None:
+    image(tmp_path / "images/a.jpg")
+    names = ["a.jpg"] * (rows - missing) + ["gone.jpg"] * missing
+    (tmp_path / "info.csv").write_text("\n".join(["ImageID", *names]))
+    source = read_source(tmp_path)
+    if accepted:
+        require_files(source)
+        return
+    with pytest.raises(FacecadeError, match=f"{missing} of {rows} images do not exist") as caught:
+        require_files(source)
+    assert "info.csv row" in str(caught.value) and "--allow-missing" in caught.value.hint
 
 
 def test_a_manifest(tmp_path: Path) -> None:
