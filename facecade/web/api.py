@@ -5,21 +5,24 @@ from __future__ import annotations
 import shutil
 import tempfile
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
 
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import note
 from facecade.faces.decode import MAX_JPEG_PIXELS, MAX_PIXELS
 from facecade.web.limits import Limits, RefusedError, file_too_large, require_count
 from facecade.web.predictor import Predictor
+from facecade.web.request_limits import RequestLimits
 from facecade.web.schema import (
     ErrorModel,
     ExplanationModel,
@@ -28,17 +31,11 @@ from facecade.web.schema import (
     ProblemModel,
     ResultModel,
 )
+from facecade.web.turns import Turns
 
 INTERNAL_ERROR = ErrorModel(
     status=500, message="internal error of the server", hint="try again; the server's log has the traceback"
 )
-
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-    "connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'; frame-ancestors 'self'"
-)
-"""Lets the page request nothing but this server, whatever its libraries try."""
 
 
 def _description(limits: Limits) -> str:
@@ -51,33 +48,49 @@ at most {limits.megabytes:g} MB, of {MAX_JPEG_PIXELS:,} pixels as JPEG or {MAX_P
 
 def make_api(predictor: Predictor, version: str) -> FastAPI:
     """The application without the web page. There is no /docs: Swagger's page would load files from other hosts."""
+    turns = Turns()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        turns.close()
+
     app = FastAPI(
-        title="Facecade", version=version, description=_description(predictor.limits), docs_url=None, redoc_url=None
+        title="Facecade",
+        version=version,
+        description=_description(predictor.limits),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
     )
     app.add_middleware(RequestLimits, limits=predictor.limits)
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_form)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": ProblemModel, "description": meaning}
         for status, meaning in {
             400: "No image was given.",
+            408: "The request arrives too slowly.",
             413: "Too many, too large, or too many pixels.",
             415: "Not an image.",
             422: "An image that cannot be read, or a form without files.",
             500: "Internal error.",
+            503: "Too many requests are waiting.",
         }.items()
     }
 
     @app.post("/predict", response_model_exclude_unset=True, responses=problems)
-    def predict(
+    async def predict(
+        request: Request,
         images: Annotated[list[UploadFile], File(description="One or more images.")] = [],  # noqa: B006 an empty list gets our own error message
     ) -> PredictionsModel:
         """Predict every face of each image, in the given order. 200 if at least one image could be predicted; otherwise the
         status of the first image's error."""
         require_count(len(images), predictor.limits)
-        results = [_result(predictor, image) for image in images]
+        results = [await turns.run(request, partial(_result, predictor, image)) for image in images]
         refused = [result.error for result in results if result.error]
         if len(refused) == len(results):
             raise _AllRefusedError(refused[0], results)
@@ -135,7 +148,14 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """Errors of the framework: an unknown path, a wrong method, a malformed form."""
     assert isinstance(error, HTTPException)
     hint = "send images to POST /predict; /openapi.json describes it"
-    return _problem(ErrorModel(status=error.status_code, message=str(error.detail).lower(), hint=hint))
+    problem = _problem(ErrorModel(status=error.status_code, message=str(error.detail).lower(), hint=hint))
+    problem.headers.update(error.headers or {})
+    return problem
+
+
+async def _client_left(request: Request, error: Exception) -> Response:
+    """Nobody receives it."""
+    return Response(status_code=499)
 
 
 async def _invalid_form(request: Request, error: Exception) -> JSONResponse:
@@ -152,52 +172,3 @@ def internal_error(error: Exception) -> FacecadeError:
     """Log an unexpected error's traceback, and return the error that the user sees."""
     note("".join(traceback.format_exception(error)).rstrip())
     return FacecadeError(INTERNAL_ERROR.message, INTERNAL_ERROR.hint)
-
-
-class RequestLimits:
-    """ASGI middleware that refuses too large requests while they arrive, and sets security headers."""
-
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self.app, self.max_bytes = app, limits.request_bytes
-        self.refusal = RefusedError(
-            413,
-            f"the request is too large: over {self.max_bytes / 2**20:.0f} MB",
-            f"at most {limits.files} images of {limits.megabytes:g} MB",
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.max_bytes:
-            await _problem(_error_model(self.refusal))(scope, receive, send)
-            return
-        await self.app(scope, self._limited(receive), _with_security_headers(send))
-
-    def _limited(self, receive: Receive) -> Receive:
-        """Count the received bytes: a request may have no content length, or a wrong one."""
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise HTTPException(413, str(self.refusal))
-            return message
-
-        return limited
-
-
-def _with_security_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            security = [
-                (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-                (b"x-content-type-options", b"nosniff"),
-            ]
-            message = {**message, "headers": [*message["headers"], *security]}
-        await send(message)
-
-    return send_with_headers

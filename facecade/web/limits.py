@@ -13,6 +13,10 @@ from facecade.faces.decode import DecodeError, decode
 FORMAT_HINT = "send an image as JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 
+MAX_REQUEST_BYTES = 256 * 2**20
+"""Maximum size of a request of several files: they wait on the disk for their turn."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Maximum megabytes of a file, and files of a request. Pixels are limited by faces/decode.py."""
@@ -27,8 +31,8 @@ class Limits:
 
     @property
     def request_bytes(self) -> int:
-        """Maximum size of a request: its files, and 1 MiB for the multipart headers."""
-        return self.files * self.bytes + 2**20
+        """Maximum size of a request: its files, at most MAX_REQUEST_BYTES of them, and 1 MiB for the multipart headers."""
+        return max(self.bytes, min(self.files * self.bytes, MAX_REQUEST_BYTES)) + 2**20
 
 
 class RefusedError(FacecadeError):

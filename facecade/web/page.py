@@ -12,21 +12,18 @@ import gradio as gr
 from fastapi import FastAPI
 
 from facecade.base.artifact import write_csv
+from facecade.faces.listing import IMAGE_SUFFIXES
 from facecade.web.api import internal_error
 from facecade.web.batch_html import BatchRow, RefusedImage, batch_table, predictions
 from facecade.web.limits import RefusedError, require_count
 from facecade.web.predictor import Predictor
 from facecade.web.result_html import attention_html, message, result_html
+from facecade.web.scratch import LIFETIME_TEXT
 
 MAX_CONCURRENT = 8
 """Requests of one handler that Gradio runs at a time; up to four times as many wait in its queue."""
 
-UPLOAD_LIFETIME = 600
-"""Seconds after which an uploaded image is deleted."""
-
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
-
-SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"]
 
 EMPTY = message("Add an image: its prediction and the explanation appear here.")
 EMPTY_BATCH = message("Add images: a table of predictions and a CSV to download appear here.")
@@ -129,10 +126,8 @@ def _error_message(error: Exception) -> str:
 
 def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
     limits = predictor.limits
-    terms = f"Up to {limits.megabytes:g} MB each. Images are deleted within minutes."
-    with gr.Blocks(
-        title="Facecade", analytics_enabled=False, delete_cache=(UPLOAD_LIFETIME, UPLOAD_LIFETIME), fill_width=True
-    ) as blocks:
+    terms = f"Up to {limits.megabytes:g} MB each. Images are deleted {LIFETIME_TEXT}."
+    with gr.Blocks(title="Facecade", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(
             '<header class="fc-head"><h1>Facecade</h1><p>Mask, gender and age band of every face, explained.</p></header>'
         )
@@ -156,7 +151,7 @@ def _blocks(handlers: _Handlers, predictor: Predictor) -> gr.Blocks:
                     files = gr.File(
                         label=f"Images: at most {limits.files}",
                         file_count="multiple",
-                        file_types=SUFFIXES,
+                        file_types=list(IMAGE_SUFFIXES),
                         height=260,
                         elem_id="images",
                     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import tempfile
 import webbrowser
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
@@ -16,6 +15,10 @@ from facecade.base.machine import Machine
 from facecade.base.program import install
 from facecade.base.progress import note
 from facecade.web.limits import Limits
+from facecade.web.scratch import scratch_folder
+
+MAX_CONNECTIONS = 1000
+"""Connections at once; further ones get status 503."""
 
 
 def serve(
@@ -44,7 +47,7 @@ def serve(
     """
     if find_spec("gradio") is None:
         raise FacecadeError("the page needs Gradio", install("web"))
-    with _bind(host, port) as bound_socket, tempfile.TemporaryDirectory(prefix="facecade-") as scratch:
+    with _bind(host, port) as bound_socket, scratch_folder() as scratch:
         from facecade.web.hosts import AllowedHosts, is_loopback
 
         address = _url(host, bound_socket.getsockname()[1])
@@ -54,13 +57,14 @@ def serve(
 
         predictor = Predictor.open(folder, machine, limits)
         # Gradio reads these on import: no telemetry, and uploads go to a folder that is deleted.
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": scratch}
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(scratch)}
         import uvicorn
 
         from facecade.web.api import make_api
         from facecade.web.page import add_page
+        from facecade.web.request_limits import HeaderTimeout
 
-        app = add_page(make_api(predictor, version), predictor, Path(scratch))
+        app = add_page(make_api(predictor, version), predictor, scratch)
         app.add_middleware(AllowedHosts, host=host, extra=allowed_hosts)
 
         class Server(uvicorn.Server):
@@ -71,7 +75,14 @@ def serve(
                     webbrowser.open(address)
 
         # An open page holds a connection; after 3 seconds the server stops anyway.
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+        config = uvicorn.Config(
+            app,
+            http=HeaderTimeout,
+            ws="none",
+            log_level="warning",
+            timeout_graceful_shutdown=3,
+            limit_concurrency=MAX_CONNECTIONS,
+        )
         Server(config).run([bound_socket])
 
 

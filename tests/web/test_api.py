@@ -154,7 +154,7 @@ def test_openapi_security_headers_and_health() -> None:
     server = client()
     openapi = server.get("/openapi.json").json()
     predict = openapi["paths"]["/predict"]["post"]
-    assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "500"}
+    assert set(predict["responses"]) == {"200", "400", "408", "413", "415", "422", "500", "503"}
     assert "multipart/form-data" in predict["requestBody"]["content"]
     assert {"PredictionsModel", "FaceModel", "ProblemModel"} <= set(openapi["components"]["schemas"])
     assert "At most 3 images" in openapi["info"]["description"]
