@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib.util import find_spec
-from math import ceil, sqrt
 from pathlib import Path
 from threading import Condition
 
@@ -22,16 +21,13 @@ from facecade.base.program import install
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """Formats that cameras, scanners and browsers write. Pillow reads more, some of them (PostScript) by running other programs."""
 
-MAX_PIXELS = 70_000_000
-"""Maximum pixels of an image that is decoded as a whole: 8192 × 8192 fit, and take up to 1.1 GB and 5 s."""
+MAX_PIXELS = 50_000_000
+"""Maximum pixels that are decoded: all threads together, and of one image. They take up to 0.8 GB and 4 s (WebP)."""
 
 MAX_JPEG_PIXELS = 256_000_000
-"""Maximum pixels of a JPEG, which is scaled while it is decoded: 200 megapixels of a phone take 0.1 GB and 1.1 s, or, if it is
-progressive, 0.6 GB and 4 s."""
-
-MAX_DECODED_PIXELS = 50_000_000
-"""Larger images are reduced by a whole factor. A face that the detector finds
-at its default `min_face` is then still over 200 pixels high: it searches at a longest side of 1024 (faces/detect.py)."""
+"""Maximum pixels of a JPEG, which is scaled by 2, 4 or 8 while it is decoded if it has more than MAX_PIXELS: 200 megapixels of a phone
+take 0.2 GB and 1.4 s, or, if it is progressive, 0.8 GB and 4 s. A face that the detector finds at its default `min_face` is then still over
+200 pixels high: it searches at a longest side of 1024 (faces/detect.py)."""
 
 MAX_SCANS = 200
 """Scans of a JPEG. Cameras and encoders write about ten."""
@@ -46,6 +42,8 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What follows `ftyp` in the files of an iPhone (ISO/IEC 23008-12)."""
+
+ROWS_PER_STRIP = 512
 
 BIT_DEPTHS = (8, 10, 12, 14, 16, 32)
 """Bits of gray values. A file that holds 12 bits in 16 does not tell, so the smallest that fits its maximum is taken."""
@@ -92,8 +90,7 @@ def decode(path: Path) -> np.ndarray:
     """Read an image.
 
     EXIF orientation is applied, alpha is composited over white, and CMYK, palette, gray, 16-bit and float files are
-    converted to 8-bit RGB. Images of over MAX_DECODED_PIXELS are reduced by a whole factor. Truncated files are refused:
-    half a face gives a confident wrong prediction.
+    converted to 8-bit RGB. A JPEG of over MAX_PIXELS is scaled down. Truncated files are refused: half a face gives a confident wrong prediction.
 
     Returns:
         uint8 array (height, width, 3), RGB.
@@ -204,7 +201,7 @@ def _scale_while_decoding(path: Path, image: Image.Image) -> int:
     scans = _scans(path, limit)
     if scans > limit:
         raise DecodeError(path, f"over {limit} scans")
-    scale = next(scale for scale in (1, 2, 4, 8) if pixels <= MAX_DECODED_PIXELS * scale**2)
+    scale = next(scale for scale in (1, 2, 4, 8) if pixels <= MAX_PIXELS * scale**2)
     if scale > 1:
         image.draft(None, (width // scale, height // scale))
     return image.width * image.height if scans == 1 else pixels  # of several scans all coefficients are kept
@@ -229,16 +226,20 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_eight_bits(np.asarray(image)))
-    has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    mode = "RGBA" if has_alpha else "RGB"
-    if image.mode != mode:
-        image = image.convert(mode)
-    factor = ceil(sqrt(image.width * image.height / MAX_DECODED_PIXELS))
-    if factor > 1:
-        image = image.reduce(factor)
-    if has_alpha:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return np.asarray(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(
+        0, image.height, ROWS_PER_STRIP
+    ):  # conversions of the whole image would take its memory several times
+        bottom = min(top + ROWS_PER_STRIP, image.height)
+        pixels[top:bottom] = _without_alpha(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

@@ -112,8 +112,7 @@ def test_a_jpeg_of_a_phone_is_scaled_while_it_is_decoded(
     progressive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     red_and_blue().resize((400, 200)).save(tmp_path / "a.jpg", quality=95, progressive=progressive)
-    monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 400 * 200 // 4)
-    monkeypatch.setattr(module, "MAX_PIXELS", 400 * 200 - 1)  # the limit of other formats
+    monkeypatch.setattr(module, "MAX_PIXELS", 400 * 200 // 4)
     pixels = decode(tmp_path / "a.jpg")
     assert pixels.shape == (100, 200, 3)
     assert close(pixels[20:80, 10:90], RED, 20) and close(pixels[20:80, 110:190], BLUE, 20)
@@ -126,23 +125,22 @@ def test_more_megapixels_than_pillow_opens_are_decoded(tmp_path: Path) -> None:
     assert pixels.shape == (6120, 8160, 3) and close(pixels[::99, ::99], (200, 200, 200), 3)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "I;16", "CMYK"])
-def test_large_images_of_other_formats_are_reduced(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = Image.new("L", (90, 60), 100).convert("I;16") if mode == "I;16" else Image.new(mode, (90, 60))
-    image.save(tmp_path / "a.tiff")
-    whole = decode(tmp_path / "a.tiff")
-    monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 90 * 60 // 9)
-    reduced = decode(tmp_path / "a.tiff")
-    assert whole.shape == (60, 90, 3) and reduced.shape == (20, 30, 3)
-    assert (reduced == whole[:20, :30]).all(), "an image of one color stays as it is"
-
-
-def test_transparent_pixels_do_not_color_a_reduced_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
-    image.paste((*RED, 255), (0, 0, 20, 20))
-    image.save(tmp_path / "a.png")
-    monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 40 * 20 // 4)
-    assert close(decode(tmp_path / "a.png")[:, :10], RED, 0)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "PA", "L", "LA", "I;16", "CMYK", "1"])
+def test_strips_give_the_pixels_of_the_whole(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (50, 30, 4), np.uint8)
+    image = Image.fromarray(values)
+    if mode == "I;16":
+        image = Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    elif mode in ("P", "PA"):
+        image = image.quantize(16)
+    else:
+        image = image.convert(mode)
+    more = {"transparency": 3} if mode == "PA" else {}
+    image.save(tmp_path / ("a.tiff" if mode == "CMYK" else "a.png"), **more)
+    (path,) = tmp_path.iterdir()
+    whole = decode(path)
+    monkeypatch.setattr(module, "ROWS_PER_STRIP", 7)
+    assert whole.shape == (50, 30, 3) and (decode(path) == whole).all()
 
 
 def test_threads_wait_while_too_many_pixels_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,87 @@
+"""Runs commands of the program as a user does, with a limit on time, and measures memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = [
+    *("--set", "folds=3", "--set", "epochs=1", "--set", "combiner.rounds=3"),
+    *("--set", "combiner.anchors=60", "--set", "combiner.components=4"),
+]
+"""Settings under which `recipes/demo.toml` fits in seconds."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended. code: negative for a signal, as of subprocess. peak_mib: of it and its children, whichever is larger."""
+
+    code: int
+    output: str
+    seconds: float
+    peak_mib: float
+
+
+def start(words: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own; what it prints goes to a file."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, ROOT / "cli.py", *map(str, words)],
+            cwd=ROOT,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        )
+
+
+def run(*words: object, seconds: float = 1800, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Run a command to its end, or for so many seconds."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(words, Path(folder, "log"), environment)
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            if time.monotonic() - began > seconds:
+                kill(process)
+                return Outcome(-signal.SIGALRM, "hangs", seconds, 0.0)
+            time.sleep(0.02)
+        _, status, usage = ended
+        process.returncode = os.waitstatus_to_exitcode(status)
+        text = Path(folder, "log").read_text(errors="replace")
+    return Outcome(process.returncode, text, time.monotonic() - began, usage.ru_maxrss / 1024)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command and its children at once."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+def small_run(folder: Path, *settings: str) -> Path:
+    """Drawn faces in folder/data, and a small fitted run on them in folder/run, which is returned; fitted once."""
+    run_folder = folder / "run"
+    if not (run_folder / "combiner/meta.json").exists():
+        _succeed("draw", folder / "data", "--people", 24)
+        sets = [word for setting in settings for word in ("--set", setting)]
+        arguments = ["--recipe", ROOT / "recipes/demo.toml", "--artifacts", run_folder, *TINY, *sets]
+        _succeed("fit-stage", "all", "--data", folder / "data/train", *arguments)
+        _succeed("fit-meta", "--artifacts", run_folder)
+    return run_folder
+
+
+def _succeed(*words: object) -> None:
+    outcome = run(*words)
+    if outcome.code:
+        raise RuntimeError(f"{words} failed: {outcome.output}")

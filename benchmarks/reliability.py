@@ -1,0 +1,210 @@
+"""How much broken input was tried, and what was lost; write benchmarks/RELIABILITY.md.
+
+    python benchmarks/reliability.py
+
+Everything is drawn and mutated from seeds, so a case can be repeated by its number. What is done is kept in `--work`, and a call
+that was stopped goes on from there. `tests/test_reliability.py` runs a short form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from fuzz import artifacts, commands, images, processes, server, tables
+from fuzz.tally import Tally, resumable
+from steps import ROOT, commit, machine
+
+sys.path.insert(0, str(ROOT))
+from facecade.base.artifact import write_text
+
+Chunks = list[tuple[str, Callable[[], Tally]]]
+
+PARSERS = ("image", "csv", "recipe", "dlib_resnet29", "sface", "faceres", "face_reid_0095")
+
+
+@click.command()
+@click.option(
+    "--work", type=click.Path(path_type=Path), default=ROOT / "artifacts/reliability", help="Folder of what is done."
+)
+@click.option("--share", type=float, default=1.0, help="Share of the cases that are tried; below 1 no page is written.")
+@click.option("--only", multiple=True, help="Parts to run.")
+def main(work: Path, share: float, only: tuple[str, ...]) -> None:
+    """Try broken images, tables, artifacts, kills, disks and requests, and write down what happened."""
+    work.mkdir(parents=True, exist_ok=True)
+    record_commit(work)
+    results = {}
+    for name, (title, chunks) in parts(work, share).items():
+        if not only or name in only:
+            results[title] = resumable(
+                work / name, chunks, lambda text: click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
+            )
+            click.echo(f"{title}: {results[title]}"[:2000])
+    if share == 1 and not only:
+        write_text(ROOT / "benchmarks/RELIABILITY.md", page(results, json.loads((work / "commits.json").read_text())))
+        click.echo("benchmarks/RELIABILITY.md")
+
+
+def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
+    """Title and chunks of every part, by its name."""
+
+    def number(count: int) -> int:
+        return max(1, round(count * share))
+
+    run = commands.small_run(work / "source", "face.detector=mtcnn")
+    export = _export(run, work / "source/export")
+    jobs = processes.jobs(work / "source")
+    faces = sorted((work / "source/data/eval/images").iterdir())[:3]
+    scratch = work / "scratch"
+
+    def each(count: int, size: int, function: Callable[[int, int], Tally]) -> Chunks:
+        return [(f"{start:06d}", partial(function, start, min(size, count - start))) for start in range(0, count, size)]
+
+    def kills(name: str, count: int) -> Chunks:
+        return each(
+            number(count), 10, lambda start, kills: processes.kill_at_random(jobs[name], scratch / name, kills, start)
+        )
+
+    image_chunks = each(number(10_000), 500, partial(images.infer_mutated, run, scratch))
+    large = [("large", partial(images.infer_large, run, scratch))]
+    return {
+        "images": ("mutated images", image_chunks),
+        "large": ("images at the limits of size", large),
+        "tables": ("tables", [(kind, partial(tables.fuzz_tables, kind, number(300))) for kind in tables.HEADS]),
+        "recipes": ("recipes", [("recipes", partial(tables.fuzz_recipes, number(500)))]),
+        "parsers": (
+            "inputs of parsers, coverage-guided",
+            [(name, partial(fuzz_parser, name, number(20_000))) for name in PARSERS],
+        ),
+        "runs": ("damaged runs", each(number(250), 50, partial(artifacts.fuzz_artifacts, run, faces, scratch))),
+        "exports": (
+            "damaged exports",
+            each(number(250), 50, partial(artifacts.fuzz_artifacts, export, faces, scratch)),
+        ),
+        "kills-fit-stage": ("kills of `fit-stage`", kills("fit-stage", 100)),
+        "kills-fit-meta": ("kills of `fit-meta`", kills("fit-meta", 50)),
+        "kills-infer": ("kills of `infer`", kills("infer", 50)),
+        "twice": (
+            "two commands at once in one folder",
+            [(name, partial(processes.run_twice, job, scratch / "twice", number(10))) for name, job in jobs.items()],
+        ),
+        "disk": ("full disks", _disks(jobs, scratch)),
+        "requests": ("requests to `serve`", [("requests", partial(server.fuzz_server, run, number(2000)))]),
+    }
+
+
+def fuzz_parser(name: str, runs: int) -> Tally:
+    """Inputs of one parser, found by atheris; none where it is not installed."""
+    with TemporaryDirectory() as folder:
+        limits = ["-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={folder}/"]
+        words = [sys.executable, "-m", "benchmarks.fuzz.parsers", name, f"-atheris_runs={runs}", "-seed=1", *limits]
+        result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, errors="replace")
+    done = re.findall(r"#(\d+)\s", result.stderr)
+    tally = Tally(tried=int(done[-1]) if done else 0)
+    if result.returncode:
+        tally.crashed.append(f"{name}: {result.stdout[-300:]} {result.stderr[-300:]}")
+    return tally
+
+
+def record_commit(work: Path) -> None:
+    """Note the commit of this call: parts may be of several."""
+    file = work / "commits.json"
+    commits = json.loads(file.read_text()) if file.exists() else []
+    write_text(file, json.dumps(list(dict.fromkeys([*commits, commit()]))))
+
+
+def page(results: dict[str, Tally], commits: list[str]) -> str:
+    """The page's Markdown."""
+    rows = [
+        f"| {title} | {tally.tried:,} | {tally.refused:,} | {tally.lost} | {len(tally.crashed)} | {len(tally.wrong)} | "
+        f"{f'{tally.slowest:.1f} s' if tally.slowest else ''} | {f'{tally.peak_mib:,.0f} MiB' if tally.peak_mib else ''} |"
+        for title, tally in results.items()
+    ]
+    failures = [
+        f"* {title}: `{case[:200]}`" for title, tally in results.items() for case in [*tally.crashed, *tally.wrong]
+    ]
+    bars = [
+        ("rows lost or doubled", sum(tally.lost for tally in results.values()), 0, ""),
+        (
+            "tracebacks, hangs, unexpected exceptions, signals",
+            sum(len(tally.crashed) for tally in results.values()),
+            0,
+            "",
+        ),
+        (
+            "other bytes, flags, predictions or statuses than expected",
+            sum(len(tally.wrong) for tally in results.values()),
+            0,
+            "",
+        ),
+        ("slowest image", max(results[title].slowest for title in results if "image" in title), 10, " s"),
+        ("peak memory of `infer`", max(results[title].peak_mib for title in results if "image" in title), 2048, " MiB"),
+    ]
+    bar_rows = [
+        f"| {what} | {value:.4g}{unit} | ≤ {bar:,}{unit} | {'yes' if value <= bar else 'no'} |"
+        for what, value, bar, unit in bars
+    ]
+    return (
+        f"""# What broken input does
+
+Machine: {machine()}. Commit: {", ".join(commits)}. Written by `python benchmarks/reliability.py`. All cases come from seeds.
+
+| what | measured | bar | met |
+| --- | --- | --- | --- |
+{chr(10).join(bar_rows)}
+
+*Refused* cases ended in an error in words, or in a flag on the row: broken input should. *Lost* are rows or files that are missing or
+doubled. *Crashed* are tracebacks, unexpected exceptions, hangs and signals. *Wrong* are other bytes, flags, predictions or statuses than
+expected, images that took over 10 s, temporary files that were left, and a server whose memory grew by over a tenth.
+
+| tried | cases | refused | lost | crashed | wrong | slowest | peak memory |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(rows)}
+
+* Images: {len(images.seeds())} sound files of every format that is read, with flipped bits, cuts, zeros, insertions, splices, repetitions, extreme
+  numbers in headers, declared sizes up to 2³⁰, wrong extensions, and bombs. `infer` must give every row in order, with the flag that decoding alone gives.
+* Tables: train.csv, info.csv, manifests, corrections and labels with strange cells, delimiters and encodings (hypothesis). Each row must be used or named.
+* Parsers: of images, tables, recipes and four formats of weights (atheris), at most 10 s and 2 GB for an input.
+* Runs and exports: one file damaged, or one value of a JSON file deleted or replaced. They must be refused, or predict the same.
+* Kills: SIGKILL to the whole process group at a random moment; the same command, with `--resume` where it has it, must end with the bytes of an unbroken run.
+* Requests: images sound and broken, bodies that are no forms, values that the page never sends, other hosts, methods and paths, four at a time.
+
+{"## Failures" if failures else "No failures."}
+
+{chr(10).join(failures)}
+""".rstrip()
+        + "\n"
+    )
+
+
+def _disks(jobs: dict[str, processes.Job], scratch: Path) -> Chunks:
+    """None where this user may not mount a disk."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        return []
+    return [
+        (f"{name}-{megabytes}", partial(processes.fill_disk, job, scratch / f"disk-{name}", megabytes))
+        for name, job in jobs.items()
+        for megabytes in (0, 1, 5, 20)
+    ]
+
+
+def _export(run: Path, folder: Path) -> Path:
+    if not (folder / "manifest.json").exists():
+        outcome = commands.run("export", folder, "--artifacts", run)
+        if outcome.code:
+            raise click.ClickException(outcome.output)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
