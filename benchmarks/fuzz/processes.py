@@ -16,6 +16,9 @@ from facecade.base.files import content_hash
 from .commands import ROOT, TINY, kill, run, start
 from .tally import Tally
 
+LARGE = 2**30
+"""Bytes of a disk that is large enough."""
+
 MAX_ATTEMPTS = 50
 """Kills of one run before it may end."""
 
@@ -125,19 +128,19 @@ def fill_disk(job: Job, work: Path, megabytes: int) -> Tally:
     expected, _ = _unbroken(job, work / "unbroken")
     disk = work / "disk"
     disk.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", disk], check=True)
     try:
         folder = disk / "folder"
         folder.mkdir()
         job.prepare(folder)
-        used = sum(path.stat().st_size for path in disk.rglob("*") if path.is_file()) // 2**20
-        subprocess.run(["mount", "-o", f"remount,size={used + megabytes}m", disk], check=True)
+        size = shutil.disk_usage(disk).used + megabytes * 2**20 + 2**16
+        subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
         full = run(*job.words(folder))
         tally.refused += full.code == 1
         if full.code not in (0, 1):
             tally.crashed.append(f"{job.name} on a full disk: exit {full.code}: {full.output[-300:]}")
         tally.check_text(f"{job.name} on a full disk", full.output)
-        subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+        subprocess.run(["mount", "-o", f"remount,size={LARGE}", disk], check=True)
         begun = bool(job.resume) and (folder / "run/run.json").exists()
         outcome = run(*job.words(folder), *(job.resume if begun else []))
         _compare(tally, f"{job.name} after a full disk", job, folder, expected, outcome.code, outcome.output)

@@ -26,7 +26,7 @@ MAX_PIXELS = 50_000_000
 
 MAX_JPEG_PIXELS = 256_000_000
 """Maximum pixels of a JPEG, which is scaled by 2, 4 or 8 while it is decoded if it has more than MAX_PIXELS: 200 megapixels of a phone
-take 0.2 GB and 1.4 s, or, if it is progressive, 0.8 GB and 4 s. A face that the detector finds at its default `min_face` is then still over
+take 0.4 GB and 1.4 s, or, if it is progressive, 0.8 GB and 4 s. A face that the detector finds at its default `min_face` is then still over
 200 pixels high: it searches at a longest side of 1024 (faces/detect.py)."""
 
 MAX_SCANS = 200
@@ -231,7 +231,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         0, image.height, ROWS_PER_STRIP
     ):  # conversions of the whole image would take its memory several times
         bottom = min(top + ROWS_PER_STRIP, image.height)
-        pixels[top:bottom] = _without_alpha(image.crop((0, top, image.width, bottom)))
+        pixels[top:bottom] = np.asarray(_without_alpha(image.crop((0, top, image.width, bottom))))
     return pixels
 
 

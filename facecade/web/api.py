@@ -22,6 +22,7 @@ from facecade.base.progress import note
 from facecade.faces.decode import MAX_JPEG_PIXELS, MAX_PIXELS
 from facecade.web.limits import Limits, RefusedError, file_too_large, require_count
 from facecade.web.predictor import Predictor
+from facecade.web.problem import problem
 from facecade.web.request_limits import RequestLimits
 from facecade.web.schema import (
     ErrorModel,
@@ -33,9 +34,8 @@ from facecade.web.schema import (
 )
 from facecade.web.turns import Turns
 
-INTERNAL_ERROR = ErrorModel(
-    status=500, message="internal error of the server", hint="try again; the server's log has the traceback"
-)
+INTERNAL_ERROR = ("internal error of the server", "try again; the server's log has the traceback")
+"""Message and hint."""
 
 
 def _description(limits: Limits) -> str:
@@ -134,23 +134,17 @@ def _error_model(error: RefusedError) -> ErrorModel:
     return ErrorModel(status=error.status, message=str(error), hint=error.hint)
 
 
-def _problem(error: ErrorModel, results: list[ResultModel] | None = None) -> JSONResponse:
-    problem = ProblemModel(error=error, results=results or [])
-    return JSONResponse(problem.model_dump(exclude_unset=True, mode="json"), error.status)
-
-
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RefusedError)
-    return _problem(_error_model(error), error.results if isinstance(error, _AllRefusedError) else None)
+    results = error.results if isinstance(error, _AllRefusedError) else ()
+    return problem(error.status, str(error), error.hint, results)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """Errors of the framework: an unknown path, a wrong method, a malformed form."""
     assert isinstance(error, HTTPException)
     hint = "send images to POST /predict; /openapi.json describes it"
-    problem = _problem(ErrorModel(status=error.status_code, message=str(error.detail).lower(), hint=hint))
-    problem.headers.update(error.headers or {})
-    return problem
+    return problem(error.status_code, str(error.detail).lower(), hint, headers=error.headers)
 
 
 async def _client_left(request: Request, error: Exception) -> Response:
@@ -160,15 +154,15 @@ async def _client_left(request: Request, error: Exception) -> Response:
 
 async def _invalid_form(request: Request, error: Exception) -> JSONResponse:
     hint = "send multipart/form-data: curl -F images=@image.jpg ADDRESS/predict"
-    return _problem(ErrorModel(status=422, message="images must be files", hint=hint))
+    return problem(422, "images must be files", hint)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """The server continues; uvicorn logs the traceback."""
-    return _problem(INTERNAL_ERROR)
+    return problem(500, *INTERNAL_ERROR)
 
 
 def internal_error(error: Exception) -> FacecadeError:
     """Log an unexpected error's traceback, and return the error that the user sees."""
     note("".join(traceback.format_exception(error)).rstrip())
-    return FacecadeError(INTERNAL_ERROR.message, INTERNAL_ERROR.hint)
+    return FacecadeError(*INTERNAL_ERROR)

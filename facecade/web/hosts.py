@@ -8,10 +8,9 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from facecade.web.schema import ErrorModel, ProblemModel
+from facecade.web.problem import problem
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -49,18 +48,13 @@ class AllowedHosts:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_served(host):
-            problem = ErrorModel(
-                status=400, message="unknown host", hint="use the address that serve printed, or --allowed-host"
-            )
+            refusal = problem(400, "unknown host", "use the address that serve printed, or --allowed-host")
         elif origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            problem = ErrorModel(
-                status=403, message="requests from pages of other sites are refused", hint="use the server's own page"
-            )
+            refusal = problem(403, "requests from pages of other sites are refused", "use the server's own page")
         else:
             await self.app(scope, receive, send)
             return
-        response = JSONResponse(ProblemModel(error=problem).model_dump(exclude_unset=True), problem.status)
-        await response(scope, receive, send)
+        await refusal(scope, receive, send)
 
     def _is_served(self, host: str) -> bool:
         try:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from facecade.base.artifact import write_csv
 from facecade.faces.listing import IMAGE_SUFFIXES
 from facecade.web.api import internal_error
 from facecade.web.batch_html import BatchRow, RefusedImage, batch_table, predictions
 from facecade.web.limits import RefusedError, require_count
+from facecade.web.page_calls import PageCalls, is_upload
 from facecade.web.predictor import Predictor
 from facecade.web.result_html import attention_html, message, result_html
 from facecade.web.scratch import LIFETIME_TEXT
@@ -34,9 +35,10 @@ def add_page(app: FastAPI, predictor: Predictor, folder: Path) -> FastAPI:
     """Mount the page at the root of the application.
 
     Args:
-        folder: for the files to download.
+        folder: of uploads, and of files to download.
     """
     blocks = _blocks(_Handlers(predictor, folder), predictor)
+    app.user_middleware.append(Middleware(PageCalls, folder=folder))  # innermost: the limits on requests come first
     return gr.mount_gradio_app(
         app,
         blocks.queue(max_size=4 * MAX_CONCURRENT, default_concurrency_limit=MAX_CONCURRENT),
@@ -99,11 +101,9 @@ class _Handlers:
     def _upload(self, upload: Any) -> tuple[Path, str]:
         """The path and the name of an upload. The values come unchecked from the client: every path that is not an upload of this
         server is refused in the same words, whether the file exists or not."""
-        given = upload.get("path") if isinstance(upload, Mapping) else None
-        with suppress(OSError, ValueError):  # a name that no file system takes
-            path = Path(given).resolve() if isinstance(given, str) else None
-            if path and path.is_relative_to(self.folder.resolve()) and path.is_file():
-                return path, str(upload.get("orig_name") or path.name)
+        path = upload.get("path") if isinstance(upload, Mapping) else None
+        if isinstance(path, str) and is_upload(path, self.folder):
+            return Path(path).resolve(), str(upload.get("orig_name") or Path(path).name)
         raise RefusedError(400, "the image is not an upload of this page", "upload it again")
 
 

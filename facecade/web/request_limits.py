@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from facecade.web.limits import Limits
-from facecade.web.schema import ErrorModel, ProblemModel
+from facecade.web.problem import problem
 
 HEADER_SECONDS = 10.0
 """A connection is closed if the headers of a request are not complete after so many seconds."""
@@ -48,9 +47,7 @@ class RequestLimits:
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
-            error = ErrorModel(status=413, message=self._too_large, hint="send fewer images at once")
-            problem = ProblemModel(error=error, results=[]).model_dump(exclude_unset=True, mode="json")
-            await JSONResponse(problem, 413, CLOSE)(scope, receive, send)
+            await problem(413, self._too_large, "send fewer images at once", headers=CLOSE)(scope, receive, send)
             return
         await self.app(scope, self._limited(receive), _with_security_headers(send))
 
