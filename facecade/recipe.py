@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facecade.base.choices import EnsembleKind
 
-Size = tuple[int, int]
+Side = Annotated[int, Field(ge=1, le=2048)]
+
+Size = tuple[Side, Side]
 """(height, width) in pixels."""
+
+StageName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$", max_length=40)]
+"""Also the name of a folder."""
 
 View = Literal["plain", "flip", "left", "right", "top", "bottom", "centre"]
 
@@ -188,7 +193,7 @@ class Recipe(Section):
     face: Face = Face()
     augment: dict[str, list[dict[str, Any]]] = {}
     """Named lists of albumentations transforms, each `{name = "...", argument = ...}`."""
-    stages: dict[str, StageRecipe]
+    stages: dict[StageName, StageRecipe]
     combiner: CombinerRecipe = CombinerRecipe()
 
     @property
