@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facecade.base.artifact import read_json, versions, write_arrays
+from facecade.base.arrays import write_arrays
+from facecade.base.artifact import versions
 from facecade.base.choices import EnsembleKind
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
 from facecade.combiner import selection
 from facecade.faces.table import classes, read_source
 from facecade.inference.loading import load_cascade, open_fitted
+from facecade.records import CombinerRecord, CombinerSummary, FitRecord, read_fit_record
 from facecade.runs.fits import fit_alignments, make_fit, out_of_fold_outputs, plan, require_fits, run_data
 from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_years
 from facecade.runs.run import Run
@@ -29,7 +31,7 @@ def fit_stage(
     machine: Machine,
     resume: bool,
     tracker: Tracker | None = None,
-) -> list[dict[str, Any]]:
+) -> list[FitRecord]:
     """Train stages: each fold on the people that it does not hold out.
 
     Args:
@@ -51,10 +53,10 @@ def fit_stage(
     note_states(run, requested, todo, machine, resume)
     outcomes = fit_all(todo, run_data(run, machine.workers), machine, resume, FitReporter(run, tracker))
     raise_failures(todo, outcomes)
-    return [read_json(fit.folder / "meta.json") for fit in requested]
+    return [read_fit_record(fit.folder) for fit in requested]
 
 
-def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
+def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
     """Stack the stages: align their folds, compute the nested score of every combining method, keep the best.
 
     Args:
@@ -68,7 +70,7 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     """
     started = time.monotonic()
     require_fits(run)
-    recipe, table, folder = run.recipe, run.table, run.folder / "combiner"
+    recipe, table, folder = run.recipe, run.table, run.combiner
     note("aligning the folds' embeddings")
     alignments = fit_alignments(run)
     aligned = out_of_fold_outputs(run, alignments)
@@ -76,24 +78,27 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> dict[str, Any]:
     label, fold = classes(table), table["fold"].to_numpy()
     with Bar("nested scores", selection.fits_to_compare(aligned, recipe.folds), "fits") as bar:
         result = selection.compare(aligned, raw, label, fold, recipe.combiner, recipe.seed, bar.advance)
-    record = {
-        **result.record(table["person"].to_numpy(), table["age"].to_numpy()),
-        "fits": run.fits_digest,
-        "folds_hash": run.folds_hash,
-        "extra_data": [each.record["text"] for each in run.extra_data.values()],
-        "seed": recipe.seed,
-        "recipe": recipe.combiner.model_dump(),
-        "seconds": round(time.monotonic() - started, 1),
-        "versions": versions(),
-    }
+    summary = CombinerSummary(
+        **result.scores(table["person"].to_numpy(), table["age"].to_numpy()),
+        fits=run.fits_digest,
+        folds_hash=run.folds_hash,
+        extra_data=[each.record.text for each in run.extra_data.values()],
+        seed=recipe.seed,
+        recipe=recipe.combiner,
+        seconds=round(time.monotonic() - started, 1),
+        versions=versions(),
+    )
+    files = {}
     for stage, alignment in alignments.items():
-        write_arrays(folder / f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix})
-    result.save(folder, record, recipe.combiner, recipe.seed)
+        name, arrays = f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix}
+        files[name] = write_arrays(folder / name, arrays)
+    record = result.save(folder, summary, files)
     if tracker:
-        scores = {name: score["value"] for name, score in record["nested_choice"].items()}
-        methods = {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record["nested"].items()}
-        tracker.log_run("combiner", record["recipe"], scores | methods, {"run": str(run.folder), "method": result.best})
-    return read_json(folder / "meta.json")
+        scores = {name: score["value"] for name, score in record.nested_choice.items()}
+        methods = {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record.nested.items()}
+        settings, tags = record.recipe.model_dump(), {"run": str(run.folder), "method": record.method}
+        tracker.log_run("combiner", settings, scores | methods, tags)
+    return record
 
 
 def infer(

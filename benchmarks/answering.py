@@ -10,6 +10,7 @@ is one of `cli.py`; an interrupted call resumes. Nothing is chosen on `eval`.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pandas as pd
 from steps import ROOT, commit, machine, run_step
 
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import read_json, write_csv, write_json
+from facecade.base.artifact import write_csv, write_json
 from facecade.base.choices import EnsembleKind
 from facecade.faces.split import assign_folds
 from facecade.faces.table import classes, read_source, require_no_problems
@@ -45,7 +46,7 @@ def measure(part: int, recipe: Path, people: pd.DataFrame, folder: Path) -> list
     """Fit a run on the people outside a part, and predict the part with each ensemble. Steps that are done are not
     repeated."""
     kept, log, run = folder / "steps.json", folder / "steps.log", folder / "run"
-    steps: dict[str, dict[str, Any]] = read_json(kept) if kept.exists() else {}
+    steps: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     outside, inside = people[people["part"] != part], people[people["part"] == part]
     columns = ["path", "person", "mask", "gender", "age"]
     write_csv(folder / "train.csv", outside[columns])

@@ -27,7 +27,7 @@ from steps import ROOT, commit, machine, run_step
 sys.path.insert(0, str(ROOT))
 from agreement import agreement, cells, eval_labels
 
-from facecade.base.artifact import read_json, write_json
+from facecade.base.artifact import write_json
 from facecade.base.choices import EnsembleKind
 from facecade.base.machine import Machine, cores
 from facecade.base.threads import bounded_map
@@ -447,7 +447,7 @@ def main(
     target, kept = ROOT / "benchmarks/INFERENCE.md", ROOT / "output/inference.json"
     if not written_anew:
         measure(data, artifacts, also, count, few, memory_at, kept)
-    target.write_text(page(read_json(kept)))
+    target.write_text(page(json.loads(kept.read_text())))
     click.echo(target)
 
 
@@ -466,7 +466,7 @@ def measure(
         "commit": commit(),
         "command": " ".join(["python benchmarks/inference.py", *sys.argv[1:]]),
     }
-    result: dict[str, Any] = read_json(kept) if kept.exists() else {}
+    result: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     if any(result.get(name) != value for name, value in about.items()):
         result = {**about, "faces": len(paths), "runs": []}
 

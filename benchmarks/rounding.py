@@ -8,6 +8,7 @@ bf16, as on a processor that multiplies bf16 and adds in fp32. An engine that fu
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from torch.utils._pytree import tree_map_only
 sys.path.insert(0, str(ROOT))
 from agreement import agreement, cells, eval_labels
 
-from facecade.base.artifact import read_json, write_json
+from facecade.base.artifact import write_json
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import note
@@ -162,7 +163,7 @@ def main(data: Path, artifacts: Path, written_anew: bool) -> None:
         command = " ".join(["python benchmarks/rounding.py", *sys.argv[1:]])
         about = {"machine": machine(), "commit": commit(), "command": command, "run": str(artifacts)}
         write_json(kept, {**about, **measure(open_run(artifacts), data)})
-    target.write_text(page(read_json(kept)))
+    target.write_text(page(json.loads(kept.read_text())))
     click.echo(target)
 
 

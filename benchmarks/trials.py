@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.steps import commit, machine
-from facecade.base.artifact import read_json, write_text
+from facecade.base.artifact import write_text
 from facecade.base.machine import Machine
 from facecade.combiner.estimators import SoftVote
 from facecade.combiner.stage_outputs import StageOutputs, read_fold
@@ -27,6 +27,7 @@ from facecade.faces.table import classes
 from facecade.pipeline import fit_stage
 from facecade.recipe import kind_of
 from facecade.recipe_file import override, parse, read_toml
+from facecade.records import read_fit_record
 from facecade.report.metrics import confusion, macro_f1
 from facecade.runs.begin import begin_run
 from facecade.runs.run import Run, open_run
@@ -80,7 +81,7 @@ def main(
     tables["stages"] = {name: tables["stages"][name] for name in fitted_stages}
     parse(tables)
     started = time.monotonic()
-    run = begin_run(work / f"{time.time_ns() // 1_000_000}", data, tables, cache=work / "cache")
+    run = begin_run(work / f"{time.time_ns() // 1_000_000}", data, tables, shared_cache=True)
     faces_seconds = time.monotonic() - started
     records = fit_stage(run, fitted_stages, [fold], Machine(device="cpu", jobs=jobs), resume=True)
     line: dict[str, Any] = {
@@ -93,8 +94,8 @@ def main(
         "beside": [str(folder.relative_to(work)) for folder in beside],
         "work": str(run.folder.relative_to(work)),
         **_scores(run, [run, *map(open_run, beside)], fold),
-        "by_stage": {record["stage"]: record["score"] for record in records},
-        "training_seconds": round(sum(record["seconds"] for record in records), 1),
+        "by_stage": {record.stage: record.score for record in records},
+        "training_seconds": round(sum(record.seconds for record in records), 1),
         "faces_seconds": round(faces_seconds, 1),
     }
     _add_line(line)
@@ -126,7 +127,7 @@ def _scores(run: Run, runs: list[Run], fold: int) -> dict[str, float]:
             raise click.ClickException(f"{each.folder} has other folds")
         for stage in each.recipe.stages:
             folder, name = each.fold_folder(stage, fold), f"{kind_of(stage)}-{10 * number + len(logits) + 2}"
-            logits[name], columns[name] = read_fold(folder).logits, tuple(read_json(folder / "meta.json")["columns"])
+            logits[name], columns[name] = read_fold(folder).logits, read_fit_record(folder).columns
     rows = read_fold(run.fold_folder(next(iter(run.recipe.stages)), fold)).rows
     stage_outputs = StageOutputs(logits, columns, {})
     table = run.table.iloc[rows]

@@ -8,6 +8,7 @@ The earlier scores are read from benchmarks/COMPARISON.md of that commit, the ne
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from steps import ROOT, commit, machine, run_step
 from tables import tables
 
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import read_json
 from facecade.report.results import table
 from facecade.report.text import interval
 
@@ -98,7 +98,7 @@ def main(data: Path, before: str, artifacts: Path, output: Path) -> None:
         "before": before,
     }
     target = ROOT / "benchmarks/UNMOVED.md"
-    target.write_text(page(tables(shown.stdout)[0].rows, read_json(output / "leaderboard.json"), about))
+    target.write_text(page(tables(shown.stdout)[0].rows, json.loads((output / "leaderboard.json").read_text()), about))
     click.echo(target)
 
 

@@ -20,7 +20,9 @@ from facecade.inference.cascade import Cascade as Networks
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.predictions import Prediction, Predictions
+from facecade.records import CombinerRecord, read_combiner_record
 from facecade.runs.describe import describe
+from facecade.runs.fits import require_fitted
 from facecade.runs.prepare import DataOptions, prepare_run
 from facecade.runs.run import open_run as read_run
 
@@ -140,15 +142,13 @@ class Run:
         """
         record = self._record()
         rows = [
-            {"method": name, "kept": name == record["method"], **_scores(scores)}
-            for name, scores in record["nested"].items()
+            {"method": name, "kept": name == record.method, **_scores(scores)} for name, scores in record.nested.items()
         ]
         return pd.DataFrame(rows).sort_values("macro-F1", ascending=False, ignore_index=True)
 
     def expected(self) -> pd.DataFrame:
         """Scores to expect on new people, with the choice of the method nested too: `score, value, low, high`."""
-        choice: dict[str, dict[str, float]] = self._record()["nested_choice"]
-        return pd.DataFrame([{"score": name, **value} for name, value in choice.items()])
+        return pd.DataFrame([{"score": name, **value} for name, value in self._record().nested_choice.items()])
 
     def load(self, **options: Any) -> Cascade:
         """Load the fitted cascade; options as for `facecade.load`."""
@@ -160,11 +160,8 @@ class Run:
 
         return plot_leaderboard(self.leaderboard())
 
-    def _record(self) -> dict[str, Any]:
-        from facecade.base.artifact import read_json
-        from facecade.runs.fits import require_fitted
-
-        return read_json(require_fitted(read_run(self.folder)) / "meta.json")
+    def _record(self) -> CombinerRecord:
+        return read_combiner_record(require_fitted(read_run(self.folder)))
 
 
 class Cascade:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from facecade.backbones.backbone import Backbone
 from facecade.backbones.batch_norm import is_folded, restore_statistics
 from facecade.backbones.weights import load_weights, origin
-from facecade.base.artifact import versions, write_arrays, write_json
+from facecade.base.arrays import write_arrays
+from facecade.base.artifact import read_checked, versions, write_record
 from facecade.base.errors import FacecadeError
 from facecade.base.files import content_hash
 from facecade.base.machine import Machine
@@ -24,6 +27,7 @@ from facecade.base.progress import Bar
 from facecade.base.seeding import derive
 from facecade.faces.labels import BAND_EDGES
 from facecade.recipe import StageRecipe
+from facecade.records import FitRecord, fit_command, read_fit_record
 from facecade.stages.stage import Stage
 from facecade.training import checkpoint
 from facecade.training.dataset import AugmentedCrops
@@ -112,7 +116,7 @@ class RunData:
         return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, extra["crop"]]
 
 
-def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine, resume: bool) -> dict[str, Any]:
+def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine, resume: bool) -> FitRecord:
     """Train on all folds but one, or on all; write weights, outputs and a record to the fit's folder.
 
     Args:
@@ -121,6 +125,9 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
 
     Returns:
         The record, as in the folder's meta.json, which exists only if the fit is complete.
+
+    Raises:
+        FacecadeError: no rows to train on; damaged weights to start from; training diverged.
     """
     stage, recipe, folder = job.stage, job.recipe, job.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,8 +148,14 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
         with Bar(f"{job.title}: out of fold", len(rows), "images") as bar:
             embedding, outputs = predict(model, run_data.crops(), run_data.crop_row[rows], recipe, bar.advance)
     logits = stage.logits(torch.from_numpy(outputs)).numpy()
+    if not (np.isfinite(embedding).all() and np.isfinite(logits).all()):
+        raise FacecadeError(
+            f"the training of {job.title} diverged: its outputs are not finite",
+            f"give a lower learning rate: --set stages.{stage.name}.lr={recipe.lr / 10:g}",
+        )
     count = len(held_out)
-    write_arrays(
+    score = stage.score(logits[:count], table.iloc[held_out]) if count else {}
+    outputs_content = write_arrays(
         folder / "outputs.npz",
         {
             "rows": held_out,
@@ -152,23 +165,24 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
             "anchor_embedding": embedding[count:],
         },
     )
-    checkpoint.save_weights(folder / "weights.safetensors", model)
-    record = {
-        "stage": stage.name,
-        "fold": job.fold,
-        "signature": job.signature,
-        "folds_hash": job.folds_hash,
-        "outputs": hashlib.blake2b((folder / "outputs.npz").read_bytes(), digest_size=8).hexdigest(),
-        "seed": job.seed,
-        "recipe": recipe.model_dump(),
-        "columns": stage.columns,
-        "device": str(device),
+    record = FitRecord(
+        stage=stage.name,
+        fold=job.fold,
+        signature=job.signature,
+        folds_hash=job.folds_hash,
+        weights=checkpoint.save_weights(folder / "weights.safetensors", model),
+        outputs=outputs_content,
+        seed=job.seed,
+        recipe=recipe,
+        columns=stage.columns,
+        device=str(device),
         **details,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "score": stage.score(logits[:count], table.iloc[held_out]) if count else {},
-        "versions": versions(),
-    }
-    write_json(folder / "meta.json", record)
+        parameters=sum(p.numel() for p in model.parameters()),
+        # without those of a target that nobody who was held out has a label of
+        score={name: value for name, value in score.items() if math.isfinite(value)},
+        versions=versions(),
+    )
+    write_record(folder / "meta.json", record)
     state.unlink(missing_ok=True)
     return record
 
@@ -178,7 +192,7 @@ def _soup(
 ) -> tuple[Backbone, dict[str, Any], None]:
     """The mean of the folds' weights, which together were trained on all rows."""
     started = time.monotonic()
-    checkpoint.load_mean(job.soup, backbone)
+    checkpoint.load_mean([partial(_load, path.parent) for path in job.soup], backbone)
     people, images = run_data.table["person"].nunique(), len(run_data.table)
     details = {"people": int(people), "images": images, "extra_data": 0, "epochs": 0}
     model: Backbone = backbone.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -213,6 +227,8 @@ def _train(
         raise FacecadeError(f"stage {stage.name} has no labelled rows to train on")
     # hashed before training, because the file may change meanwhile
     content = content_hash(recipe.weights_file) if recipe.weights_file else None
+    if recipe.start_stage:
+        _read_weights(Path(job.weights).parent)
     load_weights(backbone, recipe.backbone, job.weights, job.head_rows)
     if job.weights != "none" and recipe.freeze != ALL and is_folded(backbone):
         restore_statistics(backbone, _batch_norm_batches(run_data.crops(), crop_row[rows], recipe.size, backbone, job))
@@ -243,7 +259,7 @@ def _train(
             "seconds": round(sum(line["seconds"] for line in history), 1),  # including epochs before an interruption
             "bf16": bf16,
             "pretrained": origin(recipe.backbone, job.weights),
-            "weights_content": content,
+            "weights_content": content or None,
         },
         cached,
     )
@@ -327,8 +343,19 @@ def new_backbone(stage: Stage, recipe: StageRecipe, seed: int) -> Backbone:
     )
 
 
+def _read_weights(folder: Path) -> bytes:
+    """The weights of a finished fit; raises FacecadeError where they are not those that its record names."""
+    path = folder / "weights.safetensors"
+    return read_checked(path, read_fit_record(folder).weights, fit_command(folder))
+
+
+def _load(folder: Path, module: nn.Module) -> None:
+    """Load the weights of a finished fit."""
+    checkpoint.load_weights(_read_weights(folder), module, str(folder), fit_command(folder))
+
+
 def load_fold(job: Fit, device: torch.device) -> Backbone:
     """The model of a fitted fold, in eval mode."""
     backbone = new_backbone(job.stage, job.recipe, job.seed)
-    checkpoint.load_weights(job.folder / "weights.safetensors", backbone)
+    _load(job.folder, backbone)
     return backbone.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -15,15 +15,15 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessP
 from contextlib import ExitStack, contextmanager, nullcontext
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.queues import Queue
-from typing import Any
 
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import Bar, Message, RemoteBars, redirect
+from facecade.records import FitRecord
 from facecade.stages.cost import training_flops
 from facecade.stages.fit import Fit, RunData, fit_fold
 
-Outcome = dict[str, Any] | BaseException
+Outcome = FitRecord | BaseException
 """A fit's record, or the error that prevented it."""
 
 

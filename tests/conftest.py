@@ -11,11 +11,15 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before NumPy is there: tests run side by side, and threads would wait for each other
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from facecade.cli import main
+from facecade.faces.labels import N_CLASSES
 from facecade.faces.synthetic import draw_data
+from facecade.recipe import CombinerRecipe, StageRecipe
+from facecade.records import CombinerSummary, FitRecord
 from facecade.report.tracking import EXPERIMENT
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
@@ -64,6 +68,37 @@ def tracked(store: Path) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id]))
 
 
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz."""
+    with np.load(path) as file:
+        return dict(file)
+
+
+def fit_record(recipe: StageRecipe, **values: Any) -> FitRecord:
+    """A fit's record, with made-up values for what is not given."""
+    known: dict[str, Any] = {"stage": "mask", "fold": 0, "signature": "0" * 16, "folds_hash": "0" * 16, "seed": 0}
+    known |= {"weights": "0" * 32, "outputs": "0" * 32, "recipe": recipe, "columns": ("wear", "incorrect", "normal")}
+    known |= {"device": "cpu", "people": 1, "images": 1, "extra_data": 0, "epochs": 1, "seconds": 1.0, "parameters": 1}
+    return FitRecord(**known | {"score": {}, "versions": {}} | values)
+
+
+def combiner_summary(**values: Any) -> CombinerSummary:
+    """What a combiner's record says of its scores, with made-up values for what is not given."""
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    names = ("macro-F1", "accuracy", "mask accuracy", "gender accuracy", "band accuracy")
+    scores = dict.fromkeys(names, score)
+    known: dict[str, Any] = {"nested": {"soft vote": scores}, "nested_choice": scores, "simplest": "soft vote"}
+    known |= {"gain_over_simplest": score, "per_class_f1": [None] * N_CLASSES, "cuts": {}, "images": 1, "people": 1}
+    known |= {
+        "prior": [1 / N_CLASSES] * N_CLASSES,
+        "fits": "0" * 16,
+        "folds_hash": "0" * 16,
+        "extra_data": [],
+        "seed": 0,
+    }
+    return CombinerSummary(**known | {"recipe": CombinerRecipe(), "seconds": 1.0, "versions": {}} | values)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train/ (24 people) and eval/ (12 people)."""
@@ -81,3 +116,11 @@ def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     succeed("fit-meta", "--artifacts", artifacts)
     return artifacts
+
+
+@pytest.fixture(scope="session")
+def exported(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run, exported."""
+    folder = tmp_path_factory.mktemp("exported")
+    assert "infer DATA --artifacts" in succeed("export", folder, "--artifacts", fitted)
+    return folder

@@ -254,7 +254,7 @@ def test_start_stage_is_fitted_first(fitted: Path, tmp_path: Path) -> None:
 
 def test_artifacts_hold_no_pickle_and_record_their_origin(fitted: Path) -> None:
     suffixes = {path.suffix for path in fitted.rglob("*") if path.is_file() and path.parent.name != "events"}
-    assert suffixes <= {".json", ".jsonl", ".csv", ".npz", ".ubj", ".safetensors", ".u8", ".onnx", ".txt", ""}
+    assert suffixes <= {".json", ".jsonl", ".csv", ".npz", ".safetensors", ".u8", ".onnx", ".txt", ""}
     for meta in fitted.rglob("meta.json"):
         record = json.loads(meta.read_text())
         assert record["versions"]["torch"] and "seed" in record and "recipe" in record
@@ -512,7 +512,7 @@ def test_new_fit_makes_the_combiner_stale(fitted: Path, tmp_path: Path) -> None:
     """Even with the same settings: other threads round differently, and the alignment belongs to the old fit."""
     run = copy_run(fitted, tmp_path / "run")
     meta = run / "stages/mask/fold0/meta.json"
-    meta.write_text(meta.read_text().replace(json.loads(meta.read_text())["outputs"], "0" * 16))
+    meta.write_text(meta.read_text().replace(json.loads(meta.read_text())["outputs"], "0" * 32))
     assert "the combiner is stale" in call("infer", "anywhere", "--artifacts", run).stderr
 
 

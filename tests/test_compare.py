@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import call, succeed, tracked
+from conftest import arrays, call, succeed, tracked
 from scipy.special import softmax
 
-from facecade.base.artifact import read_arrays
 from facecade.base.errors import FacecadeError
 from facecade.comparison.budget import Budget, read_budget, scale
 from facecade.comparison.repeats import with_repeats
@@ -99,10 +98,10 @@ def test_repeated_networks_differ_and_are_averaged(two: list[Path], drawn: Path,
     assert (once["repeats"], twice["repeats"]) == (1, 2)
     assert [row["models"] for row in once["entries"] + twice["entries"]] == [3, 3, 6, 6]
     folders = [tmp_path / "a/first/stages" / stage / "fold0" for stage in ("flat", "flat-2")]
-    first, second = (read_arrays(folder / "outputs.npz") for folder in folders)
+    first, second = (arrays(folder / "outputs.npz") for folder in folders)
     assert (first["rows"] == second["rows"]).all() and np.abs(first["logits"] - second["logits"]).max() > 1e-3
     run = open_run(tmp_path / "a/first")
-    nested = read_arrays(run.folder / "combiner/nested.npz")
+    nested = arrays(run.folder / "combiner/nested.npz")
     prediction = nested["predictions"][list(nested["methods"]).index("as trained")][first["rows"]]
     mean = sum(softmax(each["logits"], axis=1) for each in (first, second))
     assert (prediction == mean.argmax(1)).all(), "the published prediction is the soft vote of both"

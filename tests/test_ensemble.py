@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import call, succeed
+from conftest import arrays, call, succeed
 from safetensors.torch import load_file
 
-from facecade.base.artifact import read_arrays, read_json
 from facecade.base.machine import Machine
 from facecade.inference.loading import cascade_of_run
+from facecade.records import read_combiner_record, read_fit_record
 from facecade.runs.fits import read_alignments
 from facecade.runs.run import open_run
 
@@ -41,13 +41,12 @@ def refitted(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_refit_trains_on_all_people_and_is_never_scored(refitted: Path, fitted: Path) -> None:
     run = open_run(refitted)
     for stage in run.recipe.stages:
-        record = read_json(refitted / "stages" / stage / "full/meta.json")
-        fold = read_json(refitted / "stages" / stage / "fold0/meta.json")
-        assert record["score"] == {} and record["people"] > fold["people"]
-        outputs = read_arrays(refitted / "stages" / stage / "full/outputs.npz")
+        record, fold = (read_fit_record(refitted / "stages" / stage / name) for name in ("full", "fold0"))
+        assert record.score == {} and record.people > fold.people
+        outputs = arrays(refitted / "stages" / stage / "full/outputs.npz")
         assert len(outputs["rows"]) == len(outputs["logits"]) == 0 and len(outputs["anchors"]) == 60
-    before, after = (read_json(folder / "combiner/meta.json") for folder in (fitted, refitted))
-    assert after["nested"] == before["nested"], "the combiner is fitted on the folds only"
+    before, after = (read_combiner_record(folder / "combiner") for folder in (fitted, refitted))
+    assert after.nested == before.nested, "the combiner is fitted on the folds only"
 
 
 def test_each_ensemble_runs_its_own_networks(refitted: Path, drawn: Path, tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_refit_embeds_in_the_folds_basis(refitted: Path) -> None:
     """Its aligned embeddings of the anchors correlate with the folds', as the combiner requires."""
     run = open_run(refitted)
     for stage, alignment in read_alignments(run).items():
-        outputs = [read_arrays(run.fold_folder(stage, fold) / "outputs.npz") for fold in range(4)]
+        outputs = [arrays(run.fold_folder(stage, fold) / "outputs.npz") for fold in range(4)]
         aligned = [alignment.apply(fold, each["anchor_embedding"]) for fold, each in enumerate(outputs)]
         correlations = [float(np.corrcoef(aligned[0][:, 0], each[:, 0])[0, 1]) for each in aligned[1:]]
         assert min(correlations) > 0.5, (stage, correlations)

@@ -38,12 +38,12 @@ def test_all_folds_train_on_new_people_and_all_but_their_own_on_known_people() -
     extra = build_extra(Path("more"), table(["n", "a", "b"], ["n0", "a2", "b1"]), SCORED, 3)
     content = {fold: set(rows["content"]) for fold, rows in extra.table.groupby("fold")}
     assert content == {0: {"n0", "b1"}, 1: {"n0", "a2"}, 2: {"n0", "a2", "b1"}}
-    assert "2 people are also scored, and left out of the fold" in extra.record["text"]
+    assert "2 people are also scored, and left out of the fold" in extra.record.text
 
 
 def test_scored_image_is_left_out_under_another_name() -> None:
     extra = build_extra(Path("more"), table(["x", "x"], ["a0", "n0"]), SCORED, 3)
-    assert set(extra.table["content"]) == {"n0"} and "left out 1 images that are scored" in extra.record["text"]
+    assert set(extra.table["content"]) == {"n0"} and "left out 1 images that are scored" in extra.record.text
     with pytest.raises(FacecadeError, match="already in the data"):
         build_extra(Path("more"), table(["x"], ["a0"]), SCORED, 3)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, call, succeed
+from conftest import TINY, arrays, call, succeed
 
-from facecade.base.artifact import read_arrays
 from facecade.combiner.estimators import SoftVote
 from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of, decode
 from facecade.faces.pseudo import make_pseudo_labels
@@ -47,7 +46,7 @@ def test_record_has_counts_and_held_out_accuracy(student: Path, fitted: Path, dr
     labels = pd.read_csv(fitted / "pseudo/labels.csv")
     assert record["new"] == len(pd.read_csv(drawn / "eval/info.csv")) == record["offered"]
     assert record["labels"] == labels["fold"].value_counts().sort_index().tolist()
-    nested = read_arrays(fitted / "combiner/nested.npz")
+    nested = arrays(fitted / "combiner/nested.npz")
     prediction = nested["predictions"][
         nested["methods"].tolist().index("soft vote")
     ]  # the same vote, with the same nesting
@@ -78,7 +77,7 @@ def test_pseudo_labels_are_trained_on_and_not_scored(student: Path, fitted: Path
         assert record["extra_data"] == (labels["fold"] == fold).sum()
         table = pd.read_csv(student / "table.csv")
         assert record["images"] == (table["fold"] != fold).sum() + record["extra_data"]
-        assert read_arrays(folder / "outputs.npz")["rows"].tolist() == np.flatnonzero(table["fold"] == fold).tolist()
+        assert arrays(folder / "outputs.npz")["rows"].tolist() == np.flatnonzero(table["fold"] == fold).tolist()
     assert "pseudo-labels" in succeed("ls", "--artifacts", student)
 
 

@@ -1,4 +1,4 @@
-"""Artifact files: written atomically, and never pickled."""
+"""Artifact files: written atomically, never pickled, and read as if a stranger had written them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ import platform
 from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
-from facecade.base.errors import FacecadeError
+from facecade.base.errors import FacecadeError, excerpt, problems
+from facecade.base.files import bytes_hash, read_bytes
+from facecade.base.program import command
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_BYTES = 2 << 30
+"""Maximum size of a file of weights, a network or arrays."""
+
 _PACKAGES = ("torch", "timm", "albumentations", "numpy", "scikit-learn", "pandas")
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary)` in the folder of `path`, then rename, so that `path` is never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Keep the suffix: XGBoost and NumPy choose the format by it.
@@ -37,11 +44,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -49,6 +52,12 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     text = StringIO()
     table.to_csv(text, index=False, lineterminator="\n")
     write_text(path, text.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write a file's bytes; returns their hash."""
+    write_atomic(path, lambda temporary: temporary.write_bytes(data))
+    return bytes_hash(data)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -66,40 +75,88 @@ def _to_json(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON artifact; raises FacecadeError if it is missing or damaged."""
+class Record(BaseModel):
+    """What a JSON artifact holds: no unknown keys, strict types, finite numbers.
+
+    made_by: the command that makes it again. max_bytes: maximum size of the file. indent: of its JSON; None = in one line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    made_by: ClassVar[str]
+    max_bytes: ClassVar[int] = 1 << 20
+    indent: ClassVar[int | None] = 2
+
+    def json_value(self) -> dict[str, Any]:
+        """The record as JSON has it."""
+        return self.model_dump(mode="json")
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def write_record(path: Path, record: Record) -> str:
+    """Write a record as JSON; returns the hash of the file."""
+    return write_bytes(path, (record.model_dump_json(indent=record.indent) + "\n").encode())
+
+
+def read_record(path: Path, model: type[AnyRecord]) -> AnyRecord:
+    """The record in a JSON artifact; raises one FacecadeError for all that is wrong with it."""
+    return _parse(path, _read(path, model.max_bytes, again(model.made_by)), model)
+
+
+def read_checked_record(path: Path, content: str, model: type[AnyRecord]) -> AnyRecord:
+    """The record in a JSON artifact that another record names; raises as `read_record` and `read_checked` do."""
+    return _parse(path, read_checked(path, content, model.made_by, model.max_bytes), model)
+
+
+def _parse(path: Path, data: bytes, model: type[AnyRecord]) -> AnyRecord:
+    hint = again(model.made_by)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FacecadeError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise FacecadeError(f"{path} cannot be read as JSON: {error}", f"remove {path} and fit again") from None
-    if not isinstance(value, dict):
-        raise FacecadeError(f"{path} must contain a JSON object", f"remove {path} and fit again")
-    return value
+        from_json(data, allow_inf_nan=False)  # a model would accept NaN where any value is allowed
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        lines = [f"{excerpt('.'.join(map(str, each['loc'])))}: {each['msg'].lower()}" for each in found]
+        raise problems(path, lines, hint, max_lines=10) from None
+    except ValueError as error:
+        raise FacecadeError(f"{path} is not JSON: {error}", hint) from None
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Save named arrays as an uncompressed npz."""
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "wb") as file:  # np.savez would append its own suffix to a bare path
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    write_atomic(path, save)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz without pickled objects; raises FacecadeError if it is damaged."""
+def valid_record(path: Path, model: type[AnyRecord]) -> AnyRecord | None:
+    """The record in a JSON artifact; None where it is missing or damaged, for records that are then made again."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise FacecadeError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError, KeyError, ImportError) as error:
-        raise FacecadeError(f"{path} cannot be read: {error}", f"remove {path} and fit again") from None
-    except Exception as error:  # zipfile has its own exception for a damaged archive
-        raise FacecadeError(f"{path} is damaged: {error}", f"remove {path} and fit again") from None
+        return read_record(path, model)
+    except FacecadeError:
+        return None
+
+
+def read_checked(path: Path, content: str, made_by: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of an artifact that a record names.
+
+    Args:
+        content: their hash, as recorded.
+        made_by: the command that makes the file again.
+
+    Raises:
+        FacecadeError: it is missing or too large, or its hash is another.
+    """
+    hint = again(made_by)
+    data = _read(path, max_bytes, hint)
+    if bytes_hash(data) != content:
+        raise FacecadeError(f"{path} was changed or is damaged: its hash is not the recorded one", hint)
+    return data
+
+
+def _read(path: Path, max_bytes: int, hint: str) -> bytes:
+    try:
+        return read_bytes(path, max_bytes)
+    except FacecadeError as error:
+        raise FacecadeError(str(error), hint) from None
+
+
+def again(made_by: str) -> str:
+    """The hint for a damaged artifact: the command that makes it again."""
+    return f"make it again: {command(made_by)}"
 
 
 def digest(value: object) -> str:

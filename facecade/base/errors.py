@@ -17,6 +17,19 @@ class FacecadeError(Exception):
         self.hint = hint
 
 
+def excerpt(value: object, length: int = 80) -> str:
+    """The begin of a value's text: messages do not repeat whole files."""
+    text = str(value)
+    return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, except in which of its files it is raised; its type where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    told = (line for line in lines if line and not line.startswith("Exception from "))
+    return excerpt(next(told, type(error).__name__), 200)
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> FacecadeError:
     """An error for a name that is not in `choices`; its hint suggests the closest ones."""
     options = sorted(choices)

@@ -1,8 +1,9 @@
-"""Read untrusted files safely (only regular files of limited size), and hash their content."""
+"""Read untrusted files safely (only regular files of limited size, only inside their folder), and hash their content."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -64,12 +65,31 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def require_links_inside(folder: Path) -> None:
+    """Raises FacecadeError for a link anywhere in a folder that leads out of it: whoever made the folder chose what it
+    leads to."""
+    top = folder.resolve()
+    for parent, folders, files in os.walk(folder):  # does not follow links
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            # realpath, because Path.resolve raises for links in a circle
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
+                raise FacecadeError(f"{path} is a link that leads out of {folder}", "replace it by what it leads to")
+
+
+def file_hash(path: Path) -> str:
+    """A hash of a file's bytes; raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def bytes_hash(data: bytes) -> str:
+    """What `file_hash` gives for a file of these bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def content_hash(path: Path) -> str:
-    """A hash of a file's bytes; empty if it cannot be read, since the code that opens it raises the error."""
+    """`file_hash` of a file that a user gave; empty if it cannot be read, since the code that opens it raises the error."""
     try:
-        if not_regular(path):
-            return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return "" if not_regular(path) else file_hash(path)
     except (OSError, ValueError):
         return ""

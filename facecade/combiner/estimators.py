@@ -1,7 +1,7 @@
 """Simple estimators, the baselines of XGBoost: as trained, hard cascade, soft vote, logistic regression.
 
 All have the same interface: `fit(stage_outputs, label)` returns an estimator, and its `probability(stage_outputs)` is
-(N, 18). It holds only arrays, so that it is saved without pickle.
+(N, 18). It holds only arrays, so that it is saved without pickle; `layout()` is their layout.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from facecade.base.arrays import Layout
 from facecade.combiner.cuts import band_by_cuts, fit_cuts
 from facecade.combiner.features import features
 from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs
 from facecade.faces.labels import GENDERS, N_CLASSES, decode, encode
 
 Arrays = dict[str, np.ndarray]
+
+CUTS: Layout = {"cuts?": "f8 2 2"}
 
 INVERSE_L2 = 0.1
 """C of the logistic regressions. The penalty is strong because the several images of a person are worth about one."""
@@ -59,6 +62,10 @@ class HardCascade:
 
     def arrays(self) -> Arrays:
         return {"cuts": self.cuts}
+
+    @classmethod
+    def layout(cls) -> Layout:
+        return {"cuts": "f8 2 2"}
 
     @classmethod
     def load(cls, arrays: Arrays) -> HardCascade:
@@ -105,6 +112,10 @@ class AsTrained:
         return {}
 
     @classmethod
+    def layout(cls) -> Layout:
+        return {}
+
+    @classmethod
     def load(cls, arrays: Arrays) -> AsTrained:
         return cls()
 
@@ -145,6 +156,12 @@ class Logistic:
         return {f"{prefix}{name}": getattr(self, name) for name in ("mean", "scale", "weight", "bias")}
 
     @classmethod
+    def layout(cls, classes: int, prefix: str = "") -> Layout:
+        inputs = f"{prefix}inputs"
+        shapes = {"mean": inputs, "scale": inputs, "weight": f"{classes} {inputs}", "bias": f"{classes}"}
+        return {f"{prefix}{name}": f"f8 {shape}" for name, shape in shapes.items()}
+
+    @classmethod
     def load(cls, arrays: Arrays, prefix: str = "") -> Logistic:
         return cls(*(arrays[f"{prefix}{name}"] for name in ("mean", "scale", "weight", "bias")))
 
@@ -181,6 +198,10 @@ class SoftVote:
 
     def arrays(self) -> Arrays:
         return {**self.mask.arrays("mask_"), **self.gender.arrays("gender_"), **self.band.arrays("band_")}
+
+    @classmethod
+    def layout(cls) -> Layout:
+        return {**Logistic.layout(3, "mask_"), **Logistic.layout(2, "gender_"), **Logistic.layout(3, "band_")}
 
     @classmethod
     def load(cls, arrays: Arrays) -> SoftVote:
@@ -224,6 +245,10 @@ class LogisticStack:
 
     def arrays(self) -> Arrays:
         return {**({} if self.cuts is None else {"cuts": self.cuts}), **self.model.arrays()}
+
+    @classmethod
+    def layout(cls) -> Layout:
+        return {**CUTS, **Logistic.layout(N_CLASSES)}
 
     @classmethod
     def load(cls, arrays: Arrays) -> LogisticStack:

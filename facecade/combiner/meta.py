@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xgboost as xgb
 
-from facecade.base.errors import FacecadeError
-from facecade.base.program import command
-from facecade.combiner.estimators import Arrays, SoftVote, fit_cuts_by_gender
+from facecade.base.arrays import Layout
+from facecade.base.artifact import again
+from facecade.base.errors import FacecadeError, first_line
+from facecade.combiner.estimators import CUTS, Arrays, SoftVote, fit_cuts_by_gender
 from facecade.combiner.features import features
 from facecade.combiner.stage_outputs import StageOutputs
+from facecade.combiner.trees import Trees
 from facecade.faces.labels import N_CLASSES
 from facecade.recipe import CombinerRecipe
 
@@ -62,9 +63,15 @@ class Boosted:
         Returns:
             values (N, 18, F), the trees' average outputs (N, 18), and the features' names. With `base_margin` they add
             up to the logits of `probability`.
+
+        Raises:
+            FacecadeError: trees whose statistics are damaged.
         """
         matrix = _matrix(stage_outputs, self.cuts, self.start)
-        values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
+        try:
+            values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
+        except xgb.core.XGBoostError as error:
+            raise FacecadeError(f"XGBoost cannot explain its trees: {first_line(error)}", again("fit-meta")) from error
         # XGBoost includes the base margin in the bias
         average = values[..., -1] - base_margin(self.start, stage_outputs)
         return values[..., :-1], average, list(matrix.feature_names or [])
@@ -73,12 +80,12 @@ class Boosted:
         return {**({} if self.cuts is None else {"cuts": self.cuts}), **self.start.arrays()}
 
     @classmethod
-    def load(cls, arrays: Arrays, path: Path) -> Boosted:
-        try:
-            booster = xgb.Booster(model_file=path)
-        except xgb.core.XGBoostError as error:
-            raise FacecadeError(f"{path} cannot be read: {str(error).splitlines()[0]}", command("fit-meta")) from None
-        return cls(arrays.get("cuts"), SoftVote.load(arrays), booster)
+    def layout(cls) -> Layout:
+        return {**CUTS, **SoftVote.layout()}
+
+    @classmethod
+    def load(cls, arrays: Arrays, trees: Trees) -> Boosted:
+        return cls(arrays.get("cuts"), SoftVote.load(arrays), trees.booster())
 
 
 def _matrix(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from facecade.base.artifact import read_arrays, read_json, write_arrays, write_atomic, write_json
+from facecade.base.arrays import read_arrays, write_arrays
+from facecade.base.artifact import again, read_checked_record, write_record
+from facecade.base.errors import FacecadeError
 from facecade.base.seeding import derive
 from facecade.combiner.decision import decide, margin, scores
 from facecade.combiner.estimators import AsTrained, HardCascade, LogisticStack, SoftVote
 from facecade.combiner.meta import Boosted
 from facecade.combiner.nested import Estimator
 from facecade.combiner.stage_outputs import StageOutputs
+from facecade.combiner.trees import Trees
+from facecade.faces.labels import N_CLASSES
 from facecade.recipe import CombinerRecipe
+from facecade.records import CombinerRecord, CombinerSummary, read_combiner_record
 
 ESTIMATORS: dict[str, Any] = {
     "plain": AsTrained,
@@ -61,6 +66,9 @@ chosen."""
 CONTINUOUS = ("soft", "logistic", "boosted")
 """Estimators whose probabilities are continuous in the stage outputs; the others jump at a cut and have no margin."""
 
+RULE, TREES = "rule.npz", "model.json"
+"""Files of a combiner: its arrays, and XGBoost's trees."""
+
 UNSTACKED = {"as trained": "as-trained", "hard cascade": "hard-cascade"}
 """Methods that stack nothing, with the folder where each is saved beside the best: the baselines of a comparison."""
 
@@ -73,15 +81,26 @@ def methods_for(stage_outputs: StageOutputs) -> dict[str, Method]:
 
 @dataclass(frozen=True)
 class FittedCombiner:
-    """A fitted method: stage outputs of N rows → probabilities (N, 18) and predictions (N,)."""
+    """A fitted method: stage outputs of N rows → probabilities (N, 18) and predictions (N,).
+
+    Raises FacecadeError for the outputs of other stages than those that it was fitted on.
+    """
 
     name: str
     estimator: Estimator
     weights: np.ndarray
 
     def __call__(self, stage_outputs: StageOutputs) -> tuple[np.ndarray, np.ndarray]:
-        probability = self.estimator.probability(self.inputs(stage_outputs))
+        try:
+            probability = self.estimator.probability(self.inputs(stage_outputs))
+        except (AssertionError, IndexError, ValueError) as error:  # NumPy's and XGBoost's for other columns
+            raise self._other_stages() from error
+        if probability.shape != (len(stage_outputs), N_CLASSES) or not np.isfinite(probability).all():
+            raise self._other_stages()
         return probability, decide(probability, self.weights)
+
+    def _other_stages(self) -> FacecadeError:
+        return FacecadeError(f"the combiner ({self.name}) was fitted on the outputs of other stages", again("fit-meta"))
 
     def inputs(self, stage_outputs: StageOutputs) -> StageOutputs:
         """The estimator's inputs."""
@@ -108,19 +127,37 @@ def new_estimator(name: str, settings: CombinerRecipe, seed: int) -> Callable[[S
     return ESTIMATORS[name].fit  # type: ignore[no-any-return]
 
 
-def save(folder: Path, combiner: FittedCombiner, record: dict[str, Any]) -> None:
-    """Save a combiner: rule.npz, model.ubj where there are trees, meta.json last."""
+def save(
+    folder: Path, combiner: FittedCombiner, summary: CombinerSummary, files: Mapping[str, str] | None = None
+) -> CombinerRecord:
+    """Save a combiner: rule.npz, model.json where there are trees, meta.json last.
+
+    Args:
+        files: hashes of other files in the folder, by name.
+
+    Returns:
+        The record in meta.json.
+    """
     (folder / "meta.json").unlink(missing_ok=True)
-    write_arrays(folder / "rule.npz", combiner.estimator.arrays())
+    contents = {**(files or {}), RULE: write_arrays(folder / RULE, combiner.estimator.arrays())}
     if isinstance(combiner.estimator, Boosted):
-        write_atomic(folder / "model.ubj", combiner.estimator.booster.save_model)
-    write_json(folder / "meta.json", {**record, "method": combiner.name, "decision_weights": combiner.weights})
+        contents[TREES] = write_record(folder / TREES, Trees.of(combiner.estimator.booster))
+    record = CombinerRecord(
+        **dict(summary), method=combiner.name, decision_weights=combiner.weights.tolist(), files=contents
+    )
+    write_record(folder / "meta.json", record)
+    return record
 
 
-def load(folder: Path) -> tuple[FittedCombiner, dict[str, Any]]:
-    """A saved combiner and its record."""
-    record = read_json(folder / "meta.json")
-    arrays = read_arrays(folder / "rule.npz")
-    name = METHODS[record["method"]].estimator
-    fitted = Boosted.load(arrays, folder / "model.ubj") if name == "boosted" else ESTIMATORS[name].load(arrays)
-    return FittedCombiner(record["method"], fitted, np.array(record["decision_weights"])), record
+def load(folder: Path) -> tuple[FittedCombiner, CombinerRecord]:
+    """A saved combiner and its record; raises FacecadeError where a file is damaged."""
+    record = read_combiner_record(folder)
+    if record.method not in METHODS:
+        raise FacecadeError(f"{folder} has an unknown combining method", again("fit-meta"))
+    name = METHODS[record.method].estimator
+    arrays = read_arrays(folder / RULE, record.files.get(RULE, ""), ESTIMATORS[name].layout(), "fit-meta")
+    if name == "boosted":
+        fitted = Boosted.load(arrays, read_checked_record(folder / TREES, record.files.get(TREES, ""), Trees))
+    else:
+        fitted = ESTIMATORS[name].load(arrays)
+    return FittedCombiner(record.method, fitted, np.array(record.decision_weights)), record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facecade.base.artifact import write_arrays
+from facecade.base.arrays import write_arrays
 from facecade.combiner.decision import NO_WEIGHTS, fit_weights
 from facecade.combiner.estimators import fit_cuts_by_gender
 from facecade.combiner.methods import METHODS, UNSTACKED, FittedCombiner, methods_for, new_estimator, save
@@ -18,7 +18,9 @@ from facecade.combiner.nested import Candidate, NestedResult, nested, select
 from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import GENDERS, N_CLASSES
 from facecade.recipe import CombinerRecipe
+from facecade.records import CombinerRecord, CombinerSummary
 from facecade.report.metrics import as_json, class_f1, confusion, macro_f1, paired_difference, score
+from facecade.report.nested import NESTED
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Selection:
         }
         return max(scores, key=lambda name: scores[name])
 
-    def record(self, person: np.ndarray, age: np.ndarray) -> dict[str, Any]:
-        """Scores with intervals over people, cuts and class frequencies, as the combiner's meta.json holds them.
+    def scores(self, person: np.ndarray, age: np.ndarray) -> dict[str, Any]:
+        """Scores with intervals over people, cuts and class frequencies: fields of `records.CombinerSummary`.
 
         Args:
             person: of each row, (N,).
@@ -66,16 +68,23 @@ class Selection:
             "simplest": self.simplest,
             "gain_over_simplest": paired_difference(label, best, simplest, person).json(),
             "per_class_f1": class_f1(label, self.chosen),
-            "cuts": {} if cuts is None else {name: row.round(2) for name, row in zip(GENDERS, cuts, strict=True)},
+            "cuts": {} if cuts is None else dict(zip(GENDERS, map(tuple, cuts.round(2).tolist()), strict=True)),
             "images": len(label),
             "people": len(np.unique(person)),
-            "prior": np.bincount(label, minlength=N_CLASSES) / len(label),
+            "prior": (np.bincount(label, minlength=N_CLASSES) / len(label)).tolist(),
         }
 
-    def save(self, folder: Path, record: dict[str, Any], settings: CombinerRecipe, seed: int) -> None:
-        """Fit the best method, and those that stack nothing, on all rows; save them with the nested predictions."""
-        write_arrays(
-            folder / "nested.npz",
+    def save(self, folder: Path, summary: CombinerSummary, files: Mapping[str, str]) -> CombinerRecord:
+        """Fit the best method, and those that stack nothing, on all rows; save them with the nested predictions.
+
+        Args:
+            files: hashes of other files in the folder, by name.
+
+        Returns:
+            The record of the best method.
+        """
+        nested_content = write_arrays(
+            folder / NESTED,
             {
                 "label": self.label,
                 "prediction": self.chosen,
@@ -85,10 +94,14 @@ class Selection:
                 "predictions": np.stack([result.prediction for result in self.results.values()]),
             },
         )
-        unstacked = [(name, folder / subfolder) for name, subfolder in UNSTACKED.items() if name in self.results]
-        for name, path in [*unstacked, (self.best, folder)]:
-            fitted = fit_final(name, self.results[name], self.aligned, self.label, settings, seed)
-            save(path, fitted, record)
+
+        def fitted(name: str) -> FittedCombiner:
+            return fit_final(name, self.results[name], self.aligned, self.label, summary.recipe, summary.seed)
+
+        for name, subfolder in UNSTACKED.items():
+            if name in self.results:
+                save(folder / subfolder, fitted(name), summary)
+        return save(folder, fitted(self.best), summary, {**files, NESTED: nested_content})
 
 
 def compare(

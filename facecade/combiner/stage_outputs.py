@@ -9,14 +9,31 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, softmax
 
-from facecade.base.artifact import read_arrays
+from facecade.base.arrays import read_arrays
 from facecade.base.errors import FacecadeError
 from facecade.base.program import command
 from facecade.combiner.align import Alignment
-from facecade.faces.labels import BANDS, GENDERS, MASKS
+from facecade.faces.labels import BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, class_name
 from facecade.recipe import kind_of
+from facecade.records import fit_command, read_fit_record
 
 AGE_STAGES = tuple(f"age-{gender}" for gender in GENDERS)
+
+
+_AGES = [("years",), ("years", *(f"log_odds_{edge:.0f}" for edge in BAND_EDGES)), BANDS]
+
+KIND_COLUMNS: dict[str, list[tuple[str, ...]]] = {
+    "mask": [MASKS],
+    "gender": [GENDERS],
+    **{stage: _AGES for stage in AGE_STAGES},
+    "gender-age": [tuple(f"{gender} {band}" for gender in GENDERS for band in BANDS)],
+    "flat": [tuple(class_name(label) for label in range(N_CLASSES))],
+    "joint": [
+        (*(f"mask.{name}" for name in MASKS), *(f"gender.{name}" for name in GENDERS), *(f"age.{name}" for name in age))
+        for age in _AGES
+    ],
+}
+"""Of each kind of stage that predicts a target: the names that its logits may have. Stages of other kinds are features only."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +52,16 @@ class FoldOutput:
 
 
 def read_fold(folder: Path) -> FoldOutput:
-    """The outputs that a fit saved in its folder."""
-    return FoldOutput(**read_arrays(folder / "outputs.npz"))
+    """The outputs that a fit saved in its folder; raises FacecadeError where they are damaged."""
+    record = read_fit_record(folder)
+    layout = {
+        "rows": "i8 rows",
+        "embedding": "f4 rows width",
+        "logits": f"f4 rows {len(record.columns)}",
+        "anchors": "i8 anchors",
+        "anchor_embedding": "f4 anchors width",
+    }
+    return FoldOutput(**read_arrays(folder / "outputs.npz", record.outputs, layout, fit_command(folder)))
 
 
 @dataclass(frozen=True)
@@ -232,6 +257,23 @@ def missing_targets(stages: Iterable[str]) -> list[str]:
     gender = {"gender", "gender-age"} & kinds
     age = "gender-age" in kinds or set(AGE_STAGES) <= kinds
     return [name for name, predicted in (("mask", "mask" in kinds), ("gender", gender), ("age", age)) if not predicted]
+
+
+def require_columns(columns: Mapping[str, tuple[str, ...]], hint: str) -> None:
+    """Raises FacecadeError for columns that no stages of their kinds have, or that do not predict every target.
+
+    Args:
+        columns: names of each stage's logits.
+    """
+    missing = missing_targets(columns)
+    if missing:
+        raise FacecadeError(f"no stage predicts {' and '.join(missing)}", hint)
+    of_kind: dict[str, tuple[str, ...]] = {}
+    for stage, names in columns.items():
+        kind = kind_of(stage)
+        known = KIND_COLUMNS.get(kind, [names])
+        if names not in known or names != of_kind.setdefault(kind, names):
+            raise FacecadeError(f"{stage} has other columns than a {kind} stage has", hint)
 
 
 def out_of_fold(

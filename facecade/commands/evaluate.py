@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from facecade.commands import options
 from facecade.commands.command import Command
 from facecade.report.text import columns, interval
+
+if TYPE_CHECKING:
+    from facecade.report.evaluate import Evaluation
 
 
 @click.command("evaluate", cls=Command)
@@ -31,21 +34,21 @@ def command(predictions: Path, labels: Path, output: Path, as_json: bool) -> Non
     from facecade.report.evaluate import match
 
     result = score(match(predictions, labels), output)
-    click.echo(json.dumps(result, indent=2) if as_json else _score_text(result))
+    click.echo(json.dumps(result.json_value(), indent=2) if as_json else _score_text(result))
 
 
-def _score_text(result: dict[str, Any]) -> str:
+def _score_text(result: Evaluation) -> str:
     from facecade.faces.labels import class_name
 
     digits = {"age MAE": 2}
-    rows = [[name, interval(value, digits.get(name, 4))] for name, value in result["score"].items()]
+    rows = [[name, interval(value, digits.get(name, 4))] for name, value in result.score.items()]
     classes = [
         [str(label), class_name(label), str(count), "-" if f1 is None else f"{f1:.3f}"]
-        for label, (count, f1) in enumerate(zip(result["per_class_count"], result["per_class_f1"], strict=True))
+        for label, (count, f1) in enumerate(zip(result.per_class_count, result.per_class_f1, strict=True))
     ]
     return "\n".join(
         [
-            f"{result['images']} images of {result['people']} people, 95 % intervals over people",
+            f"{result.images} images of {result.people} people, 95 % intervals over people",
             "",
             columns(rows, ["score", "value"]),
             "",

@@ -33,16 +33,16 @@ def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_jso
 
     exported = export(open_run(artifacts), ensemble, folder)
     if as_json:
-        click.echo(json.dumps(exported.manifest, indent=2))
+        click.echo(json.dumps(exported.manifest.json_value(), indent=2))
         return
     rows = [
         [
-            ", ".join(each["stages"]),
-            "×".join(map(str, each["size"])),
-            str(len(each["files"])),
-            f"{max(each['off']):.0e}",
+            ", ".join(each.stages),
+            "×".join(map(str, each.size)),
+            str(len(each.files)),
+            f"{max(each.off):.0e}",
         ]
-        for each in exported.manifest["networks"]
+        for each in exported.manifest.networks
     ]
     click.echo(columns(rows, ["stages", "input", "networks", "max difference to torch"]))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

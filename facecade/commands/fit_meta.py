@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from facecade.commands import options
 from facecade.commands.command import Command
 from facecade.report.text import columns, difference, interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from facecade.records import CombinerRecord
 
 
 @click.command("fit-meta", cls=Command)
@@ -48,19 +53,19 @@ def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, 
     if settings or recipe:
         run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
     record = pipeline.fit_meta(run, tracker)
-    click.echo(json.dumps(record, indent=2) if as_json else _meta_text(record))
+    click.echo(json.dumps(record.json_value(), indent=2) if as_json else _meta_text(record))
 
 
-def _meta_text(record: dict[str, Any]) -> str:
+def _meta_text(record: CombinerRecord) -> str:
     rows = [
         [
-            ("* " if name == record["method"] else "  ") + name,
+            ("* " if name == record.method else "  ") + name,
             interval(scores["macro-F1"]),
             interval(scores["accuracy"]),
         ]
-        for name, scores in record["nested"].items()
+        for name, scores in record.nested.items()
     ]
-    choice, gain = record["nested_choice"], record["gain_over_simplest"]
+    choice, gain = record.nested_choice, record.gain_over_simplest
     others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
     return "\n".join(
         [
@@ -68,18 +73,18 @@ def _meta_text(record: dict[str, Any]) -> str:
             "",
             columns(rows, ["  combining method", "macro-F1", "accuracy"]),
             "",
-            f"Kept: {record['method']} — the highest nested macro-F1; {difference(gain)} over {record['simplest']}.",
+            f"Kept: {record.method} — the highest nested macro-F1; {difference(gain)} over {record.simplest}.",
             f"Expect on new people (the choice itself nested): macro-F1 {interval(choice['macro-F1'])},"
             f" accuracy {interval(choice['accuracy'])}.",
             ", ".join(f"{name} {interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())
             + ".",
-            *_cuts_text(record["cuts"]),
-            *[f"Also trained on: {text}." for text in record["extra_data"]],
+            *_cuts_text(record.cuts),
+            *[f"Also trained on: {text}." for text in record.extra_data],
         ]
     )
 
 
-def _cuts_text(cuts: dict[str, list[float]]) -> list[str]:
+def _cuts_text(cuts: Mapping[str, tuple[float, float]]) -> list[str]:
     """The fitted cuts in one line; no line if no stage predicts years."""
     text = "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in cuts.items())
     return [f"Cuts in years: {text}."] if text else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ from facecade.commands.command import Command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from facecade.records import FitRecord
     from facecade.runs.run import Run
 
 
@@ -113,7 +114,7 @@ def command(
     machine = Machine(device, jobs, threads, workers, compile=compiled, autocast=autocast)
     records = pipeline.fit_stage(run, names, numbers, machine, resume, tracker)
     if as_json:
-        click.echo(json.dumps(records, indent=2, default=str))
+        click.echo(json.dumps([record.json_value() for record in records], indent=2))
     else:
         click.echo("\n".join(_stage_line(stage, records) for stage in names))
 
@@ -131,11 +132,11 @@ def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool,
     click.echo(json.dumps({"plan": fits, "stages": settings}, indent=2) if as_json else text)
 
 
-def _stage_line(stage: str, records: list[dict[str, Any]]) -> str:
+def _stage_line(stage: str, records: Sequence[FitRecord]) -> str:
     """A stage's scores on held-out people: the mean and the range over the fitted folds."""
-    scores = [record["score"] for record in records if record["stage"] == stage and record["score"]]
+    scores = [record.score for record in records if record.stage == stage]
     parts = []
-    for name in scores[0]:
-        values = [score[name] for score in scores]
+    for name in dict.fromkeys(name for score in scores for name in score):
+        values = [score[name] for score in scores if name in score]
         parts.append(f"{name} {fmean(values):.4f} (folds {min(values):.4f} to {max(values):.4f})")
     return f"{stage}: {', '.join(parts)} on held-out people"

@@ -40,14 +40,16 @@ def command(
       python cli.py fit-stage all --data DATA --pseudo artifacts --artifacts student
     """
     from facecade.base.machine import Machine
+    from facecade.faces.pseudo import FOLDER
     from facecade.inference.pseudo_label import pseudo_label
     from facecade.runs.run import open_run
 
     machine = Machine(device, workers=workers, engine=engine)
     record = pseudo_label(open_run(artifacts), data, confidence, machine)
+    file = artifacts / FOLDER / "labels.csv"
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        click.echo(json.dumps({**record.json_value(), "labels_file": str(file)}, indent=2))
         return
-    click.echo(f"{record['text']}.")
-    click.echo(f"{record['new']} images, {sum(record['labels'])} labels (one per fold): {record['labels_file']}")
+    click.echo(f"{record.text}.")
+    click.echo(f"{record.new} images, {sum(record.labels)} labels (one per fold): {file}")
     click.echo(f"Next: python cli.py fit-stage all --data DATA --pseudo {artifacts} --artifacts STUDENT")

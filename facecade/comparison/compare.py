@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from facecade import pipeline
-from facecade.base.artifact import digest, read_arrays, read_json, write_json
+from facecade.base.artifact import Record, valid_record, write_json, write_record
 from facecade.base.errors import FacecadeError
+from facecade.base.fields import Content, Digest, PathText
+from facecade.base.files import file_hash
 from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.comparison.budget import Budget, ScaledRecipe, scale
@@ -22,8 +24,10 @@ from facecade.faces.table import Source, read_source
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.loading import cascade_of_run
 from facecade.recipe_file import override, parse, read_toml
+from facecade.records import CombinerRecord, read_combiner_record
 from facecade.report.evaluate import LabeledPredictions, evaluate, match
 from facecade.report.metrics import as_json, paired_difference, score
+from facecade.report.nested import NestedPredictions
 from facecade.report.tracking import Tracker
 from facecade.runs.begin import begin_run
 from facecade.runs.run import Run, open_run
@@ -44,6 +48,23 @@ class ComparisonSettings:
     budget: Budget | None
     evaluation: tuple[Path, Path] | None
     repeats: int = 1
+
+
+class Request(Record):
+    """What was predicted: of which fits, by which combiner (hash of its meta.json), for which folder."""
+
+    fits: Digest
+    combiner: Content
+    evaluation: PathText
+
+
+class Inferred(Record):
+    """inferred.json: that a recipe's models predicted what was requested, and how fast they are."""
+
+    made_by: ClassVar[str] = "compare"
+
+    request: Request
+    images_per_second: float
 
 
 def compare(
@@ -104,32 +125,30 @@ def _rows(
     fits = pipeline.fit_stage(
         run, list(run.recipe.stages), range(run.recipe.folds), machine, resume=True, tracker=tracker
     )
-    fitted = run.combiner_state() == "fitted"
-    combiner = read_json(folder / "combiner/meta.json") if fitted else pipeline.fit_meta(run, tracker)
-    arrays, person = read_arrays(folder / "combiner/nested.npz"), run.table["person"].to_numpy()
+    if run.combiner_state() != "fitted":
+        pipeline.fit_meta(run, tracker)
+    nested = NestedPredictions.read(folder)
+    combiner = nested.combiner
     inferred, evaluated = _infer(run, folder, settings, machine)
     common = {
         "recipe": path.stem,
         "changes": changes,
         "folds_hash": run.folds_hash,
-        "training_seconds": round(sum(fit["seconds"] for fit in fits), 1),
-        "parameters": sum(fit["parameters"] for fit in fits),
+        "training_seconds": round(sum(fit.seconds for fit in fits), 1),
+        "parameters": sum(fit.parameters for fit in fits),
         "models": len(fits),
-        "images_per_second": inferred["images_per_second"],
+        "images_per_second": inferred.images_per_second,
     }
-    age, methods = run.table["age"].to_numpy(), list(arrays["methods"])
-    predictions = {
-        kind: (method, arrays["predictions"][methods.index(method)]) for kind, method in _unstacked(combiner).items()
-    }
-    predictions["combined"] = combiner["method"], arrays["prediction"]
+    predictions = {kind: (method, nested.methods[method]) for kind, method in _unstacked(combiner).items()}
+    predictions["combined"] = combiner.method, nested.prediction
     return [
         {
             **common,
             "kind": kind,
             "method": method,
-            "nested": as_json(score(arrays["label"], prediction, person, age, arrays["years"])),
-            "predictions": LabeledPredictions(arrays["label"], prediction, person, None, None),
-            "eval": evaluate(evaluated[kind], _output_folder(folder, kind))["score"] if evaluated else None,
+            "nested": as_json(score(nested.label, prediction, nested.person, nested.age, nested.years)),
+            "predictions": LabeledPredictions(nested.label, prediction, nested.person, None, None),
+            "eval": evaluate(evaluated[kind], _output_folder(folder, kind)).score if evaluated else None,
             "eval_predictions": evaluated.get(kind),
         }
         for kind, (method, prediction) in predictions.items()
@@ -152,7 +171,7 @@ def _run(
             return run, scaled.changes
     scaled_recipe = parse(scaled.tables)
     check_recipe(scaled_recipe, list(scaled_recipe.stages))
-    run = begin_run(folder, settings.data, scaled.tables, workers=machine.workers, cache=folder.parent / "cache")
+    run = begin_run(folder, settings.data, scaled.tables, workers=machine.workers, shared_cache=True)
     return run, scaled.changes
 
 
@@ -161,35 +180,35 @@ def _difference(predictions: LabeledPredictions, best: LabeledPredictions) -> di
     return paired_difference(best.label, predictions.prediction, best.prediction, best.person).json()
 
 
-def _unstacked(combiner: Mapping[str, Any]) -> dict[str, str]:
+def _unstacked(combiner: CombinerRecord) -> dict[str, str]:
     """Kind of entry → method, for the methods that do not stack."""
-    kinds = {"as published": combiner["simplest"]}
-    if "hard cascade" in combiner["nested"] and combiner["simplest"] != "hard cascade":
+    kinds = {"as published": combiner.simplest}
+    if "hard cascade" in combiner.nested and combiner.simplest != "hard cascade":
         kinds["hard cascade"] = "hard cascade"
     return kinds
 
 
 def _infer(
     run: Run, folder: Path, settings: ComparisonSettings, machine: Machine
-) -> tuple[dict[str, Any], dict[str, LabeledPredictions]]:
+) -> tuple[Inferred, dict[str, LabeledPredictions]]:
     """The models' speed, and their predictions of each kind for people who were not used for fitting or selection.
 
     Predictions of an earlier call with the same models are kept: a few thousand images take minutes.
     """
-    record, combiner = folder / "eval/inferred.json", read_json(folder / "combiner/meta.json")
-    request = {"fits": run.fits_digest, "combiner": digest(combiner)}
-    request["evaluation"] = str(settings.evaluation[0].resolve()) if settings.evaluation else ""
-    kept = read_json(record) if record.exists() else {}
+    record, combiner = folder / "eval/inferred.json", read_combiner_record(run.combiner)
+    evaluation = str(settings.evaluation[0].resolve()) if settings.evaluation else ""
+    request = Request(fits=run.fits_digest, combiner=file_hash(run.combiner / "meta.json"), evaluation=evaluation)
+    kept = valid_record(record, Inferred)
     kinds: dict[str, str | None] = {**_unstacked(combiner), "combined": None}
-    if kept.get("asked") != request:
+    if kept is None or kept.request != request:
         cascade = cascade_of_run(run, replace(machine, engine="torch"))  # the same engine for every recipe
         if settings.evaluation:
             unstacked = {method: _output_folder(folder, kind) for kind, method in _unstacked(combiner).items()}
             cascade.infer(
                 read_source(settings.evaluation[0]), _output_folder(folder, "combined"), machine.workers, unstacked
             )
-        kept = {"asked": request, "images_per_second": _speed(run, cascade.ensemble, machine.workers)}
-        write_json(record, kept)
+        kept = Inferred(request=request, images_per_second=_speed(run, cascade.ensemble, machine.workers))
+        write_record(record, kept)
     if not settings.evaluation:
         return kept, {}
     return kept, {

@@ -95,7 +95,7 @@ def tune(
     require_folds(search.folds, recipe.folds)
     check_recipe(recipe, [search.stage])
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print the traceback of a failed trial
-    base_run = begin_run(root / "data", data, tables, workers=machine.workers, cache=root / "cache")
+    base_run = begin_run(root / "data", data, tables, workers=machine.workers, shared_cache=True)
     starts = _start_stages(base_run, search.stage)
     if starts:
         pipeline.fit_stage(base_run, starts, search.folds, machine, resume=True, tracker=tracker)
@@ -169,7 +169,9 @@ def _score(
         except FacecadeError as error:
             note(f"trial {trial.number} failed: {error}")
             raise
-        scores.append(record["score"][measure])
+        if measure not in record.score:
+            raise FacecadeError(f"fold {fold} holds nobody out whose {measure} is known", "give other folds: --fold")
+        scores.append(record.score[measure])
         for file in folder.glob("stages/*/*/*.safetensors"):
             file.unlink()  # only the score of a trial is needed
         trial.report(float(np.mean(scores)), step)

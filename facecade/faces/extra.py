@@ -5,33 +5,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
 import pandas as pd
 
-from facecade.base.artifact import digest, read_json, write_csv, write_json
+from facecade.base.artifact import Record, digest, read_record, write_csv, write_record
 from facecade.base.errors import FacecadeError
+from facecade.base.fields import PathText, one_of
 from facecade.faces.table import read_saved_table
 
 COLUMNS = ["fold", "path", "content", "person", "mask", "gender", "age"]
 
 
-TRAINED_ON = "trained-on"
-"""The flag by which `infer` marks an image that the run was trained on with its own label."""
+TRAINED_ON, PSEUDO_LABELLED = "trained-on", "pseudo-labelled"
+"""Flags by which `infer` marks an image that the run was trained on, with its own label or with a pseudo-label."""
+
+Flag = Annotated[str, one_of(TRAINED_ON, PSEUDO_LABELLED)]
+
+
+class ExtraRecord(Record):
+    """labels.json of extra data.
+
+    data: folder of the images. text: a summary in one line. years: whether ages are years, and not only bands.
+    """
+
+    made_by: ClassVar[str] = "fit-stage all --data DATA --recipe RECIPE --extra EXTRA"
+
+    data: PathText
+    text: PathText
+    flag: Flag
+    years: bool
 
 
 @dataclass(frozen=True)
 class ExtraData:
     """Labeled images that the folds of a run are trained on.
 
-    root: the folder of the images. table: COLUMNS and possibly more, one row for each image and each fold that is
-    trained on it. record: a summary in one line (`text`), the flag by which `infer` marks such images (`flag`), whether
-    ages are years and not only bands (`years`), and further entries.
+    table: COLUMNS and possibly more, one row for each image and each fold that is trained on it.
     """
 
-    root: Path
     table: pd.DataFrame
-    record: dict[str, Any]
+    record: ExtraRecord
+
+    @property
+    def root(self) -> Path:
+        """The folder of the images."""
+        return Path(self.record.data)
 
     @property
     def hash(self) -> str:
@@ -40,15 +59,12 @@ class ExtraData:
     def save(self, folder: Path) -> None:
         """Write labels.csv, and labels.json last."""
         write_csv(folder / "labels.csv", self.table)
-        write_json(folder / "labels.json", {**self.record, "data": str(self.root.resolve())})
+        write_record(folder / "labels.json", self.record)
 
 
 def read_extra(folder: Path) -> ExtraData:
     """Read what `ExtraData.save` wrote; raises FacecadeError if it is missing or damaged."""
-    if not (folder / "labels.json").exists():
-        raise FacecadeError(f"{folder} has no labels.json", "start a new run with --data and --recipe")
-    record = read_json(folder / "labels.json")
-    return ExtraData(Path(record["data"]), read_saved_table(folder / "labels.csv"), record)
+    return ExtraData(read_saved_table(folder / "labels.csv"), read_record(folder / "labels.json", ExtraRecord))
 
 
 def build_extra(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int) -> ExtraData:
@@ -75,4 +91,4 @@ def build_extra(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: in
         + (f"; {shared} people are also scored, and left out of the fold that is scored on them" if shared else "")
     )
     rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[COLUMNS]
-    return ExtraData(root, rows, {"text": text, "flag": TRAINED_ON, "years": True})
+    return ExtraData(rows, ExtraRecord(data=str(root.resolve()), text=text, flag=TRAINED_ON, years=True))

@@ -6,17 +6,21 @@ that of the other run's models and combiner which were not trained on the people
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from facecade.base.artifact import read_record
 from facecade.base.errors import FacecadeError
+from facecade.base.fields import Count, Digest, PathText, Probability, has_keys
+from facecade.base.files import require_links_inside
 from facecade.base.program import command
-from facecade.faces.extra import ExtraData, read_extra
+from facecade.faces.extra import ExtraData, ExtraRecord
 from facecade.faces.labels import BAND_EDGES, GENDERS, MASKS, decode
+from facecade.faces.table import read_saved_table
 
 FOLDER = "pseudo"
 """Folder in a run folder for the pseudo-labels that the run made."""
@@ -25,20 +29,51 @@ TYPICAL_AGE = (22.0, 45.0, 65.0)
 """Age in years for each band if no stage predicts years; only its band is meaningful for training."""
 
 
-def pseudo_text(record: Mapping[str, Any], images: int, root: Path) -> str:
+class PseudoRecord(ExtraRecord):
+    """labels.json of pseudo-labels.
+
+    run: folder of the run that made them, on its folds. confidence: minimum probability of a label. offered: images; new: those
+    that the run did not train on. labels: of each fold. held_out: the share of the run's held-out images that reach the
+    confidence, and the accuracy of their labels.
+    """
+
+    made_by: ClassVar[str] = "pseudo-label DATA"
+
+    run: PathText
+    confidence: Probability
+    folds_hash: Digest
+    offered: Count
+    new: Count
+    labels: list[Count]
+    held_out: Annotated[dict[str, Probability], has_keys("share", "accuracy")]
+
+
+@dataclass(frozen=True)
+class PseudoLabels(ExtraData):
+    """Extra data whose labels another run made."""
+
+    record: PseudoRecord
+
+
+def pseudo_text(images: int, root: Path, run: Path, confidence: float, share: float, accuracy: float) -> str:
     """One line: how many labels, of which run, and how often such labels are right."""
-    held_out = record["held_out"]
     return (
-        f"pseudo-labels: {images} images of {root}, labelled by {record['run']} at confidence"
-        f" {record['confidence']:g}; {held_out['share']:.0%} of its held-out images reach that, and {held_out['accuracy']:.1%} of their labels are right"
+        f"pseudo-labels: {images} images of {root}, labelled by {run} at confidence"
+        f" {confidence:g}; {share:.0%} of its held-out images reach that, and {accuracy:.1%} of their labels are right"
     )
 
 
-def read_pseudo(run: Path) -> ExtraData:
-    """The pseudo-labels of a run; raises FacecadeError if there are none."""
+def read_pseudo(run: Path) -> PseudoLabels:
+    """The pseudo-labels that a run made; raises FacecadeError if there are none."""
     if not (run / FOLDER / "labels.json").exists():
         raise FacecadeError(f"{run / FOLDER} holds no pseudo-labels", f"make them: {command('pseudo-label DATA')}")
-    return read_extra(run / FOLDER)
+    require_links_inside(run)
+    return read_pseudo_labels(run / FOLDER)
+
+
+def read_pseudo_labels(folder: Path) -> PseudoLabels:
+    """Read what `PseudoLabels.save` wrote; raises FacecadeError if it is missing or damaged."""
+    return PseudoLabels(read_saved_table(folder / "labels.csv"), read_record(folder / "labels.json", PseudoRecord))
 
 
 def make_pseudo_labels(probability: np.ndarray, years: np.ndarray) -> pd.DataFrame:

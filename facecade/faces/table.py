@@ -11,20 +11,25 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from facecade.base.errors import FacecadeError, problems
-from facecade.base.files import is_file, printable
+from facecade.base.errors import FacecadeError, excerpt, first_line, problems
+from facecade.base.files import is_file, printable, read_bytes
 from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 from facecade.faces.listing import IMAGE_SUFFIXES, NamedFiles, file_reason, list_images, passed_over_text
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
+SAVED_COLUMNS = ["path", "person", "mask", "gender", "age", "fold", "content"]
 TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
+MAX_TABLE_BYTES = 256 << 20
+"""Maximum size of a sample table that a run wrote."""
+
 MAX_MISSING, MAX_MISSING_SHARE = 3, 0.01
 """How many rows may lack their file, whichever is more: a few images that were lost."""
 
@@ -102,11 +107,43 @@ def read_source(data: Path) -> Source:
 
 
 def read_saved_table(path: Path) -> pd.DataFrame:
-    """Read a sample table that a run wrote, with all its columns; raises FacecadeError if it is damaged."""
+    """Read a sample table that a run wrote, with all its columns.
+
+    Raises:
+        FacecadeError: it is damaged: it lacks a column, or holds a value that no run writes.
+    """
+    hint = "start a new run with --data and --recipe"
     try:
-        return pd.read_csv(path, dtype=TEXT_DTYPES, keep_default_na=False, na_values={"age": [""]})
-    except (OSError, ValueError) as error:
-        raise FacecadeError(f"{path} cannot be read: {error}", "start a new run with --data and --recipe") from None
+        table = pd.read_csv(
+            BytesIO(read_bytes(path, MAX_TABLE_BYTES)),
+            dtype={**TEXT_DTYPES, "age": str, "fold": np.int64},
+            keep_default_na=False,
+        )
+        missing = [column for column in SAVED_COLUMNS if column not in table]
+        if missing:
+            raise ValueError(f"it lacks the column(s) {', '.join(missing)}")
+        # Python reads a number to the last bit: run.json has a hash of the ages.
+        table["age"] = np.array([float(age) if age else np.nan for age in table["age"]], float)
+        _require_saved_values(table)
+    except FacecadeError as error:
+        raise FacecadeError(str(error), hint) from None
+    except (ValueError, OverflowError) as error:
+        raise FacecadeError(f"{path} is damaged: {first_line(error)}", hint) from None
+    return table
+
+
+def _require_saved_values(table: pd.DataFrame) -> None:
+    """Raises ValueError for what no run writes into a table."""
+    right = {
+        "mask": table["mask"].isin([*MASKS, ""]),
+        "gender": table["gender"].isin([*GENDERS, ""]),
+        "age": table["age"].isna() | table["age"].between(0, 120, inclusive="right"),
+        "fold": table["fold"] >= 0,
+        "content": table["content"].str.fullmatch("[0-9a-f]{32}"),
+    }
+    for column, values in right.items():
+        if not values.all():
+            raise ValueError(f"{column} is {excerpt(table[column][~values].iloc[0])!r} in row {values.argmin() + 2}")
 
 
 def require_no_problems(source: Source) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
 from facecade.recipe import Face
+from facecade.records import CombinerRecord
 from facecade.report.predictions import PredictionFiles, locked, predictions_table
 
 IMAGES_PER_WRITE = 64
@@ -112,7 +113,7 @@ class Cascade:
             for target in predictors:
                 locks.enter_context(locked(target))
             files = {
-                target: PredictionFiles(target, {**request, "combiner": each.record})
+                target: PredictionFiles(target, {**request, "combiner": each.record.json_value()})
                 for target, each in predictors.items()
             }
             self._write(paths, ids, workers, predictors, files)
@@ -207,7 +208,7 @@ class RowPredictor:
     """
 
     combiner: FittedCombiner
-    record: dict[str, Any]
+    record: CombinerRecord
     trained_on: Mapping[str, str]
     detects: bool
 
@@ -218,7 +219,7 @@ class RowPredictor:
 
     def rows(self, batch: BatchOutputs) -> Rows:
         """Predictions of a batch's images."""
-        count, prior, readable = len(batch.faces), np.array(self.record["prior"], float), batch.readable
+        count, prior, readable = len(batch.faces), np.array(self.record.prior, float), batch.readable
         probability, label = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
         years = np.full((count, 3), np.nan)
         if readable.any():

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from facecade.base.artifact import read_json, write_json
+from facecade.base.artifact import Record, valid_record, write_record
+from facecade.base.fields import Count, Digest, Text, one_of
 from facecade.base.machine import cores
 from facecade.base.progress import note
 from facecade.inference.engines import ENGINES, has_bf16
@@ -20,6 +21,27 @@ from facecade.inference.ensemble import Ensemble
 
 TIMED_CHUNKS = 4
 """Chunks that an engine is timed on, after one to warm up."""
+
+
+class Environment(Record):
+    """What the measured rates depend on."""
+
+    networks: Digest
+    machine: Text
+    cores: Count
+    bf16: bool
+    versions: dict[Text, Text]
+
+
+class EngineRecord(Record):
+    """engine-PRECISION.json: the fastest engine, and the rates of all of them."""
+
+    made_by: ClassVar[str] = "infer DATA"
+
+    engine: Annotated[str, one_of("torch", *ENGINES)]
+    precision: Annotated[str, one_of("fp32", "bf16")]
+    images_per_second: dict[Text, float]
+    measured: Environment
 
 
 @dataclass(frozen=True)
@@ -38,10 +60,8 @@ class EngineOption:
 
 def recorded_choice(record: Path, networks: str) -> tuple[str, str] | None:
     """The recorded engine and precision; None where none is recorded, or networks, machine or versions have changed."""
-    if not record.exists():
-        return None
-    known = read_json(record)
-    return (known["engine"], known["precision"]) if known.get("measured") == _environment(networks) else None
+    known = valid_record(record, EngineRecord)
+    return (known.engine, known.precision) if known and known.measured == _environment(networks) else None
 
 
 def choose_engine(
@@ -66,9 +86,16 @@ def choose_engine(
     best = max(options, key=lambda option: rates[option.name])
     text = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     note(f"engine: {best.name} (one fold's networks, images/s: {text})")
-    chosen = {"engine": best.engine, "precision": best.precision}
     rounded = {name: round(rate, 1) for name, rate in rates.items()}
-    write_json(record, {**chosen, "images_per_second": rounded, "measured": _environment(networks)})
+    write_record(
+        record,
+        EngineRecord(
+            engine=best.engine,
+            precision=best.precision,
+            images_per_second=rounded,
+            measured=_environment(networks),
+        ),
+    )
     return best.engine, best.precision
 
 
@@ -81,13 +108,11 @@ def _rate(ensemble: Ensemble, face: tuple[int, int]) -> float:
     return TIMED_CHUNKS * ensemble.batch / (time.monotonic() - started)
 
 
-def _environment(networks: str) -> dict[str, Any]:
-    """What the measured rates depend on."""
+def _environment(networks: str) -> Environment:
     versions = {}
     for package in ("torch", *ENGINES.values()):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = ""
-    machine = {"machine": platform.machine(), "cores": cores(), "bf16": has_bf16()}
-    return {"networks": networks, **machine, "versions": versions}
+    return Environment(networks=networks, machine=platform.machine(), cores=cores(), bf16=has_bf16(), versions=versions)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facecade.base.errors import FacecadeError
+from facecade.base.artifact import again
+from facecade.base.errors import FacecadeError, first_line
+from facecade.inference.onnx_file import require_own_tensors
 
 Model = Callable[[np.ndarray], Sequence[np.ndarray]]
 """A batch (N, ...) → arrays of N rows each."""
@@ -40,30 +43,51 @@ def require(engine: str, precision: str) -> None:
         raise FacecadeError(f"--engine {engine} computes in fp32 only", "--engine openvino --precision bf16")
 
 
-def load(engine: str, path: Path, streams: int, precision: str = "fp32") -> Model:
+def load(engine: str, network: bytes, source: Path, streams: int, precision: str = "fp32") -> Model:
     """Load a network of an export.
 
     One thread runs each call: several calls at once use the cores better than one call that several cores share.
 
     Args:
+        network: an ONNX model.
+        source: its file, for messages.
         streams: calls of this network that may run at once.
         precision: `fp32`, or `bf16` (OpenVINO only).
 
     Raises:
-        FacecadeError: as of `require`.
+        FacecadeError: as of `require`; the engine cannot load the network. Its calls raise FacecadeError where the engine
+            cannot run it.
     """
     require(engine, precision)
-    if engine == "openvino":
-        return _openvino(path, streams, precision)
-    return _onnx(path)
+    with _failures_named(engine, source):
+        require_own_tensors(network)
+        call = _openvino(network, streams, precision) if engine == "openvino" else _onnx(network)
+
+    def run(batch: np.ndarray) -> Sequence[np.ndarray]:
+        with _failures_named(engine, source):
+            return call(batch)
+
+    return run
 
 
-def _onnx(path: Path) -> Model:
+@contextmanager
+def _failures_named(engine: str, source: Path) -> Iterator[None]:
+    """Raises FacecadeError, with the name of the network's file, for any error of an engine."""
+    try:
+        yield
+    except Exception as error:
+        message = f"{ENGINES[engine]} cannot run {source}: {first_line(error)}"
+        raise FacecadeError(message, again("export FOLDER")) from error
+
+
+def _onnx(network: bytes) -> Model:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # fatal: others are raised
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def call(batch: np.ndarray) -> list[np.ndarray]:
@@ -85,7 +109,7 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _openvino(path: Path, streams: int, precision: str) -> Model:
+def _openvino(onnx: bytes, streams: int, precision: str) -> Model:
     import openvino
 
     # The first access to a tensor's data sets up a table in OpenVINO. Two threads that do so at once deadlock: one waits for
@@ -97,7 +121,7 @@ def _openvino(path: Path, streams: int, precision: str) -> Model:
         "ENABLE_CPU_PINNING": False,  # pinning would put each network's first stream on the same core
     }
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-    network = _core().compile_model(_core().read_model(path), "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
+    network = _core().compile_model(_core().read_model(onnx), "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
     local = threading.local()  # a request holds the arrays of one call
 
     def call(batch: np.ndarray) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from itertools import islice, product
 
 import numpy as np
 
+from facecade.base.errors import FacecadeError
 from facecade.base.threads import bounded_map
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
 from facecade.inference.engines import Model
@@ -71,10 +72,18 @@ class Ensemble:
 
     def _stage_outputs(self, outputs: Sequence[Sequence[np.ndarray]], count: int) -> dict[int, StageOutputs]:
         """Stages in the recipe's order, whichever share a backbone: it is the order of the combiner's features."""
+        widths: dict[str, int] = {}
         by_fold: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for member, arrays in zip(self.members, outputs, strict=True):
+            if len(arrays) != 2 * len(member.folds) * len(member.stages):
+                raise _other_outputs(member)
             pairs_of_member = zip(arrays[::2], arrays[1::2], strict=True)
             for (fold, stage), pair in zip(product(member.folds, member.stages), pairs_of_member, strict=True):
+                width = widths.setdefault(stage, pair[0].shape[-1] if pair[0].ndim == 2 else 0)
+                shapes = [(self.batch, width), (self.batch, len(self.columns[stage]))]
+                floats = all(each.dtype.kind == "f" for each in pair)
+                if not floats or [each.shape for each in pair] != shapes or not _finite(pair, count):
+                    raise _other_outputs(member)
                 by_fold.setdefault(fold, {})[stage] = pair
         return {
             fold: StageOutputs(
@@ -85,3 +94,16 @@ class Ensemble:
             for fold, pairs in by_fold.items()
             if pairs.keys() == self.columns.keys()
         }
+
+
+def _finite(arrays: Sequence[np.ndarray], rows: int) -> bool:
+    """Whether the first rows of some arrays are finite."""
+    return all(np.isfinite(each[:rows]).all() for each in arrays)
+
+
+def _other_outputs(member: Member) -> FacecadeError:
+    folds = ", ".join(map(str, member.folds))
+    return FacecadeError(
+        f"the network of {', '.join(member.stages)} (fold {folds}) gives outputs of another shape, or that are not finite",
+        "fit it again; an export is written again by export",
+    )

@@ -145,9 +145,7 @@ class Explainer:
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
         self.combiner, record = load_combiner(cascade.combiner)
-        self.cuts: Mapping[str, tuple[float, float]] = {
-            gender: (low, high) for gender, (low, high) in record["cuts"].items()
-        }
+        self.cuts: Mapping[str, tuple[float, float]] = {**record.cuts}
         self.find = make_all_faces_detector(cascade.face, cascade.nets)
 
     def __call__(self, image: np.ndarray, content: str = "") -> Explanation:

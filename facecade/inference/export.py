@@ -16,15 +16,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from facecade.base.artifact import write_atomic, write_json, write_text
+from facecade.base.artifact import versions, write_bytes, write_record, write_text
 from facecade.base.errors import FacecadeError
+from facecade.base.files import file_hash, require_links_inside
 from facecade.base.machine import cores
 from facecade.base.program import install
 from facecade.combiner.align import Alignment
+from facecade.combiner.methods import RULE, TREES
 from facecade.combiner.methods import load as load_combiner
 from facecade.combiner.stage_outputs import average_folds
 from facecade.inference.engines import ENGINES, has_bf16, installed, load
-from facecade.inference.exported import BATCH, FORMAT, MANIFEST, REQUIRED_PACKAGES, Exported, is_export
+from facecade.inference.exported import (
+    BATCH,
+    FORMAT,
+    MANIFEST,
+    REQUIRED_PACKAGES,
+    SEEN,
+    Exported,
+    MadeOf,
+    Manifest,
+    Networks,
+    Seen,
+    is_export,
+)
 from facecade.inference.fallback import margin_error
 from facecade.inference.torch_engine import FamilyModel, networks
 from facecade.recipe import Face
@@ -49,23 +63,21 @@ def write_export(
     alignments: Mapping[str, Alignment],
     face: Face,
     combiner: Path,
-    trained_on: Mapping[str, str],
-    about: Mapping[str, Any],
+    trained_on: dict[str, str],
+    run: Path,
+    made_of: MadeOf,
     crops: np.ndarray,
     advance: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+) -> Exported:
     """Write every network, run each once and compare it with torch; the manifest comes last.
 
     Args:
         fits: the fitted folds of each stage.
         combiner: folder of the fitted combiner.
         trained_on: flags of the images that the run trained on, by content hash.
-        about: further entries of the manifest.
+        run, made_of: for the manifest: the run's folder, and what decides the predictions.
         crops: face crops, uint8 (N, h, w, 3), on which the effect of bf16 is measured; N may be 0.
         advance: called after each network.
-
-    Returns:
-        The manifest.
 
     Raises:
         FacecadeError: no package that writes or runs ONNX; a folder that holds something else; a network whose outputs
@@ -77,12 +89,13 @@ def write_export(
     unfinished = folder / UNFINISHED
     if folder.exists() and any(folder.iterdir()) and not (is_export(folder) or unfinished.exists()):
         raise FacecadeError(f"{folder} holds files that are not an export's", "give a new or empty folder")
+    require_links_inside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     (folder / MANIFEST).unlink(missing_ok=True)
     for part in SUBFOLDERS:  # of an earlier export, perhaps with more folds
         shutil.rmtree(folder / part, ignore_errors=True)
-    written = []
+    written, contents = [], {}
     for family, of_family in networks(fits, alignments):
         files, differences, folds_of_files, graph = [], [], [], None
         for folds, network in of_family:
@@ -98,30 +111,44 @@ def write_export(
             part = network.fits[0].folder.name if len(folds) == 1 else "folds"
             files.append(f"networks/{family[0]}-{part}.onnx")
             folds_of_files.append(folds)
-            _save_model(folder / files[-1], graph)
+            contents[files[-1]] = write_bytes(folder / files[-1], graph.SerializeToString())
             differences.append(_compare(network, folder / files[-1], noise, engine))
             advance()
-        record = {"stages": family, "size": network.size, "files": files, "folds": folds_of_files, "off": differences}
-        written.append(record)
-    target = folder / "combiner"
-    for part in ("rule.npz", "model.ubj", "meta.json"):
+        written.append(
+            Networks(
+                stages=family,
+                size=network.size,
+                files=tuple(files),
+                folds=tuple(folds_of_files),
+                off=tuple(differences),
+            )
+        )
+    for part in (RULE, TREES, "meta.json"):
         if (combiner / part).exists():
-            write_atomic(target / part, lambda path, part=part: shutil.copyfile(combiner / part, path))  # type: ignore[misc]
-    write_json(folder / "seen.json", trained_on)
+            contents[f"combiner/{part}"] = write_bytes(folder / "combiner" / part, (combiner / part).read_bytes())
+    contents[SEEN] = write_record(folder / SEEN, Seen(flags=trained_on))
+    detector = _write_detector(folder) if face.detector == "mtcnn" else {}
+    contents |= {file: file_hash(folder / file) for file in detector.values()}
     present = [name for name in REQUIRED_PACKAGES if _version(name)]
     write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in present))
-    manifest = {
-        "format": FORMAT,
-        **about,
-        "face": face.model_dump(),
-        "detector": _write_detector(folder) if face.detector == "mtcnn" else {},
-        "columns": {stage: folds[0].stage.columns for stage, folds in fits.items()},
-        "networks": written,
-    }
-    manifest["fallback_margin"], manifest["fallback_share"] = _measure_bf16(Exported(folder, manifest), crops)
-    write_json(folder / MANIFEST, manifest)
+    manifest = Manifest(
+        format=FORMAT,
+        run=str(run),
+        made_of=made_of,
+        versions=versions(),
+        face=face,
+        detector=detector,
+        columns={stage: folds[0].stage.columns for stage, folds in fits.items()},
+        networks=tuple(written),
+        files=contents,
+        fallback_margin=None,
+        fallback_share=0.0,
+    )
+    margin, share = _measure_bf16(Exported(folder, manifest), crops)
+    manifest = manifest.model_copy(update={"fallback_margin": margin, "fallback_share": share})
+    write_record(folder / MANIFEST, manifest)
     unfinished.unlink()
-    return manifest
+    return Exported(folder, manifest)
 
 
 def _measure_bf16(exported: Exported, crops: np.ndarray) -> tuple[float | None, float]:
@@ -153,13 +180,13 @@ def _write_detector(folder: Path) -> dict[str, str]:
         "rnet": (24, {0: torch.export.Dim("batch")}),
         "onet": (48, {0: torch.export.Dim("batch")}),
     }
-    files = {}
-    for name, network in networks().items():
-        pixels, dynamic = shapes[name]
+    files, made = {}, networks()
+    for name, (pixels, dynamic) in shapes.items():
         example = torch.randn(1 if name == "pnet" else 3, 3, pixels, pixels + 3 * (name == "pnet"))
         files[name] = f"detector/{name}.onnx"
         outputs = ("offsets", "face", "landmarks") if name == "onet" else ("offsets", "face")
-        _save_model(folder / files[name], _onnx_model(network, example, dynamic, outputs))
+        model = _onnx_model(made[name], example, dynamic, outputs)
+        write_bytes(folder / files[name], model.SerializeToString())
     return files
 
 
@@ -201,18 +228,11 @@ def _replace_tensors(model: Any, network: torch.nn.Module) -> bool:
     return True
 
 
-def _save_model(path: Path, model: Any) -> None:
-    def write_to(temporary: Path) -> None:
-        temporary.write_bytes(model.SerializeToString())
-
-    write_atomic(path, write_to)
-
-
 def _compare(network: FamilyModel, path: Path, crops: torch.Tensor, engine: str) -> float:
     """Largest difference between a written network's outputs and torch's, in standard deviations of torch's."""
     with inference_context(torch.device("cpu")):
         expected = [values.numpy() for values in network(crops)]
-    outputs = load(engine, path, 1)(crops.numpy())
+    outputs = load(engine, path.read_bytes(), path, 1)(crops.numpy())
     pairs = zip(expected, outputs, strict=True)
     difference = max(float(np.abs(a - b).max() / (a.std() + 1e-6)) for a, b in pairs if a.size)
     if difference > MAX_DIFFERENCE:

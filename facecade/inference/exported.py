@@ -1,7 +1,7 @@
 """A fitted cascade as a folder that needs no torch: networks as ONNX, the combiner, and a manifest that names them.
 
-manifest.json           the contents, the run, how far each network's outputs differ from torch's, and how far bf16 moves a
-                        margin
+manifest.json           the contents with a hash of each file, the run, how far each network's outputs differ from torch's, and
+                        how far bf16 moves a margin
 networks/joint-fold0.onnx   crops, uint8 (batch, h, w, 3), RGB → `embedding-joint` in the shared basis, `logits-joint`; the
                         same for each stage that shares the backbone, and per fold (`logits-joint-0`) where all folds do
 detector/pnet.onnx, rnet.onnx, onet.onnx     MTCNN's, where the recipe finds faces with it
@@ -13,25 +13,44 @@ requirements.txt        the packages that `infer` needs for this export
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
-from facecade.base.artifact import read_json
+import numpy as np
+from pydantic import ConfigDict, Field, model_validator
+
+from facecade.base.artifact import Record, again, read_checked, read_checked_record, read_record, valid_record
+from facecade.base.choices import EnsembleKind
 from facecade.base.errors import FacecadeError
+from facecade.base.fields import Content, Count, Digest, PathText, Probability, Text, Versions, one_of
+from facecade.base.files import file_hash, require_links_inside
 from facecade.base.program import command
-from facecade.faces.mtcnn import MTCNNNetworks
+from facecade.combiner.stage_outputs import require_columns
+from facecade.faces.extra import Flag
+from facecade.faces.mtcnn import N_LANDMARKS, MTCNNNetworks, Net
 from facecade.inference.engines import has_bf16, installed, load, require
 from facecade.inference.ensemble import Ensemble, Member
-from facecade.recipe import Face
+from facecade.recipe import Face, Size, StageName
 
-FORMAT = 5
+FORMAT = 6
 
 BATCH = 4
 """Crops in a batch of an exported network. More are no faster on a CPU, and a single image would take longer."""
 
-MANIFEST = "manifest.json"
+MANIFEST, SEEN, COMBINER = "manifest.json", "seen.json", "combiner/meta.json"
+
+NETS = ("pnet", "rnet", "onet")
+"""MTCNN's networks."""
+
+MADE_BY = "export FOLDER"
+
+MAX_ITEMS = 1000
+"""Maximum number of folds, networks and the like in a manifest."""
+
+File = Annotated[str, Field(pattern=r"^((networks|detector|combiner)/[A-Za-z0-9_-]+\.(onnx|npz|json)|seen\.json)$")]
+"""A file of an export, relative to its folder."""
 
 REQUIRED_PACKAGES = (
     "numpy",
@@ -56,56 +75,151 @@ def is_export(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
+class MadeOf(Record):
+    """What decides an export's predictions: the fits, which of their networks, and the combiner (hash of its meta.json)."""
+
+    fits: Digest
+    ensemble: EnsembleKind
+    combiner: Content
+
+
+class Networks(Record):
+    """The networks of the stages that share a backbone.
+
+    size: height and width of their inputs. files: one for each entry of `folds` and `off`. off: largest difference to torch's
+    outputs, in standard deviations.
+    """
+
+    stages: Annotated[tuple[StageName, ...], Field(min_length=1, max_length=MAX_ITEMS)]
+    size: Size
+    files: Annotated[tuple[File, ...], Field(min_length=1, max_length=MAX_ITEMS)]
+    folds: tuple[Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_ITEMS)], ...]
+    off: tuple[float, ...]
+
+
+class Manifest(Record):
+    """manifest.json, the record of an export.
+
+    files: hash of every file that is read. detector: files of MTCNN's networks; empty where the recipe does not use it.
+    columns: names of each stage's logits. fallback_margin: in nats, below which bf16 could change a prediction, as
+    measured; None where it was not. fallback_share: share of the images whose bf16 margin is below that.
+    """
+
+    made_by: ClassVar[str] = MADE_BY
+
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
+    run: PathText
+    made_of: MadeOf
+    versions: Versions
+    face: Face
+    detector: dict[Annotated[str, one_of(*NETS)], File]
+    columns: dict[StageName, tuple[Text, ...]]
+    networks: Annotated[tuple[Networks, ...], Field(max_length=MAX_ITEMS)]
+    files: dict[File, Content]
+    fallback_margin: Annotated[float, Field(ge=0)] | None
+    fallback_share: Probability
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        named = [*self.detector.values(), *(file for each in self.networks for file in each.files), SEEN, COMBINER]
+        if missing := [file for file in named if file not in self.files]:
+            raise ValueError(f"files lacks the hash of {missing[0]}")
+        if self.files[COMBINER] != self.made_of.combiner:
+            raise ValueError(f"made_of has another hash of {COMBINER} than files")
+        if len(self.detector) != len(NETS) * (self.face.detector == "mtcnn"):
+            raise ValueError("detector has other networks than the face needs")
+        if any(not len(each.files) == len(each.folds) == len(each.off) for each in self.networks):
+            raise ValueError("files, folds and off of a network have different lengths")
+        if sorted(stage for each in self.networks for stage in each.stages) != sorted(self.columns):
+            raise ValueError("the networks are not those of the stages in columns")
+        folds = {tuple(sorted(fold for part in each.folds for fold in part)) for each in self.networks}
+        if len(folds) != 1 or any(len(set(each)) < len(each) for each in folds):
+            raise ValueError("the networks are not those of the same folds")
+        return self
+
+
+class Format(Record):
+    """The format of any manifest."""
+
+    model_config = ConfigDict(extra="ignore")
+    made_by: ClassVar[str] = MADE_BY
+
+    format: Count
+
+
+class Seen(Record):
+    """seen.json: flags of the images that the run trained on, by content hash."""
+
+    made_by: ClassVar[str] = MADE_BY
+    max_bytes: ClassVar[int] = 32 << 20  # 600,000 images
+    indent: ClassVar[int | None] = None
+
+    flags: dict[Content, Flag]
+
+
 @dataclass(frozen=True)
 class Exported:
     """An export's folder."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @classmethod
     def open(cls, folder: Path) -> Exported:
-        """Raises FacecadeError where there is no export, or one of another format."""
+        """Raises FacecadeError where there is no export, a damaged one, or one of another format."""
         if not is_export(folder):
             raise FacecadeError(f"{folder} holds no export", f"write one: {command(f'export {folder}')}")
-        manifest = read_json(folder / MANIFEST)
-        if manifest["format"] != FORMAT:
-            raise FacecadeError(
-                f"{folder} is an export of format {manifest['format']}, not {FORMAT}", "export it again"
-            )
+        require_links_inside(folder)
+        version = read_record(folder / MANIFEST, Format).format
+        if version != FORMAT:
+            raise FacecadeError(f"{folder} is an export of format {version}, not {FORMAT}", again(MADE_BY))
+        manifest = read_record(folder / MANIFEST, Manifest)
+        require_columns(manifest.columns, again(MADE_BY))
         return cls(folder, manifest)
 
     @classmethod
-    def open_if_current(cls, folder: Path, made_of: Mapping[str, Any]) -> Exported | None:
-        """The export in a folder; None where there is none, or one with another format or `made_of`."""
-        manifest = read_json(folder / MANIFEST) if is_export(folder) else {}
-        current = manifest.get("format") == FORMAT and manifest["made_of"] == made_of
-        return cls(folder, manifest) if current else None
+    def open_if_current(cls, folder: Path, made_of: MadeOf) -> Exported | None:
+        """The export in a folder; None where there is none, or one that is damaged or has another format or `made_of`."""
+        manifest = valid_record(folder / MANIFEST, Manifest)
+        exported = cls(folder, manifest) if manifest and manifest.made_of == made_of else None
+        return exported if exported and exported._is_whole() else None
+
+    def _is_whole(self) -> bool:
+        """Whether every file has the hash in the manifest."""
+        try:
+            return all(file_hash(self.folder / file) == content for file, content in self.manifest.files.items())
+        except OSError:
+            return False
 
     @property
-    def made_of(self) -> dict[str, Any]:
-        """What decides the predictions: fits, ensemble, combiner."""
-        return dict(self.manifest["made_of"])
+    def made_of(self) -> MadeOf:
+        """What decides the predictions."""
+        return self.manifest.made_of
 
     @property
     def face(self) -> Face:
         """How faces are found and cropped."""
-        return Face.model_validate(self.manifest["face"])
+        return self.manifest.face
 
-    def trained_on(self) -> dict[str, str]:
+    def trained_on(self) -> dict[str, Flag]:
         """Flags of the images that the run trained on, by content hash."""
-        return read_json(self.folder / "seen.json")
+        return read_checked_record(self.folder / SEEN, self.manifest.files[SEEN], Seen).flags
+
+    def _network(self, file: str) -> tuple[bytes, Path]:
+        """A network as ONNX, and its file."""
+        path = self.folder / file
+        return read_checked(path, self.manifest.files[file], MADE_BY), path
 
     def mtcnn(self, streams: int) -> MTCNNNetworks | None:
         """MTCNN's networks; None where the recipe does not use it.
 
         ONNX Runtime runs them, because it takes images of any size as they are; OpenVINO where it is not installed.
         """
-        files: dict[str, str] = self.manifest["detector"]
-        if not files:
+        if not self.manifest.detector:
             return None
         engine = "onnx" if installed("onnx") else "openvino"
-        return MTCNNNetworks(**{name: load(engine, self.folder / path, streams) for name, path in files.items()})
+        nets = {name: load(engine, *self._network(file), streams) for name, file in self.manifest.detector.items()}
+        return MTCNNNetworks(**{name: checked_net(net, name) for name, net in nets.items()})
 
     def precision(self, engine: str, requested: str) -> str:
         """The precision to run in: `auto` is bf16 where the processor has it and the fallback margin is known, else fp32.
@@ -127,36 +241,52 @@ class Exported:
     @property
     def fallback_margin(self) -> float | None:
         """Margin, in nats, below which bf16 could change a prediction, as measured; None where it was not measured."""
-        return self.manifest["fallback_margin"]
+        return self.manifest.fallback_margin
 
     @property
     def fallback_share(self) -> float:
         """Share of the images whose bf16 margin is below that, as measured; they run in fp32 as well."""
-        return float(self.manifest["fallback_share"])
+        return self.manifest.fallback_share
 
     @property
     def combiner(self) -> Path:
-        """Folder of the fitted combiner."""
+        """Folder of the fitted combiner; raises FacecadeError where it is not the one that was exported."""
+        for file, content in self.manifest.files.items():
+            if file.startswith("combiner/"):
+                read_checked(self.folder / file, content, MADE_BY)
         return self.folder / "combiner"
 
     def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:
         """The networks of all stages, or of their first `folds` folds, run by an engine of `inference.engines.ENGINES`."""
+        numbers = sorted({fold for part in self.manifest.networks[0].folds for fold in part})[:folds]
         selected = [
-            (network, path, folds_of_file)
-            for network in self.manifest["networks"]
-            for path, folds_of_file in zip(network["files"], network["folds"], strict=True)
-            if folds is None or min(folds_of_file) < folds
+            (networks, file, folds_of_file)
+            for networks in self.manifest.networks
+            for file, folds_of_file in zip(networks.files, networks.folds, strict=True)
+            if not set(numbers).isdisjoint(folds_of_file)
         ]
         # In total as many streams as calls at once: more would compete for the cores.
         each = math.ceil(streams / len(selected))
         members = [
-            Member(
-                network["stages"],
-                folds_of_file,
-                tuple(network["size"]),
-                load(engine, self.folder / path, each, precision),
-            )
-            for network, path, folds_of_file in selected
+            Member(networks.stages, folds_of_file, networks.size, load(engine, *self._network(file), each, precision))
+            for networks, file, folds_of_file in selected
         ]
-        columns = {stage: tuple(names) for stage, names in self.manifest["columns"].items()}
-        return Ensemble(members, columns, BATCH, streams)
+        return Ensemble(members, self.manifest.columns, BATCH, streams)
+
+
+def checked_net(net: Net, name: str) -> Net:
+    """A network of MTCNN; its calls raise FacecadeError where its outputs have other shapes than MTCNN's."""
+
+    def call(pixels: np.ndarray) -> Sequence[np.ndarray]:
+        outputs = net(pixels)
+        boxes = outputs[1].shape[1:] if name == "pnet" and len(outputs) > 1 else ()
+        count = len(pixels)
+        shapes = [(count, 4, *boxes), (count, *boxes)] + [(count, 2 * N_LANDMARKS)] * (name == "onet")
+        floats = all(each.dtype == np.float32 and np.isfinite(each).all() for each in outputs)
+        if [each.shape for each in outputs] != shapes or not floats or (name == "pnet") != (len(boxes) == 2):
+            raise FacecadeError(
+                f"the network {name} of the face detector gives other outputs than MTCNN's", again(MADE_BY)
+            )
+        return outputs
+
+    return call

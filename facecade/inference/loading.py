@@ -8,15 +8,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecade.base.artifact import digest, read_json, versions
 from facecade.base.choices import EnsembleKind
 from facecade.base.errors import FacecadeError
+from facecade.base.files import file_hash
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import Bar
 from facecade.inference.cascade import Cascade
 from facecade.inference.choose import EngineOption, choose_engine, recorded_choice
 from facecade.inference.engines import ENGINES, installed, require
-from facecade.inference.exported import Exported, is_export
+from facecade.inference.exported import Exported, MadeOf, is_export
 from facecade.inference.fallback import Fallback
 from facecade.inference.families import families
 from facecade.recipe import FITTED_ON_ALL
@@ -65,9 +65,9 @@ def load_cascade(
     """
     if isinstance(fitted, Run):
         return cascade_of_run(fitted, machine, images, ensemble)
-    if ensemble and ensemble != fitted.made_of["ensemble"]:
+    if ensemble and ensemble != fitted.made_of.ensemble:
         raise FacecadeError(
-            f"this export holds the networks of --ensemble {fitted.made_of['ensemble']}, not {ensemble}",
+            f"this export holds the networks of --ensemble {fitted.made_of.ensemble}, not {ensemble}",
             f"export the run again with --ensemble {ensemble}",
         )
     return cascade_of_export(fitted, _engine_of_export(machine), machine.precision)
@@ -97,7 +97,7 @@ def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascad
     """Load an export's cascade for an engine of `inference.engines.ENGINES`."""
     streams = cores()
     precision = exported.precision(engine, precision)
-    made_of = {**exported.made_of, "engine": [engine, precision]}
+    made_of = {**exported.made_of.json_value(), "engine": [engine, precision]}
     networks, fallback = exported.ensemble(engine, streams, precision), None
     if precision == "bf16" and exported.fallback_margin is not None:
         fallback = Fallback(cache(partial(exported.ensemble, engine, streams)), exported.fallback_margin)
@@ -114,18 +114,17 @@ def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None =
     """
     combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
     folder = folder or _export_folder(run, ensemble)
-    made_of = {"fits": run.fits_digest, "ensemble": ensemble, "combiner": digest(read_json(combiner / "meta.json"))}
+    made_of = MadeOf(fits=run.fits_digest, ensemble=ensemble, combiner=file_hash(combiner / "meta.json"))
     if current := Exported.open_if_current(folder, made_of):
         return current
     from facecade.inference.export import write_export
 
     numbers = run.recipe.inference_fits(ensemble)
-    about = {"run": str(run.folder), "made_of": made_of, "versions": versions()}
     with Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar:
         crops = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
         fits, alignments = make_fits(run, numbers), read_alignments(run)
-        write_export(folder, fits, alignments, run.recipe.face, combiner, run.trained_on, about, crops, bar.advance)
-    return Exported.open(folder)
+        face, images = run.recipe.face, run.trained_on
+        return write_export(folder, fits, alignments, face, combiner, images, run.folder, made_of, crops, bar.advance)
 
 
 def _export_folder(run: Run, ensemble: EnsembleKind) -> Path:

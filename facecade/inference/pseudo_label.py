@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,9 @@ from facecade.base.machine import Machine
 from facecade.base.progress import Bar
 from facecade.combiner.estimators import SoftVote
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
-from facecade.faces.extra import COLUMNS, TRAINED_ON, ExtraData
+from facecade.faces.extra import COLUMNS, PSEUDO_LABELLED, TRAINED_ON
 from facecade.faces.labels import N_CLASSES
-from facecade.faces.pseudo import FOLDER, make_pseudo_labels, pseudo_text
+from facecade.faces.pseudo import FOLDER, PseudoLabels, PseudoRecord, make_pseudo_labels, pseudo_text
 from facecade.faces.reader import FaceCrop
 from facecade.faces.table import Source, classes, read_source
 from facecade.inference.cascade import Cascade
@@ -26,7 +25,7 @@ from facecade.runs.fits import out_of_fold_outputs
 from facecade.runs.run import Run
 
 
-def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> dict[str, Any]:
+def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> PseudoRecord:
     """Label images by soft vote, for each fold by models and a vote that were fitted without its held-out people, so that
     a run on the same folds can be scored on them.
 
@@ -62,20 +61,22 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> d
         )
     table = table.assign(person=table["path"]).loc[kept, [*COLUMNS, "confidence"]].reset_index(drop=True)
     correct = nested.argmax(1) == label
-    record: dict[str, Any] = {
-        "run": str(run.folder),
-        "flag": "pseudo-labelled",
-        "confidence": confidence,
-        "folds_hash": run.folds_hash,
-        "years": outputs.years() is not None,
-        "offered": len(paths),
-        "new": len(new),
-        "labels": [int(count) for count in np.bincount(table["fold"], minlength=run.recipe.folds)],
-        "held_out": {"share": float(nested_kept.mean()), "accuracy": float(correct[nested_kept].mean())},
-    }
-    record["text"] = pseudo_text(record, table["path"].nunique(), source.root)
-    ExtraData(source.root, table, record).save(run.folder / FOLDER)
-    return {**record, "labels_file": str(run.folder / FOLDER / "labels.csv")}
+    share, accuracy = float(nested_kept.mean()), float(correct[nested_kept].mean())
+    record = PseudoRecord(
+        data=str(source.root.resolve()),
+        text=pseudo_text(table["path"].nunique(), source.root, run.folder, confidence, share, accuracy),
+        flag=PSEUDO_LABELLED,
+        years=outputs.years() is not None,
+        run=str(run.folder),
+        confidence=confidence,
+        folds_hash=run.folds_hash,
+        offered=len(paths),
+        new=len(new),
+        labels=[int(count) for count in np.bincount(table["fold"], minlength=run.recipe.folds)],
+        held_out={"share": share, "accuracy": accuracy},
+    )
+    PseudoLabels(table, record).save(run.folder / FOLDER)
+    return record
 
 
 def _predict(cascade: Cascade, source: Source, workers: int) -> tuple[np.ndarray, Sequence[dict[int, StageOutputs]]]:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facecade.base.artifact import again
+from facecade.base.errors import FacecadeError
 from facecade.combiner.align import Alignment
 from facecade.inference.engines import Model
 from facecade.inference.ensemble import Ensemble, Member
@@ -53,6 +55,8 @@ class FamilyModel(torch.nn.Module):
         outputs = []
         for index, (fit, head) in enumerate(zip(self.fits, heads, strict=True)):
             offset, matrix = (self.get_buffer(f"{what}_{index}") for what in ("offset", "matrix"))
+            if len(offset) != embedding.shape[1]:
+                raise FacecadeError(f"the alignment of {fit.stage.name} is that of another network", again("fit-meta"))
             outputs += [(embedding - offset) @ matrix, fit.stage.logits(head)]
         return outputs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facecade.base.artifact import read_json, write_text
+from facecade.base.artifact import read_record, write_text
 from facecade.combiner.contributions import contributions
 from facecade.combiner.decision import runner_up
 from facecade.combiner.methods import FittedCombiner, load
@@ -18,6 +18,7 @@ from facecade.faces.store import FaceStore
 from facecade.pages import sections, worst
 from facecade.pages.page import write_page
 from facecade.report.card import card
+from facecade.report.evaluate import Evaluation
 from facecade.report.groups import compare_groups
 from facecade.report.nested import NestedPredictions
 from facecade.runs.fits import make_fit, out_of_fold_outputs
@@ -45,7 +46,7 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         FacecadeError: the run is not fitted, or its images have changed.
     """
     stage_outputs, nested = out_of_fold_outputs(run), NestedPredictions.read(run.folder)
-    scored = read_json(evaluation) if evaluation else None
+    scored = read_record(evaluation, Evaluation) if evaluation else None
     store, rows = run.faces(workers)
     compared = compare_groups(nested, _quality(store, rows), _face_found(store, rows))
     histories = {
@@ -53,7 +54,7 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         for stage in run.recipe.stages
         for fold in range(run.recipe.folds)
     }
-    combiner, _ = load(run.folder / "combiner")
+    combiner, _ = load(run.combiner)
     sample = np.random.default_rng(run.recipe.seed).permutation(len(rows))[:CONTRIBUTION_IMAGES]
     errors = worst.worst_errors(nested, combiner, stage_outputs)
     crops = store.crops()[rows[[error.row for error in errors]]]
@@ -70,14 +71,14 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         sections.training(nested.fits, histories),
     ]
     record = nested.combiner
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     files = [output / "report.html", output / "MODEL_CARD.md"]
     write_page(
         files[0],
         "How well the cascade predicts",
-        f"{run.folder}: {record['images']:,} images of {record['people']:,} people, {run.recipe.folds} folds, {len(run.recipe.stages)} stages; selected method: {record['method']}",
+        f"{run.folder}: {record.images:,} images of {record.people:,} people, {run.recipe.folds} folds, {len(run.recipe.stages)} stages; selected method: {record.method}",
         parts,
-        f"Seed {record['seed']}, folds {record['folds_hash']}, {versions}. This page shows images of the people in the data: share it only where you may share those.",
+        f"Seed {record.seed}, folds {record.folds_hash}, {versions}. This page shows images of the people in the data: share it only where you may share those.",
     )
     write_text(files[1], card(nested, scored, compared, run.cap, len(run.corrections)))
     return files

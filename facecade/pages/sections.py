@@ -15,8 +15,10 @@ from facecade.faces.labels import AXES, BAND_EDGES, GENDERS, N_CLASSES, band_of,
 from facecade.html import elements
 from facecade.html.charts import COLOURS, chart, charts
 from facecade.pages.page import Section
+from facecade.records import FitRecord
 from facecade.report.calibration import by_axis, calibration
 from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
+from facecade.report.evaluate import Evaluation
 from facecade.report.groups import GroupComparison, gaps_text
 from facecade.report.metrics import confusion
 from facecade.report.nested import NestedPredictions
@@ -24,9 +26,9 @@ from facecade.report.results import score_interval
 from facecade.report.text import difference
 
 
-def scores(nested: NestedPredictions, evaluation: Mapping[str, Any] | None) -> Section:
+def scores(nested: NestedPredictions, evaluation: Evaluation | None) -> Section:
     """Headline scores with their intervals, and the scores of every combining method."""
-    choice = nested.combiner["nested_choice"]
+    choice = nested.combiner.nested_choice
     parts = [
         elements.tiles(
             [
@@ -35,34 +37,34 @@ def scores(nested: NestedPredictions, evaluation: Mapping[str, Any] | None) -> S
             ]
         ),
         elements.text(
-            f"Nested: {nested.combiner['images']:,} images of {nested.combiner['people']:,} people. Stages, cuts, combiner, decision weights "
+            f"Nested: {nested.combiner.images:,} images of {nested.combiner.people:,} people. Stages, cuts, combiner, decision weights "
             "and the choice of the method were fitted without the person they predict. Intervals are 95 %, by bootstrap over people."
         ),
     ]
     if evaluation:
         rows = [
-            [name, score_interval(name, choice[name]), score_interval(name, evaluation["score"][name])]
+            [name, score_interval(name, choice[name]), score_interval(name, evaluation.score[name])]
             for name in choice
-            if name in evaluation["score"]
+            if name in evaluation.score
         ]
-        about = f"eval ({evaluation['images']:,} images of {evaluation['people']:,} other people)"
+        about = f"eval ({evaluation.images:,} images of {evaluation.people:,} other people)"
         parts += [
             elements.heading("On people that were not used for fitting or selection"),
             elements.table(["score", "nested", about], rows),
         ]
-    methods = nested.combiner["nested"]
+    methods = nested.combiner.nested
     rows = [
         [name, *(score_interval(score, values[score]) for score in ("macro-F1", "accuracy"))]
         for name, values in methods.items()
     ]
-    gain = nested.combiner["gain_over_simplest"]
+    gain = nested.combiner.gain_over_simplest
     parts += [
         elements.heading("Combining methods"),
         elements.table(
-            ["method", "macro-F1", "accuracy"], rows, highlighted_row=list(methods).index(nested.combiner["method"])
+            ["method", "macro-F1", "accuracy"], rows, highlighted_row=list(methods).index(nested.combiner.method)
         ),
         elements.text(
-            f"The selected method is ahead of “{nested.combiner['simplest']}” by {difference(gain)} macro-F1, paired by person. "
+            f"The selected method is ahead of “{nested.combiner.simplest}” by {difference(gain)} macro-F1, paired by person. "
             "It was selected by the scores in this table, so its row is optimistic; for the numbers at the top the selection is nested, too."
         ),
     ]
@@ -81,7 +83,7 @@ def classes(nested: NestedPredictions) -> Section:
             _ratio(correct[label], images[label]),
             "-" if f1 is None else f"{f1:.3f}",
         ]
-        for label, f1 in enumerate(nested.combiner["per_class_f1"])
+        for label, f1 in enumerate(nested.combiner.per_class_f1)
     ]
     return Section("Classes", [elements.table(["class", "images", "precision", "recall", "F1"], rows)])
 
@@ -115,10 +117,10 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
     Args:
         years: float (N, 2), by the male and the female regressor, out of fold; None where no stage predicts years.
     """
-    if years is None:
+    if years is None or not nested.combiner.cuts:
         return Section("Ages", [])
     gender, band = np.array(GENDERS), band_of(nested.age)
-    cuts = {name: tuple(nested.combiner["cuts"][name]) for name in GENDERS}
+    cuts = nested.combiner.cuts
 
     def scatter(name: str) -> Any:
         def draw(axes: Axes) -> None:
@@ -267,9 +269,7 @@ def deferral(nested: NestedPredictions) -> Section:
     return Section("Deferral", [elements.row([drawing, elements.table(head, rows)])])
 
 
-def training(
-    fits: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
-) -> Section:
+def training(fits: Sequence[FitRecord], histories: Mapping[tuple[str, int], Sequence[Mapping[str, float]]]) -> Section:
     """Every fit's score and training loss.
 
     Args:
@@ -297,15 +297,15 @@ def training(
 
     rows = [
         [
-            f"{meta['stage']} {meta['fold']}",
-            meta["recipe"]["backbone"],
-            "×".join(map(str, meta["recipe"]["size"])),
-            f"{meta['people']:,}",
-            str(meta["epochs"]),
-            f"{meta['seconds'] / 60:.1f}",
-            ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()),
+            f"{fit.stage} {fit.fold}",
+            fit.recipe.backbone,
+            "×".join(map(str, fit.recipe.size)),
+            f"{fit.people:,}",
+            str(fit.epochs),
+            f"{fit.seconds / 60:.1f}",
+            ", ".join(f"{name} {value:.4f}" for name, value in fit.score.items()),
         ]
-        for meta in fits
+        for fit in fits
     ]
     return Section(
         "Training",

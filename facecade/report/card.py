@@ -6,11 +6,12 @@ After Mitchell et al., "Model Cards for Model Reporting", arXiv:1810.03993.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from facecade.faces.labels import BANDS, GENDERS, band_of
+from facecade.records import FitRecord
+from facecade.report.evaluate import Evaluation
 from facecade.report.groups import GroupComparison
 from facecade.report.nested import NestedPredictions
 from facecade.report.results import limits_text, score_interval, table
@@ -24,7 +25,7 @@ USE = """* **For:** classifying images of one adult face each by mask (worn, wor
 
 def card(
     nested: NestedPredictions,
-    evaluation: Mapping[str, Any] | None,
+    evaluation: Evaluation | None,
     compared: Sequence[GroupComparison],
     cap: float | None,
     corrections: int,
@@ -32,11 +33,11 @@ def card(
     """The card as Markdown.
 
     Args:
-        evaluation: contents of evaluation.json for predictions of the same run, if there is one.
+        evaluation: of predictions of the same run, if there is one.
         cap: the recorded age that means "at least", or None.
         corrections: number of label corrections that the run started with.
     """
-    combiner, choice = nested.combiner, nested.combiner["nested_choice"]
+    combiner, choice = nested.combiner, nested.combiner.nested_choice
     people = nested.table.groupby("person").first()
     band = band_of(people["age"])
     counts = [
@@ -48,18 +49,18 @@ def card(
         [[name, score_interval(name, value)] for name, value in choice.items()],
     )
     if evaluation:
-        head.append(f"{evaluation['images']} images of {evaluation['people']} other people")
+        head.append(f"{evaluation.images} images of {evaluation.people} other people")
         for row in rows:
-            row.append(score_interval(row[0], evaluation["score"][row[0]]) if row[0] in evaluation["score"] else "-")
-    stages = {fit["stage"]: fit for fit in nested.fits}
-    folds = len({fit["fold"] for fit in nested.fits})
+            row.append(score_interval(row[0], evaluation.score[row[0]]) if row[0] in evaluation.score else "-")
+    stages = {fit.stage: fit for fit in nested.fits}
+    folds = len({fit.fold for fit in nested.fits})
     stage_rows = [
         [
             name,
-            fit["recipe"]["backbone"],
-            "×".join(map(str, fit["recipe"]["size"])),
-            str(fit["epochs"]),
-            str(fit["recipe"]["weights"]),
+            fit.recipe.backbone,
+            "×".join(map(str, fit.recipe.size)),
+            str(fit.epochs),
+            fit.recipe.weights,
         ]
         for name, fit in stages.items()
     ]
@@ -70,7 +71,7 @@ def card(
     )
     corrected = f" The run started with {corrections} label correction{'s' * (corrections > 1)}." if corrections else ""
     age = nested.age[~np.isnan(nested.age)]
-    extra = "".join(f"\nExtra data, trained on and never scored: {text}\n" for text in combiner["extra_data"])
+    extra = "".join(f"\nExtra data, trained on and never scored: {text}\n" for text in combiner.extra_data)
     gaps = [
         [each.kind, gap.score, gap.worse, gap.better, score_interval(gap.score, gap.difference.json(), 3)]
         for each in compared
@@ -91,11 +92,11 @@ Predicts mask (worn, worn incorrectly, not worn) × gender × age band (under 30
 
 {table(["stage", "backbone", "input", "epochs", "starts from"], stage_rows)}
 {_pretrained(stages)}
-combined by “{combiner["method"]}”. Seed {combiner["seed"]}; folds `{combiner["folds_hash"]}`; {", ".join(f"{name} {version}" for name, version in combiner["versions"].items())}.
+combined by “{combiner.method}”. Seed {combiner.seed}; folds `{combiner.folds_hash}`; {", ".join(f"{name} {version}" for name, version in combiner.versions.items())}.
 
 ## Data
 
-{combiner["images"]} images of {combiner["people"]} people, aged {age.min():.0f} to {age.max():.0f}.{censored}{corrected} People by gender and band:
+{combiner.images} images of {combiner.people} people, aged {age.min():.0f} to {age.max():.0f}.{censored}{corrected} People by gender and band:
 
 {table(["", *BANDS], counts)}
 {extra}
@@ -121,9 +122,9 @@ Means over images; the bootstrap draws the same people for both groups. Only gap
 """
 
 
-def _pretrained(stages: Mapping[str, Mapping[str, Any]]) -> str:
+def _pretrained(stages: Mapping[str, FitRecord]) -> str:
     """The pretrained weights: what they were trained on, their licence and their source."""
-    origins = {fit["recipe"]["backbone"]: fit["pretrained"] for fit in stages.values() if fit.get("pretrained")}
+    origins = {fit.recipe.backbone: fit.pretrained for fit in stages.values() if fit.pretrained}
     rows = [[name, origin["trained_on"], origin["licence"], origin["source"]] for name, origin in origins.items()]
     head = ["pretrained backbone", "trained on", "licence", "source"]
     return f"\n{table(head, rows)}\n" if rows else ""

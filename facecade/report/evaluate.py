@@ -5,18 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from facecade.base.artifact import read_json, write_json
+from facecade.base.artifact import Record, write_record
 from facecade.base.errors import FacecadeError, problems
+from facecade.base.fields import Count
 from facecade.base.program import command
 from facecade.base.progress import note
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import N_CLASSES
+from facecade.records import ClassF1, PerClass, Scores
 from facecade.report.metrics import as_json, class_f1, confusion, score
+
+
+class Evaluation(Record):
+    """evaluation.json: scores of predictions, with 95 % intervals.
+
+    confusion: counts; rows are true classes, columns predicted ones.
+    """
+
+    made_by: ClassVar[str] = "evaluate PREDICTIONS LABELS"
+
+    images: Count
+    people: Count
+    score: Scores
+    per_class_f1: ClassF1
+    per_class_count: Annotated[list[Count], PerClass]
+    confusion: Annotated[list[Annotated[list[Count], PerClass]], PerClass]
 
 
 @dataclass(frozen=True)
@@ -70,24 +88,24 @@ def match(predictions: Path, labels: Path) -> LabeledPredictions:
     return LabeledPredictions(label, prediction, person, age, years)
 
 
-def evaluate(predictions: LabeledPredictions, output: Path) -> dict[str, Any]:
+def evaluate(predictions: LabeledPredictions, output: Path) -> Evaluation:
     """Score predictions against labels, with intervals over people where the labels name them.
 
     Returns:
         The contents of `output/evaluation.json`.
     """
-    result = {
-        "images": len(predictions.label),
-        "people": len(np.unique(predictions.person)),
-        "score": as_json(
+    result = Evaluation(
+        images=len(predictions.label),
+        people=len(np.unique(predictions.person)),
+        score=as_json(
             score(predictions.label, predictions.prediction, predictions.person, predictions.age, predictions.years)
         ),
-        "per_class_f1": class_f1(predictions.label, predictions.prediction),
-        "per_class_count": np.bincount(predictions.label, minlength=N_CLASSES),
-        "confusion": confusion(predictions.label, predictions.prediction),
-    }
-    write_json(output / "evaluation.json", result)
-    return read_json(output / "evaluation.json")
+        per_class_f1=class_f1(predictions.label, predictions.prediction),
+        per_class_count=np.bincount(predictions.label, minlength=N_CLASSES).tolist(),
+        confusion=confusion(predictions.label, predictions.prediction).tolist(),
+    )
+    write_record(output / "evaluation.json", result)
+    return result
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from facecade.base.artifact import read_arrays, read_json
+from facecade.base.arrays import Layout, read_arrays
+from facecade.base.artifact import again
+from facecade.base.errors import FacecadeError
+from facecade.faces.labels import N_CLASSES
 from facecade.faces.table import read_saved_table
+from facecade.records import CombinerRecord, FitRecord, read_combiner_record, read_fit_record
+
+NESTED = "nested.npz"
+"""File of a combiner with the nested predictions."""
+
+_LAYOUT: Layout = {
+    "label": "i8 rows",
+    "prediction": "i8 rows",
+    "probability": f"f4 rows {N_CLASSES}",
+    "years": "f8? rows",
+    "methods": "U methods",
+    "predictions": "i8 methods rows",
+}
 
 
 @dataclass(frozen=True)
@@ -20,8 +35,7 @@ class NestedPredictions:
 
     table: sample table, N rows. label, prediction: classes (N,), the prediction by the method chosen inside the folds.
     probability: float (N, 18), by the run's method. years: float (N,), the predicted age; NaN where no stage predicts
-    years. methods: predictions (N,) of every method. combiner: contents of combiner/meta.json. fits: the record of
-    every fold of every stage.
+    years. methods: predictions (N,) of every method. combiner: its record. fits: the record of every fold of every stage.
     """
 
     table: pd.DataFrame
@@ -30,22 +44,29 @@ class NestedPredictions:
     probability: np.ndarray
     years: np.ndarray
     methods: Mapping[str, np.ndarray]
-    combiner: Mapping[str, Any]
-    fits: Sequence[Mapping[str, Any]]
+    combiner: CombinerRecord
+    fits: Sequence[FitRecord]
 
     @classmethod
     def read(cls, artifacts: Path) -> NestedPredictions:
-        """Read from the run folder of a run whose combiner is fitted."""
-        arrays = read_arrays(artifacts / "combiner/nested.npz")
+        """Read from the run folder of a run whose combiner is fitted; raises FacecadeError where a file is damaged."""
+        folder, made_by = artifacts / "combiner", f"fit-meta --artifacts {artifacts}"
+        combiner, table = read_combiner_record(folder), read_saved_table(artifacts / "table.csv")
+        arrays = read_arrays(folder / NESTED, combiner.files.get(NESTED, ""), _LAYOUT, made_by)
+        classes = [arrays[name] for name in ("label", "prediction", "predictions")]
+        in_range = all(((each >= 0) & (each < N_CLASSES)).all() for each in classes)
+        methods = dict(zip(arrays["methods"].tolist(), arrays["predictions"], strict=True))
+        if not in_range or len(arrays["label"]) != len(table) or methods.keys() != combiner.nested.keys():
+            raise FacecadeError(f"{folder / NESTED} has predictions of other images or methods", again(made_by))
         return cls(
-            read_saved_table(artifacts / "table.csv"),
+            table,
             arrays["label"],
             arrays["prediction"],
             arrays["probability"].astype(float),
-            arrays["years"].astype(float),
-            dict(zip(arrays["methods"].tolist(), arrays["predictions"], strict=True)),
-            read_json(artifacts / "combiner/meta.json"),
-            [read_json(path) for path in sorted(artifacts.glob("stages/*/fold*/meta.json"))],
+            arrays["years"],
+            methods,
+            combiner,
+            [read_fit_record(path.parent) for path in sorted(artifacts.glob("stages/*/fold*/meta.json"))],
         )
 
     @property

@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from facecade.base.artifact import digest, read_json, write_atomic, write_json
+from facecade.base.artifact import Record, digest, valid_record, write_atomic, write_record
 from facecade.base.errors import FacecadeError
+from facecade.base.fields import Count, Digest
+from facecade.base.files import is_file
 from facecade.faces.labels import BANDS, GENDERS, MASKS, decode
 
 
@@ -67,6 +69,16 @@ def locked(output: Path) -> Iterator[None]:
         lock.release()
 
 
+class State(Record):
+    """.predictions.json: how far the hidden file of rows is written, and for which request."""
+
+    made_by: ClassVar[str] = "infer DATA"
+
+    request: Digest
+    rows: Count
+    bytes: Count
+
+
 class PredictionFiles:
     """Writes predictions.csv and submission.csv, which appear when all predictions are made.
 
@@ -83,10 +95,10 @@ class PredictionFiles:
         self._rows, self._state = output / ".predictions.csv", output / ".predictions.json"
         self._request = digest(request)
         self.done, self._bytes = 0, 0
-        if self._state.exists() and self._rows.exists():
-            state = read_json(self._state)
-            if state["asked"] == self._request:
-                self.done, self._bytes = state["rows"], state["bytes"]
+        state = valid_record(self._state, State)
+        written = self._rows.stat().st_size if is_file(self._rows) else 0
+        if state and state.request == self._request and state.bytes <= written:
+            self.done, self._bytes = state.rows, state.bytes
         output.mkdir(parents=True, exist_ok=True)
         with open(self._rows, "ab") as file:
             file.truncate(self._bytes)
@@ -98,7 +110,7 @@ class PredictionFiles:
         with open(self._rows, "ab") as file:
             file.write(text.encode())
         self.done, self._bytes = self.done + len(table), self._rows.stat().st_size
-        write_json(self._state, {"asked": self._request, "rows": self.done, "bytes": self._bytes})
+        write_record(self._state, State(request=self._request, rows=self.done, bytes=self._bytes))
 
     def close(self, images: int) -> dict[str, Any]:
         """Write the final files.

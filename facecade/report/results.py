@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from facecade.base.artifact import read_json
+from facecade.base.artifact import read_record
 from facecade.faces.labels import BANDS, MASKS, class_name, decode, encode
+from facecade.records import FitRecord, read_combiner_record
+from facecade.report.evaluate import Evaluation
 from facecade.report.metrics import confusion, f1_per_class, macro_f1, score
 from facecade.report.nested import NestedPredictions
 from facecade.report.text import difference, interval
@@ -37,9 +39,9 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
         artifacts, output: folders of the run and of its `infer` and `evaluate`.
         steps: the commands that were run: step, command, seconds, peak_mib, commit, machine.
     """
-    nested, evaluation = NestedPredictions.read(artifacts), read_json(output / "evaluation.json")
+    nested, evaluation = NestedPredictions.read(artifacts), read_record(output / "evaluation.json", Evaluation)
     combiner = nested.combiner
-    choice, scored = combiner["nested_choice"], evaluation["score"]
+    choice, scored = combiner.nested_choice, evaluation.score
     total = sum(step["seconds"] for step in steps)
     commits = ", ".join(sorted({step["commit"] for step in steps}))
     fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
@@ -55,19 +57,19 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
     ]
     methods = [
         [
-            ("**" + name + "**") if name == combiner["method"] else name,
+            ("**" + name + "**") if name == combiner.method else name,
             interval(score["macro-F1"]),
             interval(score["accuracy"]),
         ]
-        for name, score in combiner["nested"].items()
+        for name, score in combiner.nested.items()
     ]
     classes = [
         [str(label), class_name(label), _f1(nested_f1), _f1(eval_f1), str(count)]
         for label, (nested_f1, eval_f1, count) in enumerate(
-            zip(combiner["per_class_f1"], evaluation["per_class_f1"], evaluation["per_class_count"], strict=True)
+            zip(combiner.per_class_f1, evaluation.per_class_f1, evaluation.per_class_count, strict=True)
         )
     ]
-    gain = combiner["gain_over_simplest"]
+    gain = combiner.gain_over_simplest
     return "\n".join(
         [
             f"# Results of `{recipe}` on real images",
@@ -87,8 +89,8 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "## Scores",
             "",
             "*Nested* is computed without the eval set: stages, cuts, combiner, decision weights and the choice",
-            f"among the methods below are all fitted without the people scored. *Eval* is {evaluation['images']} images of",
-            f"{evaluation['people']} people on whom nothing was fitted or chosen.",
+            f"among the methods below are all fitted without the people scored. *Eval* is {evaluation.images} images of",
+            f"{evaluation.people} people on whom nothing was fitted or chosen.",
             "",
             table(["score", "nested out-of-fold", "eval", "intervals overlap"], score_rows),
             "",
@@ -100,14 +102,14 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             table(["method", "macro-F1", "accuracy"], methods),
             "",
-            f"The run's method is ahead of “{combiner['simplest']}” by {difference(gain)} macro-F1 (paired).",
+            f"The run's method is ahead of “{combiner.simplest}” by {difference(gain)} macro-F1 (paired).",
             "",
             "## Stages, on the people each fold held out",
             "",
             _stages(nested.fits),
             "",
             "Cuts in years, fitted out of fold: "
-            + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner["cuts"].items())
+            + "; ".join(f"{name} {low:.2f} and {high:.2f}" for name, (low, high) in combiner.cuts.items())
             + ".",
             "",
             "## F1 of each class",
@@ -174,8 +176,11 @@ def limits_text(nested: NestedPredictions) -> str:
 
 def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:
     """The main results for the README."""
-    combiner, evaluation = read_json(artifacts / "combiner/meta.json"), read_json(output / "evaluation.json")
-    nested, scored = combiner["nested_choice"], evaluation["score"]
+    combiner, evaluation = (
+        read_combiner_record(artifacts / "combiner"),
+        read_record(output / "evaluation.json", Evaluation),
+    )
+    nested, scored = combiner.nested_choice, evaluation.score
     fits = sum(step["seconds"] for step in steps if step["step"].startswith("fit-"))
     rows = [
         [
@@ -185,35 +190,34 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
         ]
         for name in SCORES
     ]
-    simplest = combiner["nested"][combiner["simplest"]]["macro-F1"]
-    images, people = combiner["images"], combiner["people"]
+    simplest = combiner.nested[combiner.simplest]["macro-F1"]
     return "\n".join(
         [
-            f"`{recipe}` on {images:,} images of {people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
-            f"evaluated on {evaluation['images']} images of {evaluation['people']} other people. 95 % intervals over people.",
+            f"`{recipe}` on {combiner.images:,} images of {combiner.people:,} real people, fitted in {_minutes(fits)} on {steps[0]['machine']};",
+            f"evaluated on {evaluation.images} images of {evaluation.people} other people. 95 % intervals over people.",
             "",
             table(["score", "nested out-of-fold", "eval"], rows),
             "",
-            f"Combining method: {combiner['method']}; “{combiner['simplest']}” scores {interval(simplest, 3)} on the same nested rows.",
+            f"Combining method: {combiner.method}; “{combiner.simplest}” scores {interval(simplest, 3)} on the same nested rows.",
             "All results and steps: `benchmarks/RESULTS.md`.",
         ]
     )
 
 
-def _stages(fits: Sequence[Mapping[str, Any]]) -> str:
+def _stages(fits: Sequence[FitRecord]) -> str:
     return table(
         ["stage", "fold", "starts from", "backbone", "size", "score", "training time"],
         [
             [
-                meta["stage"],
-                str(meta["fold"]),
-                meta["recipe"]["weights"],
-                meta["recipe"]["backbone"],
-                "×".join(map(str, meta["recipe"]["size"])),
-                ", ".join(f"{name} {value:.4f}" for name, value in meta["score"].items()),
-                _minutes(meta["seconds"]),
+                fit.stage,
+                str(fit.fold),
+                fit.recipe.weights,
+                fit.recipe.backbone,
+                "×".join(map(str, fit.recipe.size)),
+                ", ".join(f"{name} {value:.4f}" for name, value in fit.score.items()),
+                _minutes(fit.seconds),
             ]
-            for meta in fits
+            for fit in fits
         ],
     )
 

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError
-from facecade.base.files import content_hash
+from facecade.base.files import content_hash, require_links_inside
 from facecade.base.progress import note
 from facecade.faces.corrections import apply_corrections
 from facecade.faces.decode import DecodeError
 from facecade.faces.extra import ExtraData, build_extra
 from facecade.faces.labels import BANDS, GENDERS, band_of
-from facecade.faces.pseudo import read_pseudo
+from facecade.faces.pseudo import PseudoLabels, read_pseudo
 from facecade.faces.split import assign_folds, folds_hash
 from facecade.faces.store import Entry, FaceStore
 from facecade.faces.table import age_cap, read_source, require_no_problems
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
-from facecade.runs.run import Run
+from facecade.runs.run import Run, cache_folder
 
 
 def begin_run(
@@ -33,7 +33,7 @@ def begin_run(
     skip_bad: bool = False,
     workers: int = 2,
     dry: bool = False,
-    cache: Path | None = None,
+    shared_cache: bool = False,
     pseudo: Path | None = None,
     extra: Path | None = None,
 ) -> Run:
@@ -44,11 +44,12 @@ def begin_run(
         corrections: CSV files of label corrections (faces/corrections.py), applied in order.
         skip_bad: note and skip bad rows and files; otherwise they are an error.
         dry: read and check only; find no faces and write nothing.
-        cache: folder of face crops, shared with other runs; by default the run's own.
+        shared_cache: share the cache of face crops with the runs beside this one, in `cache` beside their folders.
         pseudo: a run that pseudo-labelled images to train on (inference/pseudo_label.py).
         extra: labelled data to train on that are never scored.
     """
-    recipe, cache = parse(tables), cache or folder / "cache"
+    require_links_inside(folder)
+    recipe = parse(tables)
     pseudo_labels = read_pseudo(pseudo) if pseudo else None
     root, table = _read_labelled(data, skip_bad)
     extra_source = _read_labelled(extra, skip_bad) if extra else None
@@ -62,7 +63,7 @@ def begin_run(
     def with_content(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
         if dry:  # the content hash tells which fits are current; no face is needed
             return rows.assign(content=[content_hash(root / path) for path in rows["path"]])
-        return _with_content(rows, root, FaceStore(cache, recipe.face), skip_bad, workers)
+        return _with_content(rows, root, FaceStore(cache_folder(folder, shared_cache), recipe.face), skip_bad, workers)
 
     table = with_content(table, root)
     table = table.assign(fold=assign_folds(table, recipe.folds, recipe.seed))
@@ -73,12 +74,12 @@ def begin_run(
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
         extra_data["pseudo"] = pseudo_labels
-    run = Run(folder, root, dict(tables), table, _age_cap(table, recipe), cache, extra_data, corrected)
+    run = Run(folder, root, dict(tables), table, _age_cap(table, recipe), shared_cache, extra_data, corrected)
     if not dry:
         run.save()
     note(_summary(run))
     for each in extra_data.values():
-        note(each.record["text"])
+        note(each.record.text)
     return run
 
 
@@ -100,11 +101,11 @@ def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
     return source.root, table
 
 
-def _require_same_folds(pseudo: ExtraData, table: pd.DataFrame) -> None:
+def _require_same_folds(pseudo: PseudoLabels, table: pd.DataFrame) -> None:
     """Raises FacecadeError for pseudo-labels made on other folds, whose models trained on people that this run scores."""
-    if pseudo.record["folds_hash"] != folds_hash(table):
+    if pseudo.record.folds_hash != folds_hash(table):
         raise FacecadeError(
-            f"the pseudo-labels of {pseudo.record['run']} were made on other folds: its models trained on people that this run "
+            f"the pseudo-labels of {pseudo.record.run} were made on other folds: its models trained on people that this run "
             "is scored on",
             "give the same data, folds and seed as that run has",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from facecade.base.artifact import read_json
 from facecade.runs.run import Run
 
 
@@ -13,24 +12,22 @@ def describe(run: Run) -> dict[str, Any]:
     fits: list[dict[str, Any]] = []
     for stage in run.recipe.stages:
         for fold in run.recipe.fits:
-            state, meta = run.state(stage, fold), run.fold_folder(stage, fold) / "meta.json"
-            record = read_json(meta) if meta.exists() else {}
+            record = run.fit_record(stage, fold)
             fits.append(
                 {
                     "stage": stage,
                     "fold": fold,
                     "name": run.recipe.fit_name(fold),
-                    "state": state,
+                    "state": run.state(stage, fold),
                     "backbone": run.recipe.stages[stage].backbone,
-                    "score": record.get("score", {}),
-                    "seconds": record.get("seconds"),
+                    "score": record.score if record else {},
+                    "seconds": record.seconds if record else None,
                 }
             )
     unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))
     combiner: dict[str, Any] = {"state": run.combiner_state()}
-    if combiner["state"] != "missing":
-        record = read_json(run.folder / "combiner" / "meta.json")
-        combiner |= {"method": record["method"], "score": record["nested_choice"]["macro-F1"]}
+    if combined := run.combiner_record():
+        combiner |= {"method": combined.method, "score": combined.nested_choice["macro-F1"]}
     steps = [run.command(f"fit-stage {stage} --resume") for stage in unfitted]
     if not steps:
         steps = [run.command("infer DATA" if combiner["state"] == "fitted" else "fit-meta")]
@@ -39,7 +36,7 @@ def describe(run: Run) -> dict[str, Any]:
         "images": len(run.table),
         "people": int(run.table["person"].nunique()),
         "folds_hash": run.folds_hash,
-        "extra_data": [each.record["text"] for each in run.extra_data.values()],
+        "extra_data": [each.record.text for each in run.extra_data.values()],
         "fits": fits,
         "combiner": combiner,
         "next": steps,

@@ -6,10 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecade.base.artifact import read_arrays, read_json
+import numpy as np
+
+from facecade.base.arrays import read_arrays
+from facecade.base.artifact import again
 from facecade.base.errors import FacecadeError
 from facecade.combiner.align import Alignment, fit_alignment
-from facecade.combiner.stage_outputs import FoldOutput, StageOutputs, missing_targets, out_of_fold, read_fold
+from facecade.combiner.stage_outputs import (
+    FoldOutput,
+    StageOutputs,
+    missing_targets,
+    out_of_fold,
+    read_fold,
+    require_columns,
+)
+from facecade.records import fit_command, read_combiner_record, read_fit_record
 from facecade.runs.run import Run
 
 if TYPE_CHECKING:
@@ -110,7 +121,7 @@ def require_fitted(run: Run) -> Path:
     state = run.combiner_state()
     if state != "fitted":
         raise FacecadeError(f"the combiner is {state}", run.command("fit-meta"))
-    return run.folder / "combiner"
+    return run.combiner
 
 
 def fit_alignments(run: Run) -> dict[str, Alignment]:
@@ -125,9 +136,15 @@ def fit_alignments(run: Run) -> dict[str, Alignment]:
 
 
 def read_alignments(run: Run) -> dict[str, Alignment]:
-    """The rotations that `fit_meta` saved, by stage."""
-    files = {stage: run.folder / "combiner" / f"alignment-{stage}.npz" for stage in run.recipe.stages}
-    return {stage: Alignment(**read_arrays(path)) for stage, path in files.items()}
+    """The rotations that `fit_meta` saved, by stage; raises FacecadeError where they are damaged."""
+    contents, folds = read_combiner_record(run.combiner).files, len(run.recipe.fits)
+    layout = {"offset": f"f4 {folds} embedding", "matrix": f"f4 {folds} embedding components"}
+    alignments = {}
+    for stage in run.recipe.stages:
+        name = f"alignment-{stage}.npz"
+        arrays = read_arrays(run.combiner / name, contents.get(name, ""), layout, f"fit-meta --artifacts {run.folder}")
+        alignments[stage] = Alignment(**arrays)
+    return alignments
 
 
 def out_of_fold_outputs(run: Run, alignments: Mapping[str, Alignment] | None = None) -> StageOutputs:
@@ -146,10 +163,23 @@ def out_of_fold_outputs(run: Run, alignments: Mapping[str, Alignment] | None = N
 
 
 def _fold_outputs(run: Run) -> dict[str, list[FoldOutput]]:
-    """Saved outputs of every fit, by stage."""
-    return {stage: [read_fold(run.fold_folder(stage, fold)) for fold in run.recipe.fits] for stage in run.recipe.stages}
+    """Saved outputs of every fit, by stage; raises FacecadeError where they are damaged, or of other rows."""
+    fold, anchors = run.table["fold"].to_numpy(), run.anchors()
+
+    def read(stage: str, number: int) -> FoldOutput:
+        folder = run.fold_folder(stage, number)
+        output = read_fold(folder)
+        if not (
+            np.array_equal(output.rows, np.flatnonzero(fold == number)) and np.array_equal(output.anchors, anchors)
+        ):
+            raise FacecadeError(f"{folder} has outputs of other rows than its fold's", again(fit_command(folder)))
+        return output
+
+    return {stage: [read(stage, number) for number in run.recipe.fits] for stage in run.recipe.stages}
 
 
 def _columns(run: Run) -> dict[str, tuple[str, ...]]:
-    """Names of each stage's logits."""
-    return {stage: tuple(read_json(run.fold_folder(stage, 0) / "meta.json")["columns"]) for stage in run.recipe.stages}
+    """Names of each stage's logits; raises FacecadeError for those that no such stage has."""
+    columns = {stage: read_fit_record(run.fold_folder(stage, 0)).columns for stage in run.recipe.stages}
+    require_columns(columns, run.command("fit-stage all"))
+    return columns

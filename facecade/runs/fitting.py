@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from facecade.base.artifact import read_json, versions
+from facecade.base.artifact import versions
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine
 from facecade.base.progress import note
+from facecade.records import FitRecord, read_fit_record
 from facecade.runs.describe import scores_text
 from facecade.runs.fits import make_fit
 from facecade.runs.run import Run
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 def require_years(run: Run, stages: Sequence[str]) -> None:
     """Raises FacecadeError for stages that train on years where extra data have only age bands."""
-    banded = [each for each in run.extra_data.values() if not each.record["years"]]
+    banded = [each for each in run.extra_data.values() if not each.record.years]
     of_years = [name for name in stages if banded and make_fit(run, name, 0).stage.learns_years]
     if of_years:
         raise FacecadeError(
-            f"{banded[0].record['run']} predicts only age bands, and {', '.join(of_years)} would train on years made from them",
+            f"the pseudo-labels have only age bands, and {', '.join(of_years)} would train on years made from them",
             "use the pseudo-labels of a run whose stages predict years",
         )
 
@@ -40,7 +41,7 @@ def note_states(run: Run, requested: Sequence[Fit], todo: Sequence[Fit], machine
     )
     for fit in requested:
         if run.state(*fit.key) == "fitted":
-            score = ", ".join(["fitted already", *_score_text(read_json(fit.folder / "meta.json"))])
+            score = ", ".join(["fitted already", *_score_text(read_fit_record(fit.folder))])
             note(f"{fit.title}: {score}" + ("" if resume else "; fitting it again (--resume would keep it)"))
     keys = {fit.key for fit in requested}
     for fit in todo:
@@ -54,20 +55,20 @@ class FitReporter:
     def __init__(self, run: Run, tracker: Tracker | None) -> None:
         self.run, self.tracker = run, tracker
 
-    def __call__(self, fit: Fit, outcome: dict[str, Any] | BaseException) -> None:
+    def __call__(self, fit: Fit, outcome: FitRecord | BaseException) -> None:
         from facecade.training.tracking import read_history
 
         if isinstance(outcome, BaseException):
             note(f"{fit.title}: failed: {outcome}")
             return
-        note(f"{fit.title}: " + ", ".join([*_score_text(outcome), f"{outcome['seconds']:.0f} s"]))
+        note(f"{fit.title}: " + ", ".join([*_score_text(outcome), f"{outcome.seconds:.0f} s"]))
         if self.tracker:
-            scores = {**outcome["score"], "seconds": outcome["seconds"]}
+            scores = {**outcome.score, "seconds": outcome.seconds}
             tags = {"run": str(self.run.folder), "stage": fit.stage.name, "signature": fit.signature}
-            self.tracker.log_run(fit.title, outcome["recipe"], scores, tags, read_history(fit.folder))
+            self.tracker.log_run(fit.title, outcome.recipe.model_dump(), scores, tags, read_history(fit.folder))
 
 
-def raise_failures(fits: Sequence[Fit], outcomes: Sequence[dict[str, Any] | BaseException]) -> None:
+def raise_failures(fits: Sequence[Fit], outcomes: Sequence[FitRecord | BaseException]) -> None:
     """Raises one FacecadeError that names every fit that failed, and why."""
     failed = [(fit, error) for fit, error in zip(fits, outcomes, strict=True) if isinstance(error, BaseException)]
     if failed:
@@ -77,6 +78,6 @@ def raise_failures(fits: Sequence[Fit], outcomes: Sequence[dict[str, Any] | Base
         raise FacecadeError(f"{len(failed)} of {len(fits)} fits failed:\n  " + "\n  ".join(lines), hint) from cause
 
 
-def _score_text(record: Mapping[str, Any]) -> list[str]:
+def _score_text(record: FitRecord) -> list[str]:
     """A fit's scores on held-out people, in words; empty where nobody was held out."""
-    return [f"{scores_text(record['score'])} on held-out people"] if record["score"] else []
+    return [f"{scores_text(record.score)} on held-out people"] if record.score else []

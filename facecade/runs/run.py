@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 
-from facecade.base.artifact import digest, read_json, versions, write_csv, write_json
+from facecade.base.artifact import Record, again, digest, read_record, valid_record, versions, write_csv, write_record
 from facecade.base.errors import FacecadeError
-from facecade.base.files import content_hash
+from facecade.base.fields import Digest, PathText, Versions, one_of
+from facecade.base.files import content_hash, require_links_inside
 from facecade.base.program import command
 from facecade.base.seeding import derive
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.decode import DecodeError
 from facecade.faces.extra import TRAINED_ON, ExtraData, read_extra
+from facecade.faces.pseudo import read_pseudo_labels
 from facecade.faces.split import folds_hash
 from facecade.faces.store import Entry, FaceStore
 from facecade.faces.table import read_saved_table
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
+from facecade.records import CombinerRecord, FitRecord
 
 TRAINING_VERSION = 2
 """Increase when the same settings train other weights, so that earlier fits become stale."""
@@ -31,14 +34,42 @@ TRAINING_VERSION = 2
 CORRECTIONS = "corrections.csv"
 
 
+EXTRA_DATA: dict[str, Callable[[Path], ExtraData]] = {"added": read_extra, "pseudo": read_pseudo_labels}
+"""How each kind of extra data is read."""
+
+
+class RunRecord(Record):
+    """run.json: how a run began, and its recipe now.
+
+    data: where the images are. shared_cache: whether the face crops are in `cache` beside the run's folder, which several
+    runs share, and not in it. recipe: its tables as written. folds_hash, labels_hash: of table.csv. extra_data: kinds, each
+    in a folder of its name.
+    """
+
+    made_by: ClassVar[str] = "fit-stage all --data DATA --recipe RECIPE"
+
+    data: PathText
+    shared_cache: bool
+    recipe: dict[str, Any]
+    cap: float | None
+    seed: int
+    folds_hash: Digest
+    labels_hash: Digest
+    extra_data: list[Annotated[str, one_of(*EXTRA_DATA)]]
+    versions: Versions
+
+
+State = Literal["fitted", "stale", "damaged", "begun", "missing"]
+
+
 @dataclass(frozen=True)
 class Run:
     """A run as saved in its folder.
 
     table: one row per image: `path, id, person, mask, gender, age, fold, content`. tables: the recipe as written. cap: the
-    age at which ages are censored ("at least"), or None. cache: folder of face crops, which runs may share. extra_data:
-    images to train on that are never scored, by kind. corrections: `id, field, value` of the labels that were changed
-    before the table was written.
+    age at which ages are censored ("at least"), or None. shared_cache: whether runs beside this one share its face crops.
+    extra_data: images to train on that are never scored, by kind. corrections: `id, field, value` of the labels that were
+    changed before the table was written.
     """
 
     folder: Path
@@ -46,13 +77,13 @@ class Run:
     tables: dict[str, Any]
     table: pd.DataFrame
     cap: float | None
-    cache: Path
+    shared_cache: bool = False
     extra_data: Mapping[str, ExtraData] = field(default_factory=dict)
     corrections: Sequence[Mapping[str, str]] = ()
 
     @cached_property
     def recipe(self) -> Recipe:
-        return parse(self.tables)
+        return parse(self.tables, f"the recipe in {self.folder / 'run.json'}")
 
     @cached_property
     def folds_hash(self) -> str:
@@ -89,7 +120,7 @@ class Run:
         """Flags of the images that the run trained on, by content hash."""
         flags = dict.fromkeys(self.table["content"], TRAINED_ON)
         for extra_data in self.extra_data.values():
-            flags |= dict.fromkeys(extra_data.table["content"], extra_data.record["flag"])
+            flags |= dict.fromkeys(extra_data.table["content"], extra_data.record.flag)
         return flags
 
     def command(self, words: str) -> str:
@@ -100,12 +131,18 @@ class Run:
         """Folder of a fold's fit, or of the fit on all people."""
         return self.folder / "stages" / stage / self.recipe.fit_name(fold).replace(" ", "")
 
-    def state(self, stage: str, fold: int) -> str:
-        """`fitted`, `stale` (fitted with other settings, data or folds), `begun` or `missing`."""
-        folder = self.fold_folder(stage, fold)
-        if (folder / "meta.json").exists():
-            current = read_json(folder / "meta.json").get("signature") == self.signature(stage, fold)
+    def fit_record(self, stage: str, fold: int) -> FitRecord | None:
+        """The record of a fit; None where it is missing or damaged."""
+        return valid_record(self.fold_folder(stage, fold) / "meta.json", FitRecord)
+
+    def state(self, stage: str, fold: int) -> State:
+        """`fitted`, `stale` (fitted with other settings, data or folds), `damaged` (its record), `begun` or `missing`."""
+        folder, record = self.fold_folder(stage, fold), self.fit_record(stage, fold)
+        if record:
+            current = (record.stage, record.fold, record.signature) == (stage, fold, self.signature(stage, fold))
             return "fitted" if current and not self._weights_changed(stage, fold) else "stale"
+        if (folder / "meta.json").exists():
+            return "damaged"
         return "begun" if list(folder.glob("checkpoint-*.safetensors")) else "missing"
 
     @cached_property
@@ -117,30 +154,35 @@ class Run:
     def _weights_changed(self, stage: str, fold: int) -> bool:
         """Whether the weight file that a fit started from (directly, or through its start stage) has changed since. A file
         that no longer exists counts as unchanged."""
-        settings, meta = self.recipe.stages[stage], self.fold_folder(stage, fold) / "meta.json"
+        settings, record = self.recipe.stages[stage], self.fit_record(stage, fold)
         if settings.start_stage:
             return self._weights_changed(settings.start_stage, fold)
         current = self._weights_content.get(settings.weights_file, "") if settings.weights_file else ""
-        recorded = read_json(meta).get("weights_content") if current and meta.exists() else None
+        recorded = record.weights_content if record else None
         return bool(current and recorded) and current != recorded
 
     @property
     def fits_digest(self) -> str:
         """A hash of the outputs of all fits; it changes when one is fitted again."""
-        metas = [
-            self.fold_folder(stage, fold) / "meta.json" for stage in self.recipe.stages for fold in self.recipe.fits
-        ]
-        outputs = [read_json(meta).get("outputs") if meta.exists() else None for meta in metas]
+        records = [self.fit_record(stage, fold) for stage in self.recipe.stages for fold in self.recipe.fits]
+        outputs = [record.outputs if record else None for record in records]
         return digest([[self.signature(stage) for stage in self.recipe.stages], outputs])
 
-    def combiner_state(self) -> str:
-        """`fitted`, `stale` or `missing`."""
-        meta = self.folder / "combiner" / "meta.json"
-        if not meta.exists():
-            return "missing"
-        record = read_json(meta)
-        same = record.get("fits") == self.fits_digest and record.get("recipe") == self.recipe.combiner.model_dump()
-        return "fitted" if same else "stale"
+    @property
+    def combiner(self) -> Path:
+        """Folder of the combiner."""
+        return self.folder / "combiner"
+
+    def combiner_record(self) -> CombinerRecord | None:
+        """The record of the combiner; None where it is missing or damaged."""
+        return valid_record(self.combiner / "meta.json", CombinerRecord)
+
+    def combiner_state(self) -> State:
+        """`fitted`, `stale`, `damaged` (its record) or `missing`."""
+        record = self.combiner_record()
+        if not record:
+            return "damaged" if (self.combiner / "meta.json").exists() else "missing"
+        return "fitted" if (record.fits, record.recipe) == (self.fits_digest, self.recipe.combiner) else "stale"
 
     def anchors(self) -> np.ndarray:
         """Rows of the anchors, which every fold's model embeds, int64 (A,), sorted."""
@@ -163,7 +205,7 @@ class Run:
 
     def store(self) -> FaceStore:
         """The cache of face crops."""
-        return FaceStore(self.cache, self.recipe.face)
+        return FaceStore(cache_folder(self.folder, self.shared_cache), self.recipe.face)
 
     @property
     def corrections_file(self) -> Path:
@@ -179,20 +221,23 @@ class Run:
             self.corrections_file.unlink(missing_ok=True)  # of an earlier run in this folder
         for kind, extra_data in self.extra_data.items():
             extra_data.save(self.folder / "extra-data" / kind)
-        write_json(
-            self.folder / "run.json",
-            {
-                "data": str(self.root.resolve()),
-                "cache": str(self.cache.resolve()) if self.cache != self.folder / "cache" else None,
-                "recipe": self.tables,
-                "cap": self.cap,
-                "seed": self.recipe.seed,
-                "folds_hash": self.folds_hash,
-                "labels_hash": self.labels_hash,
-                "extra_data": list(self.extra_data),
-                "versions": versions(),
-            },
+        record = RunRecord(
+            data=str(self.root.resolve()),
+            shared_cache=self.shared_cache,
+            recipe=self.tables,
+            cap=self.cap,
+            seed=self.recipe.seed,
+            folds_hash=self.folds_hash,
+            labels_hash=self.labels_hash,
+            extra_data=list(self.extra_data),
+            versions=versions(),
         )
+        write_record(self.folder / "run.json", record)
+
+
+def cache_folder(run: Path, shared: bool) -> Path:
+    """Folder of the face crops of a run: in its folder, or beside it. No other, because it is written to."""
+    return (run.parent if shared else run) / "cache"
 
 
 def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) -> np.ndarray:
@@ -224,13 +269,19 @@ def open_run(folder: Path) -> Run:
             f"{folder} holds no run",
             f"begin one: {command('fit-stage all --data DATA, or name its --artifacts folder')}",
         )
-    record = read_json(folder / "run.json")
+    require_links_inside(folder)
+    record = read_record(folder / "run.json", RunRecord)
     table = read_saved_table(folder / "table.csv")
-    cache = Path(record["cache"]) if record["cache"] else folder / "cache"
-    extra_data = {kind: read_extra(folder / "extra-data" / kind) for kind in record.get("extra_data", [])}
+    extra_data = {kind: EXTRA_DATA[kind](folder / "extra-data" / kind) for kind in record.extra_data}
     file = folder / CORRECTIONS
     corrections = [row.cells for row in read_csv_rows(file, ["id", "field", "value"])] if file.exists() else []
-    return Run(folder, Path(record["data"]), record["recipe"], table, record["cap"], cache, extra_data, corrections)
+    run = Run(folder, Path(record.data), record.recipe, table, record.cap, record.shared_cache, extra_data, corrections)
+    folds = set(range(run.recipe.folds))
+    if (run.folds_hash, run.labels_hash, set(table["fold"])) != (record.folds_hash, record.labels_hash, folds):
+        raise FacecadeError(
+            f"{folder / 'table.csv'} is not the table of {folder / 'run.json'}", again(RunRecord.made_by)
+        )
+    return run
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:

@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from facecade.base.artifact import write_atomic
-from facecade.base.errors import FacecadeError
+from facecade.base.artifact import again, write_atomic
+from facecade.base.errors import FacecadeError, first_line
+from facecade.base.files import file_hash, is_file
 
 
-def save_weights(path: Path, module: nn.Module) -> None:
-    """Write a module's state dict."""
+def save_weights(path: Path, module: nn.Module) -> str:
+    """Write a module's state dict; returns the hash of the file."""
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     write_atomic(path, lambda temporary: save_file(state, temporary))
+    return file_hash(path)
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Load a state dict; raises FacecadeError if the file is missing, damaged or of another model."""
-    state, _ = _read(path)
+def load_weights(data: bytes, module: nn.Module, source: str, made_by: str) -> None:
+    """Load a state dict.
+
+    Args:
+        data: of a safetensors file.
+        source: names the weights in messages.
+        made_by: the command that makes them again.
+
+    Raises:
+        FacecadeError: the file is damaged or of another model.
+    """
     try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
+        module.load_state_dict(load(data))
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise FacecadeError(
-            f"{path} does not fit its model: {str(error).splitlines()[0]}", "fit the stage again"
+            f"the weights in {source} do not fit its model: {first_line(error)}", again(made_by)
         ) from None
 
 
-def load_mean(paths: Sequence[Path], module: nn.Module) -> None:
-    """Load the mean of several state dicts, batch norm statistics included; raises as `load_weights` does."""
+def load_mean(loaders: Sequence[Callable[[nn.Module], None]], module: nn.Module) -> None:
+    """Load the mean of several state dicts, batch norm statistics included.
+
+    Args:
+        loaders: each loads one of the state dicts into the module.
+    """
     mean = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in module.state_dict().items()}
-    for path in paths:
-        load_weights(path, module)
+    for load_one in loaders:
+        load_one(module)
         for key, value in module.state_dict().items():
-            mean[key] += value / len(paths)
+            mean[key] += value / len(loaders)
     module.load_state_dict(mean)  # casts to the module's dtypes
 
 
@@ -60,8 +74,23 @@ def save_state(
 
 
 def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load what `save_state` wrote into the modules and the optimizer; returns the notes."""
-    tensors, metadata = _read(path)
+    """Load what `save_state` wrote into the modules and the optimizer; returns the notes.
+
+    Raises:
+        FacecadeError: the file is damaged, or of other modules.
+    """
+    try:
+        return _load_state(path, modules, optimizer)
+    except Exception as error:  # safetensors, torch and json raise many kinds of errors for a damaged file
+        hint = "remove it: the fit then begins anew"
+        raise FacecadeError(f"{path} cannot be resumed: {first_line(error)}", hint) from error
+
+
+def _load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    if not is_file(path):  # a pipe would block
+        raise ValueError("it is not a regular file")
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
     for name, module in modules.items():
         prefix = f"{name}/"
         module.load_state_dict({key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)})
@@ -76,13 +105,3 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim
             if value.shape == parameter.shape:  # fused kernels expect the memory layout of the parameter
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return dict(json.loads(metadata["notes"]))
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise FacecadeError(f"{path} does not exist", "fit the stage again") from None
-    except (SafetensorError, OSError) as error:
-        raise FacecadeError(f"{path} is damaged: {error}", "remove it and fit the stage again") from None

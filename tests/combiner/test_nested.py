@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import combiner_summary
 
 from facecade.combiner.decision import decide, fit_weights
 from facecade.combiner.estimators import AsTrained, HardCascade, Logistic, SoftVote
@@ -81,7 +82,7 @@ def test_stages_that_predict_all_targets_can_be_combined(kind: str, tmp_path: Pa
     assert min(scores.values()) > 0.6, scores
     name = "XGBoost, logits + decision rule"
     combiner = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
-    save(tmp_path, combiner, {})
+    save(tmp_path, combiner, combiner_summary())
     assert np.array_equal(load(tmp_path)[0](stage_outputs)[1], combiner(stage_outputs)[1])
     assert np.isnan(stage_outputs.age()).all() == (kind != "years")
 
@@ -172,7 +173,7 @@ def test_every_method_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
         stage_outputs = other_stage_outputs("flat", stage_outputs, label)
     results = compare(stage_outputs, stage_outputs, label, fold, CombinerRecipe(rounds=2, components=3), 0).results
     combiner = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
-    save(tmp_path, combiner, {})
+    save(tmp_path, combiner, combiner_summary())
     probability, prediction = combiner(stage_outputs)
     loaded, _ = load(tmp_path)
     loaded_probability, loaded_prediction = loaded(stage_outputs)

@@ -6,11 +6,21 @@ import unicodedata
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from facecade.base.artifact import write_csv
 from facecade.base.errors import FacecadeError
-from facecade.faces.table import FILE_MASKS, age_cap, classes, read_source, require_files, require_no_problems
+from facecade.faces.table import (
+    FILE_MASKS,
+    age_cap,
+    classes,
+    read_saved_table,
+    read_source,
+    require_files,
+    require_no_problems,
+)
 
 
 def image(path: Path) -> None:
@@ -202,3 +212,12 @@ def test_a_manifest_without_labels_keeps_every_row(tmp_path: Path) -> None:
     source = read_source(sheet)
     assert source.image_ids == ["gone.jpg", "1.jpg"] and not source.labelled
     assert [str(problem) for problem in source.problems] == ["mine.csv row 2: no file 'gone.jpg'"]
+
+
+def test_saved_table_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    """Its hash is in run.json."""
+    ages = np.r_[np.random.default_rng(0).uniform(0.1, 120, 2000), np.nan, 60.0]
+    names = {"path": "a,b.jpg", "id": "007", "person": "NA", "mask": "wear", "gender": "", "content": "0" * 32}
+    table = pd.DataFrame({**{name: [text] * len(ages) for name, text in names.items()}, "age": ages, "fold": 2})
+    write_csv(tmp_path / "table.csv", table)
+    pd.testing.assert_frame_equal(read_saved_table(tmp_path / "table.csv"), table, check_dtype=False, check_exact=True)

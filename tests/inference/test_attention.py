@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import fit_record
 
 from facecade.backbones.backbone import Backbone
+from facecade.base.artifact import write_record
 from facecade.base.errors import FacecadeError
 from facecade.inference.attention import attention, overlay, targets
 from facecade.recipe import StageRecipe
@@ -38,7 +40,8 @@ def fit_of(folder: Path, stage: str = "mask", loss: str = "ce", **settings: Any)
     with torch.no_grad():
         head.weight.normal_(generator=torch.Generator().manual_seed(1))
         head.bias -= backbone(inputs(recipe.size))[1].mean(0)
-    save_weights(folder / "weights.safetensors", backbone)
+    weights = save_weights(folder / "weights.safetensors", backbone)
+    write_record(folder / "meta.json", fit_record(recipe, stage=stage, weights=weights, columns=made.columns))
     return Fit(made, 0, "fold 0", recipe, "none", [], [], None, 0, "", "", folder)
 
 

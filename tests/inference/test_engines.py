@@ -27,15 +27,8 @@ from facecade.report.metrics import confusion, macro_f1
 from facecade.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
+NETWORKS = "0" * 16
 PROBABILITY = [f"p{label}" for label in range(N_CLASSES)]
-
-
-@pytest.fixture(scope="module")
-def exported(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run, exported."""
-    folder = tmp_path_factory.mktemp("exported")
-    assert "infer DATA --artifacts" in succeed("export", folder, "--artifacts", fitted)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +136,11 @@ def test_bf16_is_chosen_where_it_gains_more_than_the_fallback_costs(
     options = [choose.EngineOption("torch", "fp32", no_ensemble), choose.EngineOption("openvino", "fp32", no_ensemble)]
     options.append(choose.EngineOption("openvino", "bf16", no_ensemble, share))
     record = tmp_path / "engine.json"
-    assert (
-        choose.choose_engine(record, "networks", options, (64, 48))
-        == best
-        == choose.recorded_choice(record, "networks")
-    )
+    assert choose.choose_engine(record, NETWORKS, options, (64, 48)) == best == choose.recorded_choice(record, NETWORKS)
     recorded = json.loads(record.read_text())["images_per_second"]
     assert recorded["openvino bf16"] == round(rate, 1) and recorded["openvino fp32"] == 30
     monkeypatch.setattr(choose, "has_bf16", lambda: not engines.has_bf16())
-    assert choose.recorded_choice(record, "networks") is None, "another processor is measured again"
+    assert choose.recorded_choice(record, NETWORKS) is None, "another processor is measured again"
 
 
 def no_ensemble() -> Ensemble:
@@ -206,7 +195,7 @@ def test_changed_run_is_exported_again(
     meta = artifacts / "combiner/meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "prior": [1 / N_CLASSES] * N_CLASSES}))
     second = export(open_run(artifacts))
-    assert second.made_of["combiner"] != first.made_of["combiner"]
+    assert second.made_of.combiner != first.made_of.combiner
     assert json.loads((second.combiner / "meta.json").read_text())["prior"][0] == 1 / N_CLASSES
 
 
@@ -247,6 +236,17 @@ def test_bf16_predicts_as_torch_does(exported: Path, by_torch: pd.DataFrame, dra
     written = Exported.open(exported)
     assert written.precision("openvino", "auto") == "bf16"
     assert written.precision("onnx", "auto") == "fp32" and written.precision("openvino", "fp32") == "fp32"
+
+
+def test_first_fold_of_an_export_is_its_lowest_number(exported: Path, tmp_path: Path) -> None:
+    """Of an ensemble with one network fitted on everybody, it is the number after the folds."""
+    folder = shutil.copytree(exported, tmp_path / "export")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for networks in manifest["networks"]:
+        networks |= {"files": networks["files"][:1], "off": networks["off"][:1], "folds": [[3]]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    members = Exported.open(folder).ensemble("onnx", 1, folds=1).members
+    assert [member.folds for member in members] == [(3,)] * len(manifest["networks"])
 
 
 def test_signals_work_after_another_thread_released_a_network(exported: Path) -> None:

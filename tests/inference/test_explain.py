@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REAL, call, real_images, succeed
+from conftest import REAL, call, combiner_summary, real_images, succeed
 from PIL import Image
 from scipy.special import expit, logit
 
@@ -36,7 +36,7 @@ COLUMNS = {
     "age-male": ("years",),
     "age-female": ("years",),
 }
-CUTS = {"male": [28.0, 55.0], "female": [33.0, 58.0]}
+CUTS = {"male": (28.0, 55.0), "female": (33.0, 58.0)}
 RNG = np.random.default_rng(0)
 
 
@@ -55,7 +55,7 @@ def constant_cascade(folder: Path, logits: list[dict[str, list[float]]], method:
     estimator = (
         SoftVote.fit(stage_outputs, label) if method == "soft vote" else HardCascade(np.array(list(CUTS.values())))
     )
-    methods.save(folder, methods.FittedCombiner(method, estimator, np.zeros(6)), {"cuts": CUTS})
+    methods.save(folder, methods.FittedCombiner(method, estimator, np.zeros(6)), combiner_summary(cuts=CUTS))
 
     def member(of_stage: dict[str, list[float]]) -> Member:
         def call(crops: np.ndarray) -> list[np.ndarray]:

@@ -39,7 +39,7 @@ def test_numbers_are_those_of_the_artifacts(written: Path, fitted: Path) -> None
     for cuts in record["cuts"].values():
         assert all(f"cut {cut:.2f}" in page for cut in cuts)
     for meta in NestedPredictions.read(fitted).fits:
-        assert f"<td>{meta['stage']} {meta['fold']}</td>" in page
+        assert f"<td>{meta.stage} {meta.fold}</td>" in page
 
 
 def test_every_section_is_there_and_the_page_is_self_contained(written: Path, fitted: Path) -> None:

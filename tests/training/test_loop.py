@@ -213,7 +213,7 @@ def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     torch.manual_seed(1)
     first, second = (Backbone(RECIPE.backbone, 2, RECIPE.size) for _ in range(2))
     save_weights(tmp_path / "w.safetensors", first)
-    load_weights(tmp_path / "w.safetensors", second)
+    load_weights((tmp_path / "w.safetensors").read_bytes(), second, "a test", "fit-stage mask")
     assert same(first.state_dict(), second.state_dict())
 
 
