@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter
 
 from facecade.base.artifact import digest
 from facecade.base.errors import FacecadeError
+from facecade.base.fields import Content
+from facecade.base.files import is_file
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
 from facecade.faces.crop import Box, box_from_values
 from facecade.faces.decode import DecodeError
 from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.recipe import Face
+
+_LINE = TypeAdapter(tuple[Content, int, list[FiniteFloat] | None], config=ConfigDict(strict=True))
+"""A line of the index: the values of an `Entry`."""
+
+MAX_LINE_BYTES = 4096
 
 GEOMETRY_VERSION = 3
 """Increase when `crop` or `decode` returns other pixels than before, so that old stores are not used."""
@@ -42,7 +51,6 @@ class FaceStore:
     def __init__(self, folder: Path, face: Face) -> None:
         self.face = face
         self.folder = folder / f"crops-{digest([GEOMETRY_VERSION, face.model_dump()])}"
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.pixels = self.folder / "crops.u8"
         self._index = self.folder / "index.jsonl"
         self._lock = FileLock(self.folder / ".lock")
@@ -56,6 +64,7 @@ class FaceStore:
         Returns:
             For each path, in order, its entry, or the error if it cannot be read.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         with Bar(title, len(paths), "images") as bar, self._lock:
             self._load()
             results: list[Entry | DecodeError] = []
@@ -84,9 +93,10 @@ class FaceStore:
         return np.memmap(self.pixels, np.uint8, "r", shape=self.shape)
 
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """A random sample of the crops, uint8 (N, height, width, 3); N is at most `count`."""
-        with self._lock:
-            self._load()
+        """A random sample of the crops, uint8 (N, height, width, 3); N is at most `count`. Creates no folder."""
+        if self._index.exists():
+            with self._lock:
+                self._load()
         drawn = np.random.default_rng(seed).permutation(len(self._entries))[:count]
         return np.array(self.crops()[np.sort(drawn)])
 
@@ -100,25 +110,31 @@ class FaceStore:
         return len(self._entries), *self.face.size, 3
 
     def _load(self) -> None:
-        """Read the new lines of the index, and remove an incomplete last line."""
+        """Read the new lines of the index, and remove an incomplete last line; raises FacecadeError for a damaged one."""
         if not self._index.exists():
             return
+        if not is_file(self._index):
+            raise self._damaged(f"{self._index} is not a regular file")
         with open(self._index, "r+b") as file:
             file.seek(self._index_position)
-            for line in file:
-                try:
-                    if not line.endswith(b"\n"):
-                        raise ValueError("incomplete line")
-                    content, row, box = json.loads(line)
-                    if row != len(self._entries):
-                        raise FacecadeError(
-                            f"{self._index} is out of order", f"remove {self.folder}; it is only a cache"
-                        )
-                    self._entries[content] = Entry(content, row, box_from_values(box) if box else None)
-                except ValueError:
+            while line := file.readline(MAX_LINE_BYTES):
+                if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:  # cut by a kill
                     file.truncate(self._index_position)
                     break
+                try:
+                    content, row, values = _LINE.validate_json(line)
+                    box = box_from_values(values) if values else None
+                except ValueError:
+                    raise self._damaged(f"{self._index} is damaged in line {len(self._entries) + 1}") from None
+                if row != len(self._entries) or content in self._entries:
+                    raise self._damaged(f"{self._index} is out of order")
+                self._entries[content] = Entry(content, row, box)
                 self._index_position += len(line)
+        if self._entries and not (is_file(self.pixels) and self.pixels.stat().st_size >= math.prod(self.shape)):
+            raise self._damaged(f"{self.pixels} has fewer crops than {self._index}")
+
+    def _damaged(self, message: str) -> FacecadeError:
+        return FacecadeError(message, f"remove {self.folder}; it is only a cache")
 
 
 def _line(entry: Entry) -> bytes:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from facecade.backbones.backbone import Backbone
 from facecade.base.artifact import write_atomic
-from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.errors import FacecadeError, first_line, unknown_name
 from facecade.recipe import StageRecipe
 from facecade.training.pixels import padded_batch
 from facecade.training.predict import IMAGES_PER_CHUNK, combine_views, inference_context, make_view, mean_over_views
@@ -221,7 +221,18 @@ def cache_shared_features(
                 write_atomic(path, lambda temporary: np.save(temporary, features))
         else:
             advance(len(crop_indices))
-    return CachedFeatures(np.load(path, mmap_mode="r", allow_pickle=False), feature_row)
+    return CachedFeatures(_read_features(path, (len(crop_indices), len(recipe.views))), feature_row)
+
+
+def _read_features(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Cached features (*shape, ...), float32, memory-mapped; raises FacecadeError if the file is damaged."""
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy raises many kinds of errors for a damaged file
+        raise FacecadeError(f"{path} is damaged: {first_line(error)}", "remove it; it is only a cache") from None
+    if features.dtype != np.float32 or features.shape[:2] != shape:
+        raise FacecadeError(f"{path} has features of other images", "remove it; it is only a cache")
+    return features
 
 
 def _fingerprint(backbone: Backbone, recipe: StageRecipe, crop_indices: np.ndarray) -> str:

@@ -6,14 +6,30 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, TypeAdapter
 
 from facecade.base.artifact import write_text
+from facecade.base.errors import FacecadeError
+from facecade.base.fields import has_keys
+from facecade.base.files import read_bytes
+
+_EPOCH = TypeAdapter(Annotated[dict[str, float], has_keys("epoch", "loss", "seconds")], config=ConfigDict(strict=True))
+
+MAX_HISTORY_BYTES = 16 << 20
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """A mapping for each epoch of a fit; empty if it has not begun."""
+    """A mapping for each epoch of a fit; empty if it has not begun. Raises FacecadeError for a damaged file."""
     path = folder / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    lines = read_bytes(path, MAX_HISTORY_BYTES).splitlines()
+    try:
+        return [_EPOCH.validate_json(line) for line in lines]
+    except ValueError:
+        raise FacecadeError(f"{path} is damaged", "remove it, or fit the stage again") from None
 
 
 def write_history(folder: Path, lines: Sequence[Mapping[str, float]]) -> None:
