@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from facecade.base.errors import FacecadeError
 from facecade.faces.crop import Box, box_from_values
 from facecade.faces.mtcnn import MTCNN, MTCNNNetworks
 from facecade.recipe import Face
@@ -14,6 +15,9 @@ from facecade.recipe import Face
 Detector = Callable[[np.ndarray], "Box | None"]
 
 AllFacesDetector = Callable[[np.ndarray], list[Box]]
+
+MAX_SIDES = 8
+"""How far from the image's corner a face may end, in sides of the image; beyond it, a crop would need too much memory."""
 
 MAX_SIDE = 1024
 """Images are reduced to this longest side, in pixels, before detection: 24 megapixels would take seconds."""
@@ -46,6 +50,8 @@ def make_all_faces_detector(face: Face, nets: MTCNNNetworks | None = None) -> Al
             image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         boxes = mtcnn(image).astype(float)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        if not (np.abs(np.delete(boxes, 4, axis=1)) <= MAX_SIDES * max(image.shape[:2])).all():
+            raise FacecadeError("the face detector gives boxes far outside the image", "export the run again")
         boxes[:, :4] *= scale
         boxes[:, 5:] *= scale
         return [box_from_values(face) for face in boxes[np.argsort(-area, kind="stable")].tolist()]
