@@ -7,7 +7,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from facecade.base.errors import FacecadeError, excerpt, problems
+from facecade.base.errors import FacecadeError, excerpt, file_error, problems
 from facecade.base.files import bytes_hash, read_bytes
 from facecade.base.program import command
 
@@ -26,21 +27,46 @@ if TYPE_CHECKING:
 MAX_BYTES = 2 << 30
 """Maximum size of a file of weights, a network or arrays."""
 
+_TEMPORARY = ".tmp-"
+"""Begin of the name of a file that is being written."""
+
 _PACKAGES = ("torch", "timm", "albumentations", "numpy", "scikit-learn", "pandas")
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)` in the folder of `path`, then rename, so that `path` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Keep the suffix: XGBoost and NumPy choose the format by it.
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises FacecadeError, which names `path`, where the block raises OSError: the disk is full, for example."""
     try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise file_error(f"{path} cannot be written", error) from error
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary)` in the folder of `path`, then rename, so that `path` is never half written.
+
+    A process that is killed leaves the temporary file; who holds the folder next removes it (base/lock.py).
+
+    Raises:
+        FacecadeError: it cannot be written; what was there before is kept.
+    """
+    # Keep the suffix: NumPy and Pillow choose the format by it.
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            with open(temporary, "r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of `name` that killed processes left in a folder. Nobody may be writing there."""
+    for file in folder.glob(f"{_TEMPORARY}*-{name}"):
+        file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 
@@ -17,10 +18,27 @@ class FacecadeError(Exception):
         self.hint = hint
 
 
+def file_error(message: str, error: OSError) -> FacecadeError:
+    """An error for a file or folder that the system refuses.
+
+    Args:
+        message: which, and what could not be done.
+    """
+    reason, hint = error.strerror or excerpt(error), "give another path"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "free some space, then run the same command again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "change its permissions, or give another path"
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+        reason = "a part of the path is a file"
+    return FacecadeError(f"{message}: {reason}", hint)
+
+
 def excerpt(value: object, length: int = 80) -> str:
-    """The begin of a value's text: messages do not repeat whole files."""
+    """The begin of a value's text, without control characters: messages do not repeat whole files."""
     text = str(value)
-    return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:length])
+    return shown if len(text) <= length else f"{shown}… ({len(text):,} characters)"
 
 
 def first_line(error: BaseException) -> str:
@@ -32,9 +50,14 @@ def first_line(error: BaseException) -> str:
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> FacecadeError:
     """An error for a name that is not in `choices`; its hint suggests the closest ones."""
-    options = sorted(choices)
+    options, name = sorted(choices), excerpt(name)
     matches = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(matches)}?" if matches else f"choose from: {', '.join(options)}"
+    if matches:
+        hint = f"did you mean {' or '.join(matches)}?"
+    elif len(options) <= 20:
+        hint = f"choose from: {', '.join(options)}"
+    else:
+        hint = f"the nearest names are {', '.join(difflib.get_close_matches(name, options, n=5, cutoff=0))}"
     return FacecadeError(f"unknown {kind} '{name}'", hint)
 
 

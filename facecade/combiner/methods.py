@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from facecade.base.arrays import read_arrays, write_arrays
-from facecade.base.artifact import again, read_checked_record, write_record
+from facecade.base.artifact import again, read_checked_record, remove_leftovers, write_record
 from facecade.base.errors import FacecadeError
 from facecade.base.seeding import derive
 from facecade.combiner.decision import decide, margin, scores
@@ -138,6 +138,7 @@ def save(
     Returns:
         The record in meta.json.
     """
+    remove_leftovers(folder)
     (folder / "meta.json").unlink(missing_ok=True)
     contents = {**(files or {}), RULE: write_arrays(folder / RULE, combiner.estimator.arrays())}
     if isinstance(combiner.estimator, Boosted):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from facecade.base.errors import FacecadeError
+from facecade.base.errors import FacecadeError, file_error
 from facecade.base.program import command as command_line
 from facecade.base.program import install
 
@@ -56,13 +56,6 @@ class LazyGroup(ExampleLast, click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except FacecadeError as error:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: {error}", err=True)
-            if error.hint:
-                click.echo(f"Next: {error.hint}", err=True)
-            ctx.exit(1)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
@@ -74,12 +67,24 @@ class LazyGroup(ExampleLast, click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            if isinstance(error, ModuleNotFoundError):
-                for extra, packages in EXTRA_PACKAGES.items():
-                    if (error.name or "").partition(".")[0] in packages:
-                        click.echo(f"Error: this command needs {error.name}\nNext: {install(extra)}", err=True)
-                        ctx.exit(1)
-            click.echo(f"Error: {type(error).__name__}: {error}", err=True)
-            debug_command = command_line("--debug …")
-            click.echo(f"Next: this is a bug; run `{debug_command}` and report the traceback", err=True)
+            in_words = _in_words(error)
+            click.echo(f"Error: {in_words}", err=True)
+            if in_words.hint:
+                click.echo(f"Next: {in_words.hint}", err=True)
             ctx.exit(1)
+
+
+def _in_words(error: Exception) -> FacecadeError:
+    """An error as the user reads it."""
+    if isinstance(error, FacecadeError):
+        return error
+    if isinstance(error, OSError) and (error.filename or error.errno):
+        return file_error(f"{error.filename or 'a file'} cannot be read or written", error)
+    if isinstance(error, ModuleNotFoundError):
+        for extra, packages in EXTRA_PACKAGES.items():
+            if (error.name or "").partition(".")[0] in packages:
+                return FacecadeError(f"this command needs {error.name}", install(extra))
+    debug_command = command_line("--debug …")
+    return FacecadeError(
+        f"{type(error).__name__}: {error}", f"this is a bug; run `{debug_command}` and report the traceback"
+    )

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import pandas as pd
 
-from facecade.base.artifact import Record, digest, read_record, write_csv, write_record
+from facecade.base.artifact import Record, digest, read_record, remove_leftovers, write_csv, write_record
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import PathText, one_of
 from facecade.faces.table import read_saved_table
@@ -58,6 +58,7 @@ class ExtraData:
 
     def save(self, folder: Path) -> None:
         """Write labels.csv, and labels.json last."""
+        remove_leftovers(folder)
         write_csv(folder / "labels.csv", self.table)
         write_record(folder / "labels.json", self.record)
 

@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import ConfigDict, FiniteFloat, TypeAdapter
 
-from facecade.base.artifact import digest
+from facecade.base.artifact import digest, writing
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import Content
 from facecade.base.files import is_file
@@ -64,11 +64,13 @@ class FaceStore:
         Returns:
             For each path, in order, its entry, or the error if it cannot be read.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         with Bar(title, len(paths), "images") as bar, self._lock:
             self._load()
             results: list[Entry | DecodeError] = []
             with (
+                writing(self.folder),
                 open(self.pixels, "r+b" if self.pixels.exists() else "w+b") as pixels,
                 open(self._index, "ab") as index,
             ):

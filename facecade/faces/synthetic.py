@@ -7,13 +7,13 @@ mask is. A drawing depends only on its labels and a seed.
 from __future__ import annotations
 
 import csv
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
-from facecade.base.artifact import write_text
+from facecade.base.artifact import write_bytes, write_text
 from facecade.faces.labels import GENDERS, band_of, encode
 from facecade.faces.table import FILE_MASKS
 
@@ -103,8 +103,9 @@ def draw_data(folder: Path, people: int, seed: int = 0) -> None:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=92)
+    data = BytesIO()
+    image.save(data, "JPEG", quality=92)
+    write_bytes(path, data.getvalue())
 
 
 def _write_csv(path: Path, rows: list[list[str]]) -> None:

@@ -74,7 +74,9 @@ def raise_failures(fits: Sequence[Fit], outcomes: Sequence[FitRecord | BaseExcep
     if failed:
         lines = [f"{fit.title}: {error}" for fit, error in failed]
         cause = failed[0][1]
-        hint = getattr(cause, "hint", "") or "fix it, then run the remaining fits: --resume"
+        hint = (
+            getattr(cause, "hint", "") or "fix it, then run the same command again"
+        ) + "; --resume keeps what is fitted"
         raise FacecadeError(f"{len(failed)} of {len(fits)} fits failed:\n  " + "\n  ".join(lines), hint) from cause
 
 

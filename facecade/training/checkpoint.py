@@ -9,19 +9,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from facecade.base.artifact import again, write_atomic
+from facecade.base.artifact import again, write_bytes
 from facecade.base.errors import FacecadeError, first_line
-from facecade.base.files import file_hash, is_file
+from facecade.base.files import is_file
 
 
 def save_weights(path: Path, module: nn.Module) -> str:
     """Write a module's state dict; returns the hash of the file."""
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    write_atomic(path, lambda temporary: save_file(state, temporary))
-    return file_hash(path)
+    return write_bytes(path, save(state))
 
 
 def load_weights(data: bytes, module: nn.Module, source: str, made_by: str) -> None:
@@ -70,7 +69,7 @@ def save_state(
         for key, value in state.items():
             tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
     metadata = {"notes": json.dumps(notes)}
-    write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_bytes(path, save(tensors, metadata=metadata))
 
 
 def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from facecade.backbones.backbone import Backbone
-from facecade.base.artifact import write_atomic
+from facecade.base.artifact import remove_leftovers, write_atomic, writing
 from facecade.base.errors import FacecadeError, first_line, unknown_name
 from facecade.recipe import StageRecipe
 from facecade.training.pixels import padded_batch
@@ -191,7 +191,7 @@ def cache_features(
         folder: for a temporary file with the features.
         advance: called with the number of images that were just computed.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
         features = _compute_features(partly_frozen, crops, crop_row[rows], recipe, file, advance)
     feature_row = np.full(len(crop_row), -1)
     feature_row[rows] = np.arange(len(rows))
@@ -215,8 +215,9 @@ def cache_shared_features(
     crop_indices, feature_row = np.unique(crop_row, return_inverse=True)
     path = folder / f"frozen-{_fingerprint(partly_frozen.backbone, recipe, crop_indices)}.npy"
     with FileLock(path.with_suffix(".lock")):
+        remove_leftovers(folder, path.name)
         if not path.exists():
-            with tempfile.TemporaryFile(dir=folder) as file:
+            with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
                 features = _compute_features(partly_frozen, crops, crop_indices, recipe, file, advance)
                 write_atomic(path, lambda temporary: np.save(temporary, features))
         else:
@@ -254,9 +255,12 @@ def _compute_features(
     file: IO[bytes],
     advance: Callable[[int], None],
 ) -> np.ndarray:
-    """Features (n, V, ...) of some crops (n,), float32, in a file."""
+    """Features (n, V, ...) of some crops (n,), float32, memory-mapped from a file.
+
+    They are written first and mapped afterwards: a full disk kills a process that writes to a map.
+    """
     device = next(partly_frozen.backbone.parameters()).device
-    count, features = IMAGES_PER_CHUNK[device.type], np.empty(0, np.float32)
+    count = IMAGES_PER_CHUNK[device.type]
     for start in range(0, len(crop_indices), count):
         chosen = crop_indices[start : start + count]
         images = torch.from_numpy(padded_batch(crops[chosen], recipe.size, count)).to(device)
@@ -264,8 +268,7 @@ def _compute_features(
             values = torch.stack(
                 [partly_frozen.frozen_features(make_view(images, name)) for name in recipe.views], 1
             ).float()
-        if not start:
-            features = np.memmap(file, np.float32, "w+", shape=(len(crop_indices), *values.shape[1:]))
-        features[start : start + count] = values[: len(chosen)].cpu().numpy()
+        file.write(values[: len(chosen)].cpu().numpy().tobytes())
         advance(len(chosen))
-    return features
+    file.flush()
+    return np.memmap(file, np.float32, "r", shape=(len(crop_indices), *values.shape[1:]))

@@ -109,6 +109,8 @@ def fit(
     if recipe.patience:
         modules["best"] = best
     history: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
+    if history:  # the process may have been stopped between its state and its curve
+        write_history(folder, history)
 
     target = torch.from_numpy(training_data.target).to(device)
     weight = torch.from_numpy(training_data.weight).to(device)

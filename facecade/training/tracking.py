@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
+import time
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, TypeAdapter
 
-from facecade.base.artifact import write_text
+from facecade.base.artifact import remove_leftovers, write_bytes, write_text
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import has_keys
 from facecade.base.files import read_bytes
@@ -35,17 +36,23 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 def write_history(folder: Path, lines: Sequence[Mapping[str, float]]) -> None:
     """Write the metrics of every epoch so far: `history.jsonl`, and `events/` for TensorBoard.
 
-    Both are rewritten each time, so that an interrupted and resumed run has one curve.
+    Both are written anew each time, so that an interrupted and resumed run has one curve. TensorBoard's own writer is a
+    thread, which cannot report a full disk.
 
     Args:
         lines: a mapping for each epoch, with its number as `epoch`.
     """
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
     write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    shutil.rmtree(folder / "events", ignore_errors=True)
-    with SummaryWriter(str(folder / "events")) as writer:
-        for line in lines:
-            for name, value in line.items():
-                if name != "epoch":
-                    writer.add_scalar(name, value, int(line["epoch"]))
+    events = [Event(file_version="brain.Event:2", wall_time=time.time())]
+    for line in lines:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in line.items() if name != "epoch"]
+        events.append(Event(step=int(line["epoch"]), wall_time=time.time(), summary=Summary(value=values)))
+    records = BytesIO()
+    for event in events:
+        RecordWriter(records).write(event.SerializeToString())
+    remove_leftovers(folder / "events")  # TensorBoard would read them
+    write_bytes(folder / "events/events.out.tfevents", records.getvalue())

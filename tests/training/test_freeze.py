@@ -167,6 +167,10 @@ def test_shared_features_are_computed_by_the_first_fit_only(tmp_path: Path) -> N
         np.testing.assert_allclose(
             first.features[first.feature_row[row]], expected.features[expected.feature_row[row]], atol=1e-6
         )
+    (file,) = tmp_path.glob("frozen-*.npy")
+    file.rename(tmp_path / f".tmp-1-{file.name}")  # as if the process had been killed before it renamed the file
+    cache_shared_features(partly_frozen, CROPS, crop_row, recipe, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.npy")] == [file.name]
     partly_frozen.frozen_features = None  # type: ignore[assignment, method-assign]
     second = cache_shared_features(partly_frozen, CROPS, crop_row, recipe, tmp_path)
     assert np.array_equal(first.features, second.features)

@@ -104,7 +104,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     (tmp_path / "whole").mkdir()
     expected = train(tmp_path / "whole", recipe=recipe)
     save_state = loop.save_state
-    for stop_after in (1, 2):
+    for stop_after in (1, 2, 3):  # the last one before its curve is written
         folder = tmp_path / f"interrupted{stop_after}"
         folder.mkdir()
 
