@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from facecade.base.arrays import write_arrays
 from facecade.base.artifact import versions
 from facecade.base.choices import EnsembleKind
+from facecade.base.lock import locked
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
 from facecade.combiner import selection
@@ -18,6 +19,7 @@ from facecade.inference.loading import load_cascade, open_fitted
 from facecade.records import CombinerRecord, CombinerSummary, FitRecord, read_fit_record
 from facecade.runs.fits import fit_alignments, make_fit, out_of_fold_outputs, plan, require_fits, run_data
 from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_years
+from facecade.runs.locks import held_to_fit
 from facecade.runs.run import Run
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def fit_stage(
         The record of every requested fit (stages/fit.py), by stage.
 
     Raises:
-        FacecadeError: some fits failed, with the reason of each; the others were still run.
+        FacecadeError: another process fits some of them; or some fits failed, with the reason of each, and the others
+            were still run.
     """
     from facecade.stages.jobs import fit_all
 
@@ -51,7 +54,8 @@ def fit_stage(
     requested = [make_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds]
     todo = [make_fit(run, *key) for key in plan(run, stages, folds, resume)]
     note_states(run, requested, todo, machine, resume)
-    outcomes = fit_all(todo, run_data(run, machine.workers), machine, resume, FitReporter(run, tracker))
+    with held_to_fit(run, [fit.folder for fit in todo]):
+        outcomes = fit_all(todo, run_data(run, machine.workers), machine, resume, FitReporter(run, tracker))
     raise_failures(todo, outcomes)
     return [read_fit_record(fit.folder) for fit in requested]
 
@@ -66,33 +70,35 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
         The record that `combiner/meta.json` holds.
 
     Raises:
-        FacecadeError: a fit is missing or stale; its hint is the command that fits it.
+        FacecadeError: a fit is missing or stale, and the hint is the command that fits it; or another process fits the
+            combiner.
     """
     started = time.monotonic()
     require_fits(run)
     recipe, table, folder = run.recipe, run.table, run.combiner
-    note("aligning the folds' embeddings")
-    alignments = fit_alignments(run)
-    aligned = out_of_fold_outputs(run, alignments)
-    raw = out_of_fold_outputs(run, {stage: each.unrotated() for stage, each in alignments.items()})
-    label, fold = classes(table), table["fold"].to_numpy()
-    with Bar("nested scores", selection.fits_to_compare(aligned, recipe.folds), "fits") as bar:
-        result = selection.compare(aligned, raw, label, fold, recipe.combiner, recipe.seed, bar.advance)
-    summary = CombinerSummary(
-        **result.scores(table["person"].to_numpy(), table["age"].to_numpy()),
-        fits=run.fits_digest,
-        folds_hash=run.folds_hash,
-        extra_data=[each.record.text for each in run.extra_data.values()],
-        seed=recipe.seed,
-        recipe=recipe.combiner,
-        seconds=round(time.monotonic() - started, 1),
-        versions=versions(),
-    )
-    files = {}
-    for stage, alignment in alignments.items():
-        name, arrays = f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix}
-        files[name] = write_arrays(folder / name, arrays)
-    record = result.save(folder, summary, files)
+    with held_to_fit(run, [folder]):
+        note("aligning the folds' embeddings")
+        alignments = fit_alignments(run)
+        aligned = out_of_fold_outputs(run, alignments)
+        raw = out_of_fold_outputs(run, {stage: each.unrotated() for stage, each in alignments.items()})
+        label, fold = classes(table), table["fold"].to_numpy()
+        with Bar("nested scores", selection.fits_to_compare(aligned, recipe.folds), "fits") as bar:
+            result = selection.compare(aligned, raw, label, fold, recipe.combiner, recipe.seed, bar.advance)
+        summary = CombinerSummary(
+            **result.scores(table["person"].to_numpy(), table["age"].to_numpy()),
+            fits=run.fits_digest,
+            folds_hash=run.folds_hash,
+            extra_data=[each.record.text for each in run.extra_data.values()],
+            seed=recipe.seed,
+            recipe=recipe.combiner,
+            seconds=round(time.monotonic() - started, 1),
+            versions=versions(),
+        )
+        files = {}
+        for stage, alignment in alignments.items():
+            name, arrays = f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix}
+            files[name] = write_arrays(folder / name, arrays)
+        record = result.save(folder, summary, files)
     if tracker:
         scores = {name: score["value"] for name, score in record.nested_choice.items()}
         methods = {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record.nested.items()}
@@ -120,9 +126,12 @@ def infer(
         The summary that `infer --json` prints.
 
     Raises:
-        FacecadeError: no image to predict, or too many that do not exist; a run that is not fitted.
+        FacecadeError: no image to predict, or too many that do not exist; a run that is not fitted; another process writes to
+            `output`.
     """
     fitted = open_fitted(folder, machine)
     source = read_source(data)
+    with locked(output):
+        pass  # refused now, not after the networks are loaded
     cascade = load_cascade(fitted, machine, len(source.table), ensemble)
     return cascade.infer(source, output, machine.workers, allow_missing=allow_missing)

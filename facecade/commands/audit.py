@@ -43,11 +43,13 @@ def command(most: int, confidence: float, artifacts: Path, output: Path, workers
     """
     from dataclasses import asdict
 
+    from facecade.base.lock import locked
     from facecade.pages.audit import write_audit
     from facecade.runs.run import open_run
 
     run = open_run(artifacts)
-    findings, files = write_audit(run, output, most, confidence, workers)
+    with locked(output):
+        findings, files = write_audit(run, output, most, confidence, workers)
     if as_json:
         click.echo(
             json.dumps(

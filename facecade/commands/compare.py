@@ -69,6 +69,7 @@ def command(
     """
     from facecade.base.artifact import write_csv, write_json, write_text
     from facecade.base.errors import FacecadeError
+    from facecade.base.lock import locked
     from facecade.base.machine import Machine
     from facecade.comparison.budget import read_budget
     from facecade.comparison.compare import ComparisonSettings
@@ -83,10 +84,15 @@ def command(
         data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats
     )
     tracker = Tracker(mlflow) if mlflow else None
-    result = run_comparison(recipes, artifacts, comparison_settings, Machine(device, jobs, threads, workers), tracker)
-    write_text(output / "leaderboard.md", markdown(result))
-    write_csv(output / "leaderboard.csv", flat_table(result))
-    write_json(output / "leaderboard.json", result)
+    machine = Machine(device, jobs, threads, workers)
+    with locked(output):
+        pass  # refused now, not after the training, for which nobody has to wait
+    with locked(artifacts):
+        result = run_comparison(recipes, artifacts, comparison_settings, machine, tracker)
+    with locked(output):
+        write_text(output / "leaderboard.md", markdown(result))
+        write_csv(output / "leaderboard.csv", flat_table(result))
+        write_json(output / "leaderboard.json", result)
     click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
     if result["failed"]:
         raise click.exceptions.Exit(1)

@@ -31,8 +31,10 @@ def command(folder: Path, people: int, seed: int, as_json: bool) -> None:
     Example:
       python cli.py draw demo/data --people 90
     """
+    from facecade.base.lock import locked
     from facecade.faces.synthetic import draw_data
 
-    draw_data(folder, people, seed)
+    with locked(folder):
+        draw_data(folder, people, seed)
     folders = {part: str(folder / part) for part in ("train", "eval")}
     click.echo(json.dumps(folders, indent=2) if as_json else "\n".join(folders.values()))

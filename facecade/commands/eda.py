@@ -35,11 +35,13 @@ def command(data: Path, recipe: Path, output: Path, workers: int, as_json: bool)
     Example:
       python cli.py eda ../shared/data/faces/train --output output
     """
+    from facecade.base.lock import locked
     from facecade.pages.eda import write_eda
     from facecade.recipe_file import parse, read_toml
 
     face = parse(read_toml(recipe), str(recipe)).face
-    result = write_eda(data, output, face, workers)
+    with locked(output):
+        result = write_eda(data, output, face, workers)
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
 
 

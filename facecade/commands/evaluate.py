@@ -30,10 +30,13 @@ def command(predictions: Path, labels: Path, output: Path, as_json: bool) -> Non
     Example:
       python cli.py evaluate output/submission.csv eval/eval_labels.csv
     """
+    from facecade.base.lock import locked
     from facecade.report.evaluate import evaluate as score
     from facecade.report.evaluate import match
 
-    result = score(match(predictions, labels), output)
+    matched = match(predictions, labels)
+    with locked(output):
+        result = score(matched, output)
     click.echo(json.dumps(result.json_value(), indent=2) if as_json else _score_text(result))
 
 

@@ -39,13 +39,15 @@ def command(
       python cli.py pseudo-label DATA --confidence 0.9
       python cli.py fit-stage all --data DATA --pseudo artifacts --artifacts student
     """
+    from facecade.base.lock import locked
     from facecade.base.machine import Machine
     from facecade.faces.pseudo import FOLDER
     from facecade.inference.pseudo_label import pseudo_label
     from facecade.runs.run import open_run
 
-    machine = Machine(device, workers=workers, engine=engine)
-    record = pseudo_label(open_run(artifacts), data, confidence, machine)
+    run, machine = open_run(artifacts), Machine(device, workers=workers, engine=engine)
+    with locked(run.folder / FOLDER):
+        record = pseudo_label(run, data, confidence, machine)
     file = artifacts / FOLDER / "labels.csv"
     if as_json:
         click.echo(json.dumps({**record.json_value(), "labels_file": str(file)}, indent=2))

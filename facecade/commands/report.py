@@ -30,9 +30,11 @@ def command(evaluation: Path | None, artifacts: Path, output: Path, workers: int
     Example:
       python cli.py report --output output
     """
+    from facecade.base.lock import locked
     from facecade.pages.report import write_report
     from facecade.runs.run import open_run
 
-    default = output / "evaluation.json"
-    files = write_report(open_run(artifacts), output, evaluation or (default if default.exists() else None), workers)
+    run, default = open_run(artifacts), output / "evaluation.json"
+    with locked(output):
+        files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))

@@ -65,7 +65,9 @@ def command(
     Example:
       python cli.py tune age-male --data DATA --trials 30
     """
+    from facecade.base.artifact import writing
     from facecade.base.errors import unknown_name
+    from facecade.base.lock import locked
     from facecade.base.machine import Machine
     from facecade.comparison.tune import Search, read_space
     from facecade.comparison.tune import tune as search
@@ -78,7 +80,8 @@ def command(
         raise unknown_name("stage", stage, parsed.stages)
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
     tracker = Tracker(mlflow) if mlflow else None
-    result = search(data, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker)
+    with locked(artifacts / stage), writing(artifacts / stage):  # Optuna does not name its file
+        result = search(data, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker)
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
 
 

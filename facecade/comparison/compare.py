@@ -30,6 +30,7 @@ from facecade.report.metrics import as_json, paired_difference, score
 from facecade.report.nested import NestedPredictions
 from facecade.report.tracking import Tracker
 from facecade.runs.begin import begin_run
+from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run, open_run
 from facecade.stages.check import check_recipe
 
@@ -171,7 +172,8 @@ def _run(
             return run, scaled.changes
     scaled_recipe = parse(scaled.tables)
     check_recipe(scaled_recipe, list(scaled_recipe.stages))
-    run = begin_run(folder, settings.data, scaled.tables, workers=machine.workers, shared_cache=True)
+    with held_to_begin(folder):
+        run = begin_run(folder, settings.data, scaled.tables, workers=machine.workers, shared_cache=True)
     return run, scaled.changes
 
 

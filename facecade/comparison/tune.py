@@ -25,6 +25,7 @@ from facecade.recipe import StageRecipe
 from facecade.recipe_file import override, parse, read_toml, require_folds
 from facecade.report.tracking import Tracker
 from facecade.runs.begin import begin_run
+from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run
 from facecade.stages import make_stage
 from facecade.stages.check import check_recipe
@@ -95,7 +96,8 @@ def tune(
     require_folds(search.folds, recipe.folds)
     check_recipe(recipe, [search.stage])
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print the traceback of a failed trial
-    base_run = begin_run(root / "data", data, tables, workers=machine.workers, shared_cache=True)
+    with held_to_begin(root / "data"):
+        base_run = begin_run(root / "data", data, tables, workers=machine.workers, shared_cache=True)
     starts = _start_stages(base_run, search.stage)
     if starts:
         pipeline.fit_stage(base_run, starts, search.folds, machine, resume=True, tracker=tracker)

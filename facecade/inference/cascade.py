@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from facecade.base.errors import FacecadeError
+from facecade.base.lock import locked
 from facecade.base.program import command
 from facecade.base.progress import Bar, note
 from facecade.combiner.methods import UNSTACKED, FittedCombiner
@@ -29,7 +30,7 @@ from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
 from facecade.recipe import Face
 from facecade.records import CombinerRecord
-from facecade.report.predictions import PredictionFiles, locked, predictions_table
+from facecade.report.predictions import PredictionFiles, predictions_table
 
 IMAGES_PER_WRITE = 64
 """Images that `infer` combines and writes at once; the most work that is lost when it is stopped."""

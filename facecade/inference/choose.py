@@ -14,6 +14,7 @@ import numpy as np
 
 from facecade.base.artifact import Record, valid_record, write_record
 from facecade.base.fields import Count, Digest, Text, one_of
+from facecade.base.lock import locked
 from facecade.base.machine import cores
 from facecade.base.progress import note
 from facecade.inference.engines import ENGINES, has_bf16
@@ -87,15 +88,16 @@ def choose_engine(
     text = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     note(f"engine: {best.name} (one fold's networks, images/s: {text})")
     rounded = {name: round(rate, 1) for name, rate in rates.items()}
-    write_record(
-        record,
-        EngineRecord(
-            engine=best.engine,
-            precision=best.precision,
-            images_per_second=rounded,
-            measured=_environment(networks),
-        ),
-    )
+    with locked(record.parent):
+        write_record(
+            record,
+            EngineRecord(
+                engine=best.engine,
+                precision=best.precision,
+                images_per_second=rounded,
+                measured=_environment(networks),
+            ),
+        )
     return best.engine, best.precision
 
 

@@ -19,6 +19,7 @@ import torch
 from facecade.base.artifact import versions, write_bytes, write_record, write_text
 from facecade.base.errors import FacecadeError
 from facecade.base.files import file_hash, require_links_inside
+from facecade.base.lock import LOCK_FILE
 from facecade.base.machine import cores
 from facecade.base.program import install
 from facecade.combiner.align import Alignment
@@ -37,7 +38,6 @@ from facecade.inference.exported import (
     Manifest,
     Networks,
     Seen,
-    is_export,
 )
 from facecade.inference.fallback import margin_error
 from facecade.inference.torch_engine import FamilyModel, networks
@@ -57,6 +57,16 @@ MAX_DIFFERENCE = 1e-3
 """Largest allowed difference between the outputs of a written network and torch's, in standard deviations of torch's."""
 
 
+def require_exportable(folder: Path) -> None:
+    """Raises FacecadeError where no package writes or runs ONNX, or the folder holds anything but an export."""
+    if not can_export():
+        raise FacecadeError("the packages that write ONNX are not installed", install("engines"))
+    require_links_inside(folder)
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if names - {LOCK_FILE} and not names & {MANIFEST, UNFINISHED}:
+        raise FacecadeError(f"{folder} holds files that are not an export's", "give a new or empty folder")
+
+
 def write_export(
     folder: Path,
     fits: Mapping[str, Sequence[Fit]],
@@ -72,6 +82,7 @@ def write_export(
     """Write every network, run each once and compare it with torch; the manifest comes last.
 
     Args:
+        folder: one that `require_exportable` accepts, and that this process holds.
         fits: the fitted folds of each stage.
         combiner: folder of the fitted combiner.
         trained_on: flags of the images that the run trained on, by content hash.
@@ -80,17 +91,10 @@ def write_export(
         advance: called after each network.
 
     Raises:
-        FacecadeError: no package that writes or runs ONNX; a folder that holds something else; a network whose outputs
-            differ from torch's.
+        FacecadeError: a network that torch cannot write, or whose outputs differ from torch's.
     """
-    if not can_export():
-        raise FacecadeError("the packages that write ONNX are not installed", install("engines"))
     engine = next(name for name in reversed(ENGINES) if installed(name))
     unfinished = folder / UNFINISHED
-    if folder.exists() and any(folder.iterdir()) and not (is_export(folder) or unfinished.exists()):
-        raise FacecadeError(f"{folder} holds files that are not an export's", "give a new or empty folder")
-    require_links_inside(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     (folder / MANIFEST).unlink(missing_ok=True)
     for part in SUBFOLDERS:  # of an earlier export, perhaps with more folds

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from facecade.base.choices import EnsembleKind
 from facecade.base.errors import FacecadeError
 from facecade.base.files import file_hash
+from facecade.base.lock import locked
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import Bar
 from facecade.inference.cascade import Cascade
@@ -117,10 +118,14 @@ def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None =
     made_of = MadeOf(fits=run.fits_digest, ensemble=ensemble, combiner=file_hash(combiner / "meta.json"))
     if current := Exported.open_if_current(folder, made_of):
         return current
-    from facecade.inference.export import write_export
+    from facecade.inference.export import require_exportable, write_export
 
+    require_exportable(folder)
     numbers = run.recipe.inference_fits(ensemble)
-    with Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar:
+    with (
+        locked(folder),
+        Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar,
+    ):
         crops = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
         fits, alignments = make_fits(run, numbers), read_alignments(run)
         face, images = run.recipe.face, run.trained_on

@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from facecade.base.artifact import Record, digest, valid_record, write_atomic, write_record
+from facecade.base.artifact import Record, digest, valid_record, write_atomic, write_record, writing
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import Count, Digest
 from facecade.base.files import is_file
@@ -49,26 +47,6 @@ def predictions_table(
     )
 
 
-@contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Hold a folder of predictions; raises FacecadeError while another process writes to it.
-
-    The lock ends with the process, however it ends; its file stays.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".infer.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FacecadeError(
-            f"another process is writing predictions to {output}", "wait for it, or give another --output"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class State(Record):
     """.predictions.json: how far the hidden file of rows is written, and for which request."""
 
@@ -99,15 +77,16 @@ class PredictionFiles:
         written = self._rows.stat().st_size if is_file(self._rows) else 0
         if state and state.request == self._request and state.bytes <= written:
             self.done, self._bytes = state.rows, state.bytes
-        output.mkdir(parents=True, exist_ok=True)
-        with open(self._rows, "ab") as file:
-            file.truncate(self._bytes)
+        with writing(self._rows):
+            output.mkdir(parents=True, exist_ok=True)
+            with open(self._rows, "ab") as file:
+                file.truncate(self._bytes)
 
     def add(self, start: int, table: pd.DataFrame) -> None:
         """Append rows; `start` is the number of the first. Rows that are already written are skipped."""
         table = table.iloc[self.done - start :]
         text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n", quoting=_quoting(table))
-        with open(self._rows, "ab") as file:
+        with writing(self._rows), open(self._rows, "ab") as file:
             file.write(text.encode())
         self.done, self._bytes = self.done + len(table), self._rows.stat().st_size
         write_record(self._state, State(request=self._request, rows=self.done, bytes=self._bytes))

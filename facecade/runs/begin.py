@@ -37,7 +37,8 @@ def begin_run(
     pseudo: Path | None = None,
     extra: Path | None = None,
 ) -> Run:
-    """Read the data, find the faces, assign the folds, and save the run.
+    """Read the data, find the faces, assign the folds, and save the run in a folder that this process holds
+    (`runs.locks.held_to_begin`).
 
     Args:
         tables: the recipe's tables.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.progress import note
 from facecade.recipe_file import override, parse, read_toml
 from facecade.runs.begin import begin_run
+from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run, change_recipe, open_run
 
 DEFAULT_RECIPE = "cpu"
@@ -55,7 +57,8 @@ def prepare_run(
         The run, and the names of the stages.
 
     Raises:
-        FacecadeError: no data for a new run; a stage, key or name that does not exist; bad data.
+        FacecadeError: no data for a new run; a stage, key or name that does not exist; bad data; another process works
+            in `folder`.
     """
     from facecade.stages.check import check_recipe
 
@@ -77,17 +80,18 @@ def prepare_run(
         return (change_recipe(old, tables, dry) if tables != old.tables else old), selected
     if old:
         note(f"with the recipe of the run in {folder}; give another with --recipe")
-    run = begin_run(
-        folder,
-        data,
-        tables,
-        options.corrections,
-        options.skip_bad,
-        workers,
-        dry,
-        pseudo=options.pseudo,
-        extra=options.extra,
-    )
+    with nullcontext() if dry else held_to_begin(folder):
+        run = begin_run(
+            folder,
+            data,
+            tables,
+            options.corrections,
+            options.skip_bad,
+            workers,
+            dry,
+            pseudo=options.pseudo,
+            extra=options.extra,
+        )
     return run, selected
 
 

@@ -15,6 +15,7 @@ from facecade.base.artifact import Record, again, digest, read_record, valid_rec
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import Digest, PathText, Versions, one_of
 from facecade.base.files import content_hash, require_links_inside
+from facecade.base.lock import locked
 from facecade.base.program import command
 from facecade.base.seeding import derive
 from facecade.faces.csv_rows import read_csv_rows
@@ -213,7 +214,7 @@ class Run:
         return self.folder / CORRECTIONS
 
     def save(self) -> None:
-        """Write table.csv, corrections and extra data, and run.json last."""
+        """Write table.csv, corrections and extra data, and run.json last; this process must hold the folder."""
         write_csv(self.folder / "table.csv", self.table)
         if self.corrections:
             write_csv(self.corrections_file, pd.DataFrame(self.corrections))
@@ -298,5 +299,6 @@ def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run
         )
     changed = replace(run, tables=dict(tables))
     if not dry:
-        changed.save()
+        with locked(run.folder):
+            changed.save()
     return changed

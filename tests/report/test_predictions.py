@@ -11,7 +11,7 @@ import pytest
 
 from facecade.base.errors import FacecadeError
 from facecade.faces.labels import N_CLASSES
-from facecade.report.predictions import PredictionFiles, locked, predictions_table
+from facecade.report.predictions import PredictionFiles, predictions_table
 
 RNG = np.random.default_rng(0)
 PROBABILITY = RNG.dirichlet(np.ones(N_CLASSES), 10)
@@ -72,10 +72,3 @@ def test_files_with_another_number_of_rows_get_no_names(tmp_path: Path) -> None:
     with pytest.raises(FacecadeError, match="4 rows for 10 images"):
         files.close(10)
     assert not (tmp_path / "predictions.csv").exists() and not (tmp_path / "submission.csv").exists()
-
-
-def test_a_folder_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(FacecadeError, match="another process is writing"), locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass

@@ -1,0 +1,53 @@
+"""A folder is held by one process at a time, and what a killed process left half written is removed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from facecade.base.errors import FacecadeError
+from facecade.base.lock import LOCK_FILE, locked
+
+WRITES_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from facecade.base.artifact import write_atomic
+from facecade.base.lock import locked
+
+def write(path):
+    path.write_text("half")
+    print("begun", flush=True)
+    time.sleep(600)
+
+with locked(Path(sys.argv[1])):
+    write_atomic(Path(sys.argv[1]) / "weights.safetensors", write)
+"""
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    refused = pytest.raises(FacecadeError, match=f"another process works in {folder}$")
+    with locked(folder), locked(folder / "below"), refused as error, locked(folder):
+        pass
+    assert error.value.hint
+    with locked(folder):
+        pass
+
+
+def test_what_a_killed_process_left_is_removed_when_the_folder_is_held_again(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_text("whole")
+    (tmp_path / ".tmp-notes").write_text("not ours")
+    process = subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"begun\n"
+    with pytest.raises(FacecadeError, match="another process"), locked(tmp_path):
+        pass
+    assert len(list(tmp_path.iterdir())) == 4, "a refused process removes nothing"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with locked(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {LOCK_FILE, ".tmp-notes", "weights.safetensors"}
+    assert (tmp_path / "weights.safetensors").read_text() == "whole"
