@@ -28,10 +28,13 @@ from facecade.report.text import columns
     help="Minimum probability of a label error for a row in corrections.csv.",
 )
 @options.ARTIFACTS
+@options.MOVED_DATA
 @options.OUTPUT
 @options.WORKERS
 @options.JSON
-def command(most: int, confidence: float, artifacts: Path, output: Path, workers: int, as_json: bool) -> None:
+def command(
+    most: int, confidence: float, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
+) -> None:
     """Rank the people and images whose label is probably wrong.
 
     Uses out-of-fold predictions and gives a reason in words. Writes audit.html with thumbnails, audit.csv with all
@@ -45,9 +48,9 @@ def command(most: int, confidence: float, artifacts: Path, output: Path, workers
 
     from facecade.base.lock import locked
     from facecade.pages.audit import write_audit
-    from facecade.runs.run import open_run
+    from facecade.runs.run import open_run, with_images_in
 
-    run = open_run(artifacts)
+    run = with_images_in(open_run(artifacts), data)
     with locked(output):
         findings, files = write_audit(run, output, most, confidence, workers)
     if as_json:

@@ -43,6 +43,11 @@ def artifacts(default: str, text: str, envvar: str | None = None) -> Callable[[F
 
 
 ARTIFACTS = artifacts("artifacts", "Folder of the run: fits, folds, caches.", "FACECADE_ARTIFACTS")
+MOVED_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    help="Where the run's images are now.  [default: where they were when it began]",
+)
 OUTPUT = click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),

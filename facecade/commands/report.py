@@ -18,10 +18,13 @@ from facecade.commands.command import Command
     help="Result of evaluate for predictions of this run.  [default: evaluation.json in --output, if it exists]",
 )
 @options.ARTIFACTS
+@options.MOVED_DATA
 @options.OUTPUT
 @options.WORKERS
 @options.JSON
-def command(evaluation: Path | None, artifacts: Path, output: Path, workers: int, as_json: bool) -> None:
+def command(
+    evaluation: Path | None, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
+) -> None:
     """Write report.html, a self-contained page, and MODEL_CARD.md.
 
     By nested predictions: scores, errors by class and by group, calibration and the worst errors; and learning curves.
@@ -32,9 +35,9 @@ def command(evaluation: Path | None, artifacts: Path, output: Path, workers: int
     """
     from facecade.base.lock import locked
     from facecade.pages.report import write_report
-    from facecade.runs.run import open_run
+    from facecade.runs.run import open_run, with_images_in
 
-    run, default = open_run(artifacts), output / "evaluation.json"
+    run, default = with_images_in(open_run(artifacts), data), output / "evaluation.json"
     with locked(output):
         files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))

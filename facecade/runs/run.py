@@ -245,8 +245,10 @@ def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) 
     """The store's index of each row's crop, int64 (N,).
 
     Raises:
-        FacecadeError: images that have changed since the run began.
+        FacecadeError: the folder does not exist, or images have changed since the run began.
     """
+    if not root.is_dir():
+        raise FacecadeError(f"{root} does not exist, where the run's images were", "give their new folder: --data DATA")
     entries = store.fill([root / path for path in table["path"]], workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     changed = [
@@ -258,7 +260,7 @@ def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) 
         lines = unreadable[:20] + [f"{path}: changed since the run began" for path in changed[:20]]
         raise FacecadeError(
             f"{len(unreadable) + len(changed)} image(s) changed or vanished:\n  " + "\n  ".join(lines),
-            "give --data again to begin the run anew with the images as they are",
+            "restore them; or give --data again, then what depends on them is fitted again",
         )
     return np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
@@ -283,6 +285,13 @@ def open_run(folder: Path) -> Run:
             f"{folder / 'table.csv'} is not the table of {folder / 'run.json'}", again(RunRecord.made_by)
         )
     return run
+
+
+def with_images_in(run: Run, data: Path | None) -> Run:
+    """The run with its images in another folder, or in that of a manifest; the same run for None. Nothing is saved."""
+    if data is None:
+        return run
+    return replace(run, root=data.parent if data.is_file() else data)
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
