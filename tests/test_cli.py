@@ -79,6 +79,18 @@ def test_evaluate_scores_and_writes(inferred: Path, drawn: Path, tmp_path: Path)
     assert "macro-F1" in succeed("evaluate", inferred / "predictions.csv", labels, "--output", tmp_path)
 
 
+def test_evaluate_counts_people_only_where_labels_name_them(inferred: Path, drawn: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(pd.read_csv(drawn / "eval/eval_labels.csv")[["ImageID", "ans"]].to_csv(index=False))
+    words = ["evaluate", inferred / "submission.csv", labels, "--output", tmp_path]
+    result = call(*words)
+    assert result.stdout.startswith("84 images, 95 % intervals over images\n") and "people" not in result.stdout
+    assert "labels name no person" in result.stderr
+    assert json.loads(succeed(*words, "--json"))["people"] is None
+    named = succeed(*words[:2], drawn / "eval/eval_labels.csv", *words[3:])
+    assert named.startswith("84 images of 12 people, 95 % intervals over people\n")
+
+
 def test_the_same_seed_gives_the_same_bytes(fitted: Path, inferred: Path, drawn: Path, tmp_path: Path) -> None:
     """A new run with other worker counts: the same submission and predictions."""
     artifacts = tmp_path / "again"

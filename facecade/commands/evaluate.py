@@ -51,7 +51,7 @@ def _score_text(result: Evaluation) -> str:
     ]
     return "\n".join(
         [
-            f"{result.images} images of {result.people} people, 95 % intervals over people",
+            f"{result.counted()}, 95 % intervals over {'images' if result.people is None else 'people'}",
             "",
             columns(rows, ["score", "value"]),
             "",

@@ -47,7 +47,7 @@ def scores(nested: NestedPredictions, evaluation: Evaluation | None) -> Section:
             for name in choice
             if name in evaluation.score
         ]
-        about = f"eval ({evaluation.images:,} images of {evaluation.people:,} other people)"
+        about = f"eval ({evaluation.counted('other ')})"
         parts += [
             elements.heading("On people that were not used for fitting or selection"),
             elements.table(["score", "nested", about], rows),

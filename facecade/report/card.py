@@ -49,7 +49,7 @@ def card(
         [[name, score_interval(name, value)] for name, value in choice.items()],
     )
     if evaluation:
-        head.append(f"{evaluation.images} images of {evaluation.people} other people")
+        head.append(evaluation.counted("other "))
         for row in rows:
             row.append(score_interval(row[0], evaluation.score[row[0]]) if row[0] in evaluation.score else "-")
     stages = {fit.stage: fit for fit in nested.fits}

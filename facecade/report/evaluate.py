@@ -24,29 +24,35 @@ from facecade.report.metrics import as_json, class_f1, confusion, score
 class Evaluation(Record):
     """evaluation.json: scores of predictions, with 95 % intervals.
 
-    confusion: counts; rows are true classes, columns predicted ones.
+    people: None where the labels name nobody. confusion: counts; rows are true classes, columns predicted ones.
     """
 
     made_by: ClassVar[str] = "evaluate PREDICTIONS LABELS"
 
     images: Count
-    people: Count
+    people: Count | None
     score: Scores
     per_class_f1: ClassF1
     per_class_count: Annotated[list[Count], PerClass]
     confusion: Annotated[list[Annotated[list[Count], PerClass]], PerClass]
 
+    def counted(self, kind: str = "") -> str:
+        """Its images and people, as `2,800 images of 400 other people` with the kind `other `; the images alone where the
+        labels name nobody."""
+        return f"{self.images:,} images" + ("" if self.people is None else f" of {self.people:,} {kind}people")
+
 
 @dataclass(frozen=True)
 class LabeledPredictions:
     """Labels and predictions (N,), the person of each image, and true and predicted ages (years) where both are
-    known."""
+    known. people_known: whether the labels name the people; if not, each image counts as a person."""
 
     label: np.ndarray
     prediction: np.ndarray
     person: np.ndarray
     age: np.ndarray | None
     years: np.ndarray | None
+    people_known: bool = True
 
 
 def match(predictions: Path, labels: Path) -> LabeledPredictions:
@@ -74,18 +80,17 @@ def match(predictions: Path, labels: Path) -> LabeledPredictions:
             f"the unbiased score of training images is the nested one: {command('ls')}",
         )
     label, prediction = truth["ans"].to_numpy(np.int64), predicted["ans"].to_numpy(np.int64)
-    if "person" in truth:
-        person = truth["person"].to_numpy()
-    else:
+    people_known = "person" in truth
+    person = truth["person"].to_numpy() if people_known else truth.index.to_numpy()
+    if not people_known:
         note("labels name no person: intervals are over images, and too narrow")
-        person = truth.index.to_numpy()
     if "age" not in truth or "age" not in predicted:
-        return LabeledPredictions(label, prediction, person, None, None)
+        return LabeledPredictions(label, prediction, person, None, None, people_known)
     age, years = truth["age"].to_numpy(float), predicted["age"].to_numpy(float)
     if np.isnan(years).any():
         note("age MAE left out: some images could not be read, or no stage predicts years")
-        return LabeledPredictions(label, prediction, person, None, None)
-    return LabeledPredictions(label, prediction, person, age, years)
+        return LabeledPredictions(label, prediction, person, None, None, people_known)
+    return LabeledPredictions(label, prediction, person, age, years, people_known)
 
 
 def evaluate(predictions: LabeledPredictions, output: Path) -> Evaluation:
@@ -96,7 +101,7 @@ def evaluate(predictions: LabeledPredictions, output: Path) -> Evaluation:
     """
     result = Evaluation(
         images=len(predictions.label),
-        people=len(np.unique(predictions.person)),
+        people=len(np.unique(predictions.person)) if predictions.people_known else None,
         score=as_json(
             score(predictions.label, predictions.prediction, predictions.person, predictions.age, predictions.years)
         ),
