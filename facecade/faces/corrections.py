@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from facecade.base.errors import problems
+from facecade.base.errors import excerpt, problems
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS
+from facecade.faces.table import is_label
 
 _ALLOWED = {
     "gender": f"gender is {' or '.join(GENDERS)}",
@@ -45,11 +46,11 @@ def apply_corrections(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, l
         if not matches.any():
             matches = table["id"] == name
         if table.loc[matches, "person"].nunique() > 1:
-            people = ", ".join(sorted(table.loc[matches, "person"].unique()))
-            errors.append(f"{where}: id {name} is shared by {people}; give the folder name instead")
+            owners = ", ".join(sorted(table.loc[matches, "person"].unique()))
+            errors.append(f"{where}: id {name} is shared by {owners}; give the folder name instead")
         elif not _is_valid(field, value):
             allowed = _ALLOWED.get(field, f"field is {', '.join(_ALLOWED)}")
-            errors.append(f"{where}: {field}={value} is invalid; {allowed}")
+            errors.append(f"{where}: {excerpt(field)}={excerpt(value)} is invalid; {allowed}")
         elif not matches.any():
             messages.append(f"{name}: no such id in the table")
         else:
@@ -69,10 +70,9 @@ def _change(table: pd.DataFrame, rows: pd.Series, field: str, value: str) -> str
     new = float(value) if field == "age" else value
     old = sorted(table.loc[rows, field].unique())
     table.loc[rows, field] = new
-    return f"{field} is already {new}" if old == [new] else f"{field} {', '.join(map(str, old))} → {new}"
+    known = [str(value) if value == value and value != "" else "unknown" for value in old]
+    return f"{field} is already {new}" if old == [new] else f"{field} {', '.join(known)} → {new}"
 
 
 def _is_valid(field: str, value: str) -> bool:
-    if field == "age":
-        return value.replace(".", "", 1).isdigit() and 0 < float(value) <= 120
-    return value in {"gender": GENDERS, "mask": (*MASKS, "swap")}.get(field, ())
+    return (field, value) == ("mask", "swap") or (field in _ALLOWED and is_label(field, value))

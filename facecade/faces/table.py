@@ -1,12 +1,13 @@
 """The sample table: one row per image, read from any of the supported layouts.
 
 Columns: `path` (relative to the dataset's root), `id`, `person`, `mask`, `gender` (names, empty if
-unknown), `age` (years, NaN if unknown). `faces.split` adds `fold`.
+unknown), `age` (years, NaN if unknown), `where` (the CSV and the row that the labels are from). `faces.split` adds `fold`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,10 @@ from facecade.base.files import is_file, printable, read_bytes
 from facecade.faces.csv_rows import Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 from facecade.faces.listing import IMAGE_SUFFIXES, NamedFiles, file_reason, list_images, passed_over_text
+from facecade.faces.people import contradicting_genders
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-COLUMNS = ["path", "id", "person", "mask", "gender", "age"]
+COLUMNS = ["path", "id", "person", "mask", "gender", "age", "where"]
 SAVED_COLUMNS = ["path", "person", "mask", "gender", "age", "fold", "content"]
 TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 MAX_TABLE_BYTES = 256 << 20
@@ -35,6 +37,12 @@ MAX_MISSING, MAX_MISSING_SHARE = 3, 0.01
 
 FILE_MASKS = {**{f"mask{i}": "wear" for i in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 """The competition's file names and the mask state of each."""
+
+YEARS = re.compile(r"[0-9]+(\.[0-9]+)?")
+"""An age as written: no sign, exponent, underscore or digits of other scripts, which Python's `float` takes."""
+
+EXPECTED = {"mask": ", ".join(MASKS), "gender": "male or female", "age": "years between 1 and 120"}
+"""Values of each label, in words."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Source:
 
     @property
     def labelled(self) -> bool:
-        return bool((self.table[["mask", "gender"]] != "").all(axis=1).any())
+        return bool((self.table[["mask", "gender"]] != "").any(axis=None) or self.table["age"].notna().any())
 
 
 def read_source(data: Path) -> Source:
@@ -176,6 +184,11 @@ def classes(table: pd.DataFrame) -> np.ndarray:
     return result
 
 
+def labelled_rows(table: pd.DataFrame) -> np.ndarray:
+    """The rows with all three labels, int64 (n,): those that the combiner is fitted on and scored on."""
+    return np.flatnonzero(classes(table) >= 0)
+
+
 def age_cap(age: np.ndarray) -> float | None:
     """The age at which a dataset is censored, or None.
 
@@ -196,28 +209,31 @@ def age_cap(age: np.ndarray) -> float | None:
 
 def _plain_rows(paths: list[str]) -> pd.DataFrame:
     table = pd.DataFrame({"path": paths, "id": paths})
-    return table.assign(person="", mask="", gender="", age=np.nan)[COLUMNS]
+    return table.assign(person="", mask="", gender="", age=np.nan, where="")[COLUMNS]
 
 
-def _gender_and_age(row: Mapping[str, str]) -> tuple[str, float, list[str]]:
-    """A row's gender and age, and their problems."""
-    errors = []
-    gender = row["gender"].lower()
-    if gender not in GENDERS:
-        errors.append(f"gender is '{row['gender']}', expected male or female")
-    try:
-        age = float(row["age"])
-    except ValueError:
-        age = math.nan
-    if not 0 < age <= 120:
-        errors.append(f"age is '{row['age']}', expected years between 1 and 120")
-    return gender, age, errors
+def is_label(name: str, text: str) -> bool:
+    """Whether a text is a value of `mask`, `gender` or `age`."""
+    if name == "age":
+        return 0 < _years(text) <= 120
+    return text.lower() in {"mask": MASKS, "gender": GENDERS}[name]
+
+
+def _years(text: str) -> float:
+    """An age in years; NaN if the text is none."""
+    return float(text) if YEARS.fullmatch(text) else math.nan
+
+
+def _label_errors(row: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """The problems of some of a row's labels."""
+    wrong = [name for name in names if not is_label(name, row[name])]
+    return [f"{name} is '{excerpt(row[name])}', expected {EXPECTED[name]}" for name in wrong]
 
 
 def _read_competition(root: Path) -> Source:
     """`train.csv` (id,gender,race,age,path) with seven files for each person in `images/<path>/`."""
     sheet = root / "train.csv"
-    table: list[tuple[str, str, str, str, str, float]] = []
+    table: list[tuple[str, str, str, str, str, float, str]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
     passed_over: Counter[str] = Counter()
@@ -225,8 +241,7 @@ def _read_competition(root: Path) -> Source:
     composed, used = {_composed(name): name for name in folders}, set[str]()
     for line in read_csv_rows(sheet, ["id", "gender", "age", "path"]):
         row, where = line.cells, f"{sheet.name} row {line.number}"
-        gender, age, errors = _gender_and_age(row)
-        errors = [*line.problems, *errors]
+        errors = [*line.problems, *_label_errors(row, ["gender", "age"])]
         person = row["path"]
         if person in seen:
             errors.append(f"path '{person}' is already in row {seen[person]}")
@@ -253,7 +268,10 @@ def _read_competition(root: Path) -> Source:
         missing = [state for state in FILE_MASKS if state not in files]
         if missing:
             problems.append(Problem(where, f"images/{person} lacks {', '.join(missing)}"))
-        table += [(path, row["id"], person, FILE_MASKS[state], gender, age) for state, path in sorted(files.items())]
+        table += [
+            (path, row["id"], person, FILE_MASKS[state], row["gender"].lower(), _years(row["age"]), where)
+            for state, path in sorted(files.items())
+        ]
     frame = pd.DataFrame(table, columns=COLUMNS)
     notes = [passed_over_text(passed_over)] if passed_over else []
     if unnamed := sorted(folders.keys() - used):
@@ -301,21 +319,17 @@ def _read_info(root: Path) -> Source:
 def _read_manifest(sheet: Path) -> Source:
     """A CSV with `path,person,mask,gender,age`; paths are relative to the CSV's folder, or absolute.
 
-    If no row has a label, the images are to be predicted, and all rows are kept.
+    A blank label is unknown. If no row has a label, the images are to be predicted, and all rows are kept.
     """
     rows = read_csv_rows(sheet, ["path", "person", "mask", "gender", "age"])
     if rows and not any(row.cells[name] for row in rows for name in ("mask", "gender", "age")):
         return _unlabelled(sheet, rows)
-    table: list[tuple[str, str, str, str, str, float]] = []
+    table: list[tuple[str, str, str, str, str, float, str]] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
     for line in rows:
-        row = line.cells
-        gender, age, errors = _gender_and_age(row)
-        errors = [*line.problems, *errors]
-        mask = row["mask"].lower()
-        if mask not in MASKS:
-            errors.append(f"mask is '{row['mask']}', expected {', '.join(MASKS)}")
+        row, where = line.cells, f"{sheet.name} row {line.number}"
+        errors = [*line.problems, *_label_errors(row, [name for name in ("mask", "gender", "age") if row[name]])]
         if not row["person"]:
             errors.append("no person: all images of a person need the same name here")
         if not row["path"] or not is_file(sheet.parent / row["path"]):
@@ -323,10 +337,14 @@ def _read_manifest(sheet: Path) -> Source:
         if row["path"] in seen:
             errors.append(f"path '{row['path']}' is already in row {seen[row['path']]}")
         seen.setdefault(row["path"], line.number)
-        problems += [Problem(f"{sheet.name} row {line.number}", message) for message in errors]
+        problems += [Problem(where, message) for message in errors]
         if not errors:
-            table.append((row["path"], row["path"], row["person"], mask, gender, age))
-    return Source(sheet.parent, "manifest", pd.DataFrame(table, columns=COLUMNS), problems)
+            labels = row["mask"].lower(), row["gender"].lower(), _years(row["age"])
+            table.append((row["path"], row["path"], row["person"], *labels, where))
+    frame = pd.DataFrame(table, columns=COLUMNS)
+    wrong = contradicting_genders(frame)
+    problems += [Problem(str(frame["where"][index]), message) for index, message in wrong.items()]
+    return Source(sheet.parent, "manifest", frame.drop(index=list(wrong)).reset_index(drop=True), problems)
 
 
 def _unlabelled(sheet: Path, rows: Sequence[Row]) -> Source:

@@ -47,6 +47,24 @@ def test_the_shipped_file_corrects_the_competition_labels() -> None:
     )
 
 
+@pytest.mark.parametrize("age", ["٢٠", "2²", "2_0", "1.2.3"])
+def test_an_age_is_written_in_ascii_digits(tmp_path: Path, age: str) -> None:
+    sheet = tmp_path / "c.csv"
+    sheet.write_text(f"id,field,value\n000020,age,{age}\n")
+    with pytest.raises(FacecadeError, match="age is years, above 0 and up to 120"):
+        apply_corrections(table(), sheet)
+
+
+def test_unknown_labels_are_corrected(tmp_path: Path) -> None:
+    sheet = tmp_path / "c.csv"
+    sheet.write_text("id,field,value\n000020,age,44\n000020,gender,male\n")
+    unknown = table()
+    unknown.loc[unknown["id"] == "000020", ["gender", "age"]] = ["", float("nan")]
+    corrected, _, messages = apply_corrections(unknown, sheet)
+    assert messages == ["000020: age unknown → 44.0", "000020: gender unknown → male"]
+    assert set(corrected["age"][corrected["id"] == "000020"]) == {44.0}
+
+
 def test_an_id_of_two_people_is_rejected_and_the_folder_accepted(tmp_path: Path) -> None:
     sheet = tmp_path / "c.csv"
     sheet.write_text("id,field,value\n003397,gender,female\n000020,colour,red\n004348,age,young\n")

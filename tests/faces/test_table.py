@@ -167,6 +167,61 @@ def test_a_manifest(tmp_path: Path) -> None:
     }
 
 
+def test_blank_labels_of_a_manifest_are_unknown(tmp_path: Path) -> None:
+    sheet = tmp_path / "mine.csv"
+    rows = ["ann,normal,,", "ann,,female,33", "bob,,,61.5", "cem,wear,male,"]
+    for number in range(len(rows)):
+        image(tmp_path / f"{number}.jpg")
+    lines = [f"{number}.jpg,{row}" for number, row in enumerate(rows)]
+    sheet.write_text("\n".join(["path,person,mask,gender,age", *lines]))
+    source = read_source(sheet)
+    assert not source.problems and source.labelled and (classes(source.table) == -1).all()
+    assert source.table["mask"].tolist() == ["normal", "", "", "wear"]
+    assert source.table["gender"].tolist() == ["", "female", "", "male"]
+    assert source.table["age"].fillna(0).tolist() == [0, 33, 61.5, 0]
+    assert source.table["where"][2] == "mine.csv row 4"
+
+
+def test_a_blank_label_of_the_competition_is_a_problem(tmp_path: Path) -> None:
+    root = competition(tmp_path, ["1,,Asian,25,1_m", "2,male,Asian,,2_m"])
+    person(root, "1_m")
+    person(root, "2_m")
+    assert [str(problem) for problem in read_source(root).problems] == [
+        "train.csv row 2: gender is '', expected male or female",
+        "train.csv row 3: age is '', expected years between 1 and 120",
+    ]
+
+
+@pytest.mark.parametrize("age", ["5_8", "٥٨", "５８", "+58", "5e1", "58.", " ", "inf", "nan", "0", "121", "9" * 5000])
+def test_an_age_is_written_in_ascii_digits(tmp_path: Path, age: str) -> None:
+    image(tmp_path / "1.jpg")
+    image(tmp_path / "2.jpg")
+    sheet = tmp_path / "mine.csv"
+    sheet.write_text(f"path,person,mask,gender,age\n1.jpg,ann,normal,female,{age}\n2.jpg,bob,normal,male,58.0\n")
+    source = read_source(sheet)
+    if not age.strip():  # blank: unknown
+        assert not source.problems and np.isnan(source.table["age"][0])
+        return
+    (problem,) = source.problems
+    assert problem.where == "mine.csv row 2" and problem.message.startswith(f"age is '{age[:80]}")
+    assert len(problem.message) < 200
+    assert source.table["age"].tolist() == [58.0]
+
+
+def test_two_genders_of_a_person_are_a_problem_of_the_rows(tmp_path: Path) -> None:
+    for number in range(4):
+        image(tmp_path / f"{number}.jpg")
+    sheet = tmp_path / "mine.csv"
+    rows = ["ann,normal,,30", "ann,normal,female,30", "bob,normal,male,30", "ann,normal,male,30"]
+    lines = [f"{number}.jpg,{row}" for number, row in enumerate(rows)]
+    sheet.write_text("\n".join(["path,person,mask,gender,age", *lines]))
+    source = read_source(sheet)
+    assert [str(problem) for problem in source.problems] == [
+        "mine.csv row 5: person 'ann' is male here, and female in mine.csv row 3"
+    ]
+    assert source.table["path"].tolist() == ["0.jpg", "1.jpg", "2.jpg"]
+
+
 def test_a_folder_of_images(tmp_path: Path) -> None:
     image(tmp_path / "b/2.png")
     image(tmp_path / "1.JPG")
