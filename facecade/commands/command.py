@@ -14,7 +14,7 @@ from facecade.base.program import command as command_line
 from facecade.base.program import install
 
 EXTRA_PACKAGES = {
-    "report": ("cycler", "imagehash", "jinja2", "markupsafe", "matplotlib"),
+    "report": ("cycler", "jinja2", "markupsafe", "matplotlib"),
     "web": ("gradio", "fastapi", "uvicorn", "starlette", "python_multipart"),
 }
 """For each extra, the packages that it installs and commands import."""

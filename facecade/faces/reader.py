@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,24 +22,32 @@ Known = TypeVar("Known")
 @dataclass(frozen=True)
 class FaceCrop:
     """The face crop of a file. content: hash of the file's bytes; box: the face (None: center crop); crop: uint8
-    (h, w, 3), RGB."""
+    (h, w, 3), RGB; hashes: of the whole image, `duplicates.perceptual_hashes`, where the reader computes them."""
 
     content: str
     box: Box | None
     crop: np.ndarray
+    hashes: np.ndarray | None = None
 
 
 class FaceReader(Generic[Known]):
     """Reads images, thread-safe. The detector is made when it is first needed."""
 
-    def __init__(self, face: Face, known: Mapping[str, Known] | None = None, nets: MTCNNNetworks | None = None) -> None:
+    def __init__(
+        self,
+        face: Face,
+        known: Mapping[str, Known] | None = None,
+        nets: MTCNNNetworks | None = None,
+        hash_pixels: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         """
         Args:
             known: content hash → what is returned for such a file instead; it is not decoded.
             nets: MTCNN's networks; by default torch runs them.
+            hash_pixels: computes `FaceCrop.hashes`; None at inference, which does not need them.
         """
         self.face, self.known = face, known if known is not None else {}
-        self._nets = nets
+        self._nets, self._hash_pixels = nets, hash_pixels
         self._detector: Detector | None = None
 
     def __call__(self, image: Path | np.ndarray) -> FaceCrop | Known | DecodeError:
@@ -63,4 +71,5 @@ class FaceReader(Generic[Known]):
         if self._detector is None:
             self._detector = make_detector(self.face, self._nets)
         box = self._detector(pixels)
-        return FaceCrop(content, box, crop(pixels, box, self.face))
+        hashes = self._hash_pixels(pixels) if self._hash_pixels else None
+        return FaceCrop(content, box, crop(pixels, box, self.face), hashes)

@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from filelock import FileLock
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter
 
 from facecade.base.artifact import digest, writing
 from facecade.base.errors import FacecadeError
@@ -20,25 +21,36 @@ from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
 from facecade.faces.crop import Box, box_from_values
 from facecade.faces.decode import DecodeError
+from facecade.faces.duplicates import HASH_BITS, perceptual_hashes
 from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.recipe import Face
 
-_LINE = TypeAdapter(tuple[Content, int, list[FiniteFloat] | None], config=ConfigDict(strict=True))
+Hashes = Annotated[str, Field(pattern=f"^[0-9a-f]{{{HASH_BITS // 2}}}$")]
+"""Hashes of an image and of its mirror image, HASH_BITS each, in hexadecimal digits."""
+
+_LINE = TypeAdapter(tuple[Content, int, list[FiniteFloat] | None, Hashes], config=ConfigDict(strict=True))
 """A line of the index: the values of an `Entry`."""
 
 MAX_LINE_BYTES = 4096
 
-GEOMETRY_VERSION = 3
-"""Increase when `crop` or `decode` returns other pixels than before, so that old stores are not used."""
+STORE_VERSION = 4
+"""Increase when `crop` or `decode` returns other pixels than before, or a line holds more, so that old stores are not used."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The store's record of a file: content hash, row of its crop, and the face box (None: center crop)."""
+    """The store's record of a file: content hash, row of its crop, the face box (None: center crop), and the perceptual
+    hashes of the whole image."""
 
     content: str
     row: int
     box: Box | None
+    hashes: str
+
+
+def hashes_of(entries: Sequence[Entry]) -> np.ndarray:
+    """The perceptual hashes of N entries, uint64 (N, 2, 4), as `duplicates.perceptual_hashes` returns them."""
+    return np.frombuffer(bytes.fromhex("".join(entry.hashes for entry in entries)), np.uint64).reshape(-1, 2, 4)
 
 
 class FaceStore:
@@ -50,13 +62,13 @@ class FaceStore:
 
     def __init__(self, folder: Path, face: Face) -> None:
         self.face = face
-        self.folder = folder / f"crops-{digest([GEOMETRY_VERSION, face.model_dump()])}"
+        self.folder = folder / f"crops-{digest([STORE_VERSION, face.model_dump()])}"
         self.pixels = self.folder / "crops.u8"
         self._index = self.folder / "index.jsonl"
         self._lock = FileLock(self.folder / ".lock")
         self._entries: dict[str, Entry] = {}
         self._index_position = 0
-        self._reader = FaceReader(face, self._entries)
+        self._reader = FaceReader(face, self._entries, hash_pixels=perceptual_hashes)
 
     def fill(self, paths: Sequence[Path], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
         """Add the crops that are missing.
@@ -76,7 +88,8 @@ class FaceStore:
             ):
                 for item in bounded_map(self._reader, paths, workers):
                     if isinstance(item, FaceCrop) and item.content not in self._entries:
-                        entry = Entry(item.content, len(self._entries), item.box)
+                        assert item.hashes is not None, "the store's reader computes them"
+                        entry = Entry(item.content, len(self._entries), item.box, item.hashes.tobytes().hex())
                         pixels.seek(entry.row * item.crop.size)
                         pixels.write(item.crop.tobytes())
                         pixels.flush()
@@ -124,13 +137,13 @@ class FaceStore:
                     file.truncate(self._index_position)
                     break
                 try:
-                    content, row, values = _LINE.validate_json(line)
+                    content, row, values, hashes = _LINE.validate_json(line)
                     box = box_from_values(values) if values else None
                 except ValueError:
                     raise self._damaged(f"{self._index} is damaged in line {len(self._entries) + 1}") from None
                 if row != len(self._entries) or content in self._entries:
                     raise self._damaged(f"{self._index} is out of order")
-                self._entries[content] = Entry(content, row, box)
+                self._entries[content] = Entry(content, row, box, hashes)
                 self._index_position += len(line)
         if self._entries and not (is_file(self.pixels) and self.pixels.stat().st_size >= math.prod(self.shape)):
             raise self._damaged(f"{self.pixels} has fewer crops than {self._index}")
@@ -141,4 +154,4 @@ class FaceStore:
 
 def _line(entry: Entry) -> bytes:
     values = entry.box.values if entry.box else None
-    return (json.dumps([entry.content, entry.row, values]) + "\n").encode()
+    return (json.dumps([entry.content, entry.row, values, entry.hashes]) + "\n").encode()

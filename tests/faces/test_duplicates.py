@@ -17,8 +17,12 @@ from facecade.faces.duplicates import (
     ExactDuplicates,
     find_exact_duplicates,
     find_near_duplicates,
+    look_alike,
+    near_duplicates_of,
     perceptual_hashes,
 )
+from facecade.faces.labels import GENDERS
+from facecade.faces.synthetic import draw_face
 
 
 def scenes(count: int, seed: int = 0) -> list[Image.Image]:
@@ -105,6 +109,33 @@ def test_memory_does_not_grow_with_the_number_of_pairs() -> None:
     tracemalloc.stop()
     assert len(found.closest) == 50 and found.across[0] == 4000 * 3999 // 2
     assert peak < 60e6  # one byte a pair would be 16 MB, the pairs themselves 190
+
+
+def test_near_duplicates_of_other_images_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facecade.faces.duplicates.PAIRS_PER_BLOCK", 30)  # three rows a block
+    originals = scenes(10)
+    new = [*scenes(4, seed=1), CHANGES["mirrored"](originals[3]), *scenes(2, seed=2), CHANGES["trimmed"](originals[9])]
+    hashes, others = (np.stack([perceptual_hashes(np.asarray(i)) for i in images]) for images in (new, originals))
+    assert near_duplicates_of(hashes, others, workers=2).tolist() == [False] * 4 + [True, False, False, True]
+    assert near_duplicates_of(hashes[:0], others).tolist() == near_duplicates_of(hashes[:0], others[:0]).tolist() == []
+
+
+def test_drawn_people_look_alike_and_others_do_not() -> None:
+    person = np.repeat(np.arange(10), 3)
+    drawn = [draw_face("normal", GENDERS[p % 2], 30, p, image) for p in range(10) for image in range(3)]
+    different = scenes(30)
+    different[15] = CHANGES["saved again"](different[0])  # one person under two ids does not make all alike
+    for images, expected in ((drawn, True), (different, False)):
+        hashes = np.stack([perceptual_hashes(np.asarray(image)) for image in images])
+        assert look_alike(hashes, person) is expected
+    assert look_alike(hashes[:0], person[:0]) is False and look_alike(hashes[:3], person[:3]) is False
+
+
+def test_a_large_image_is_hashed_like_a_small_one() -> None:
+    small = scenes(1)[0]
+    large = small.resize((1920, 2560), Image.Resampling.BICUBIC)
+    bits = np.bitwise_count(perceptual_hashes(np.asarray(small)) ^ perceptual_hashes(np.asarray(large))).sum(1)
+    assert bits.max() <= 8
 
 
 def test_files_with_equal_bytes_are_grouped() -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facecade.base.errors import FacecadeError
 from facecade.faces import reader as module
 from facecade.faces.crop import Box, crop
 from facecade.faces.decode import DecodeError, decode
-from facecade.faces.store import Entry, FaceStore
+from facecade.faces.duplicates import perceptual_hashes
+from facecade.faces.store import Entry, FaceStore, hashes_of
 from facecade.faces.synthetic import draw_face
 from facecade.recipe import Face
 
@@ -35,6 +37,30 @@ def test_crops_are_in_the_order_of_the_files(tmp_path: Path) -> None:
     entries = store.fill(paths, workers=4)
     for path, row in zip(paths, rows_of(entries), strict=True):
         assert (store.crops()[row] == crop(decode(path), None, FACE)).all()
+
+
+def test_entries_keep_the_hashes_of_the_whole_image(tmp_path: Path) -> None:
+    paths = drawings(tmp_path, 3)
+    expected = np.stack([perceptual_hashes(decode(path)) for path in paths])
+    for _ in range(2):  # computed, and then read back
+        entries = FaceStore(tmp_path / "cache", FACE).fill(paths)
+        assert (hashes_of([entry for entry in entries if isinstance(entry, Entry)]) == expected).all()
+
+
+def test_at_inference_nothing_is_hashed(tmp_path: Path) -> None:
+    (face,) = [module.FaceReader(FACE)(path) for path in drawings(tmp_path, 1)]
+    assert isinstance(face, module.FaceCrop) and face.hashes is None
+
+
+def test_an_entry_without_whole_hashes_is_damaged(tmp_path: Path) -> None:
+    paths = drawings(tmp_path, 1)
+    store = FaceStore(tmp_path / "cache", FACE)
+    (entry,) = store.fill(paths)
+    assert isinstance(entry, Entry)
+    index = store.folder / "index.jsonl"
+    index.write_text(index.read_text().replace(entry.hashes, entry.hashes[:-2]))
+    with pytest.raises(FacecadeError, match="damaged in line 1"):
+        FaceStore(tmp_path / "cache", FACE).fill(paths)
 
 
 def test_a_file_is_decoded_once_even_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

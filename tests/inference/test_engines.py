@@ -77,6 +77,7 @@ def test_export_predicts_without_torch(exported: Path, by_torch: pd.DataFrame, d
         "onnxscript",
         "openvino",
         "tensorboard",
+        "imagehash",
     ]
     code = f"""
 import sys

@@ -154,16 +154,16 @@ def test_faces_are_detected_with_the_recipes_settings(drawn: Path, tmp_path: Pat
     assert "do not look censored" in page and "<h2>Problems" not in page
 
 
-def test_missing_data_and_missing_imagehash_are_reported(
+def test_missing_data_and_a_missing_package_are_reported(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = call("eda", tmp_path / "nowhere", "--output", tmp_path)
     assert result.exit_code == 1 and "does not exist" in result.stderr
-    for name in ("pages.eda", "pages.eda_sections", "faces.survey", "faces.duplicates"):
+    for name in ("pages.eda", "pages.eda_sections", "html.charts"):
         monkeypatch.delitem(sys.modules, f"facecade.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "imagehash", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = call("eda", drawn / "train", "--output", tmp_path)
     assert (
-        result.exit_code == 1 and "needs imagehash" in result.stderr and "pip install -e '.[report]'" in result.stderr
+        result.exit_code == 1 and "needs matplotlib" in result.stderr and "pip install -e '.[report]'" in result.stderr
     )
     assert not list(tmp_path.glob("*.html"))
