@@ -14,11 +14,20 @@ from facecade.base.lock import locked
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
 from facecade.combiner import selection
+from facecade.faces.coverage import absent_classes
 from facecade.faces.table import classes, read_source
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.records import CombinerRecord, CombinerSummary, FitRecord, read_fit_record
-from facecade.runs.fits import fit_alignments, make_fit, out_of_fold_outputs, plan, require_fits, run_data
-from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_years
+from facecade.runs.fits import (
+    fit_alignments,
+    make_fit,
+    out_of_fold_outputs,
+    plan,
+    require_fits,
+    require_labelled_folds,
+    run_data,
+)
+from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_labels, require_years
 from facecade.runs.locks import held_to_fit
 from facecade.runs.run import Run
 
@@ -45,14 +54,15 @@ def fit_stage(
         The record of every requested fit (stages/fit.py), by stage.
 
     Raises:
-        FacecadeError: another process fits some of them; or some fits failed, with the reason of each, and the others
-            were still run.
+        FacecadeError: a stage has nothing to learn; another process fits some of them; or some fits failed, with the reason of
+            each, and the others were still run.
     """
     from facecade.stages.jobs import fit_all
 
     require_years(run, stages)
     requested = [make_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds]
     todo = [make_fit(run, *key) for key in plan(run, stages, folds, resume)]
+    require_labels(run, todo)
     note_states(run, requested, todo, machine, resume)
     with held_to_fit(run, [fit.folder for fit in todo]):
         outcomes = fit_all(todo, run_data(run, machine.workers), machine, resume, FitReporter(run, tracker))
@@ -70,18 +80,21 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
         The record that `combiner/meta.json` holds.
 
     Raises:
-        FacecadeError: a fit is missing or stale, and the hint is the command that fits it; or another process fits the
-            combiner.
+        FacecadeError: a fit is missing or stale, and the hint is the command that fits it; a fold has no image with all labels;
+            or another process fits the combiner.
     """
     started = time.monotonic()
     require_fits(run)
-    recipe, table, folder = run.recipe, run.table, run.combiner
+    rows = require_labelled_folds(run)
+    recipe, table, folder = run.recipe, run.table.iloc[rows], run.combiner
+    label, fold = classes(table), table["fold"].to_numpy()
+    for line in absent_classes(label):
+        note(line)
     with held_to_fit(run, [folder]):
         note("aligning the folds' embeddings")
         alignments = fit_alignments(run)
-        aligned = out_of_fold_outputs(run, alignments)
-        raw = out_of_fold_outputs(run, {stage: each.unrotated() for stage, each in alignments.items()})
-        label, fold = classes(table), table["fold"].to_numpy()
+        aligned = out_of_fold_outputs(run, alignments).take(rows)
+        raw = out_of_fold_outputs(run, {stage: each.unrotated() for stage, each in alignments.items()}).take(rows)
         with Bar("nested scores", selection.fits_to_compare(aligned, recipe.folds), "fits") as bar:
             result = selection.compare(aligned, raw, label, fold, recipe.combiner, recipe.seed, bar.advance)
         summary = CombinerSummary(

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from facecade.faces.labels import BAND_EDGES, band_of
+from facecade.faces.labels import BAND_EDGES, BANDS, band_of
 from facecade.stages.stage import Criterion, Stage
 from facecade.training.losses import age_loss
 
@@ -39,7 +39,7 @@ class AgeRegressor(Stage):
         return np.where(table["age"].notna(), np.where(own, 1.0, other_gender), 0.0).astype(np.float32)
 
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        return band_of(table["age"])
+        return np.where(table["age"].notna(), band_of(table["age"]), len(BANDS))
 
     def logits(self, outputs: Tensor) -> Tensor:
         columns = [self.head.years(outputs)]
@@ -48,8 +48,8 @@ class AgeRegressor(Stage):
         return torch.stack(columns, 1).float()
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        own = self._own(table)
-        return {"mae": float(np.nanmean(np.abs(logits[own, 0] - table["age"].to_numpy()[own])))}
+        error = np.abs(logits[:, 0] - table["age"].to_numpy())[self._own(table)]
+        return {} if np.isnan(error).all() else {"mae": float(np.nanmean(error))}
 
     def _own(self, table: pd.DataFrame) -> np.ndarray:
         """The rows of this regressor's gender, bool (N,)."""

@@ -1,18 +1,20 @@
-"""Check that everything that a recipe names exists, before anything is written or trained."""
+"""Check that everything that a recipe names exists, and that a stage has something to learn, before anything is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
 import torch
 
 from facecade.backbones.backbone import require_model
 from facecade.backbones.weights import require_weights
 from facecade.base.errors import FacecadeError
-from facecade.recipe import Recipe, kind_of
+from facecade.recipe import Recipe, StageRecipe, kind_of
 from facecade.stages import make_stage
-from facecade.stages.fit import new_backbone
-from facecade.stages.stage import Classifier
+from facecade.stages.fit import new_backbone, training_weight
+from facecade.stages.stage import Classifier, Stage
 from facecade.training.augment import build
 from facecade.training.freeze import PartlyFrozen
 from facecade.training.optimizers import Schedule, make_optimizer
@@ -54,3 +56,17 @@ def check_recipe(recipe: Recipe, stages: Sequence[str]) -> None:
         while settings.start_stage:
             settings = recipe.stages[settings.start_stage]
         require_weights(settings.backbone, settings.weights)
+
+
+def nothing_to_learn(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> str:
+    """Why a stage cannot be trained on the rows of a sample table: they lack its label, or have one class of it. Empty if it
+    can."""
+    used = table[training_weight(stage, recipe, table) > 0]
+    for name, label in stage.labels(used).items():
+        known = label[~np.isnan(label)]
+        what = "its label" if name == stage.name else f"the label {name}"
+        if not len(known):
+            return f"no image has {what}"
+        if (known == known[0]).all():
+            return f"{what} is the same in all {len(known)} images that have it"
+    return ""

@@ -210,7 +210,7 @@ def _train(
     """
     (table, crop_row), stage, recipe = run_data.training_table(job.fold), job.stage, job.recipe
     held_out = table["fold"].to_numpy() == job.fold
-    weight = stage.weight(table, recipe.other_gender) * ~_excluded_ages(table, recipe)
+    weight = training_weight(stage, recipe, table)
     rows, stop_rows = _split_stop_rows(np.flatnonzero(~held_out & (weight > 0)), table, job)
     labels = _training_labels(table, job)
     training_data = TrainingData(
@@ -224,7 +224,7 @@ def _train(
         AugmentedCrops(run_data.crops(), crop_row, job.transforms, recipe),
     )
     if not len(training_data.rows):
-        raise FacecadeError(f"stage {stage.name} has no labelled rows to train on")
+        raise FacecadeError(f"stage {stage.name} has no labelled images to train on", "label more people")
     # hashed before training, because the file may change meanwhile
     content = content_hash(recipe.weights_file) if recipe.weights_file else None
     if recipe.start_stage:
@@ -312,11 +312,16 @@ def _split_stop_rows(rows: np.ndarray, table: pd.DataFrame, job: Fit) -> tuple[n
     if not job.recipe.patience:
         return rows, rows[:0]
     person, has_fold = table["person"].to_numpy(), table["fold"].to_numpy()[rows] != NO_FOLD
-    people = np.unique(person[rows[has_fold]])
+    people = np.unique(person[rows[has_fold] if has_fold.any() else rows])
     random = np.random.default_rng(derive(job.seed, "early stopping", job.fold))
     stop_people = random.choice(people, max(1, round(len(people) * job.recipe.stop_share)), replace=False)
     in_stop = np.isin(person[rows], stop_people)
     return rows[~in_stop], rows[in_stop]
+
+
+def training_weight(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> np.ndarray:
+    """Weight of each row in the loss, float32 (N,); 0 where the label is unknown or the recipe leaves the row out."""
+    return stage.weight(table, recipe.other_gender) * ~_excluded_ages(table, recipe)
 
 
 def _excluded_ages(table: pd.DataFrame, recipe: StageRecipe) -> np.ndarray:

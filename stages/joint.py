@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.labels import encode
 from facecade.stages import classifiers
 from facecade.stages.age import AgeRegressor
 from facecade.stages.stage import Criterion, Stage
@@ -55,14 +54,16 @@ class MultiTask(Stage):
         self.learns_years = any(task.stage.learns_years for task in self.tasks)
 
     def criterion(self, cap: float | None, target: np.ndarray) -> Criterion:
-        losses = [task.stage.criterion(cap, column) for task, column in zip(self.tasks, target.T, strict=True)]
+        losses = [
+            _of_known(task.stage.criterion(cap, column), complete=not np.isnan(column).any())
+            for task, column in zip(self.tasks, target.T, strict=True)
+        ]
 
         def total(outputs: Tensor, target: Tensor) -> Tensor:
             result = torch.zeros(len(outputs), device=outputs.device)
             of_tasks = zip(self.tasks, losses, outputs.split(self.widths, 1), target.unbind(1), strict=True)
             for task, loss, logits, task_target in of_tasks:
-                each = loss(logits, task_target.nan_to_num())
-                result = result + task.loss_weight * torch.where(task_target.isnan(), torch.zeros_like(each), each)
+                result = result + task.loss_weight * loss(logits, task_target)
             return result
 
         return total
@@ -88,11 +89,15 @@ class Joint(MultiTask):
         self.columns = tuple(f"{task.name}.{column}" for task in self.tasks for column in task.stage.columns)
         self.measures = tuple(f"{task.name} {measure}" for task in self.tasks for measure in task.stage.measures)
 
+    def labels(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
+        return {task.name: task.stage.target(table) for task in self.tasks}
+
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         return np.max([task.stage.weight(table, other_gender) for task in self.tasks], axis=0).astype(np.float32)
 
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        return encode(*(task.stage.stratum(table) for task in self.tasks))
+        strata = np.column_stack([task.stage.stratum(table) for task in self.tasks])
+        return np.unique(strata, axis=0, return_inverse=True)[1].reshape(-1)
 
     def logits(self, outputs: Tensor) -> Tensor:
         pieces = zip(self.tasks, outputs.split(self.widths, 1), strict=True)
@@ -115,6 +120,9 @@ class WithAuxiliaryTasks(MultiTask):
         super().__init__(stage.name, [Task(own, stage, 1.0), *others])
         self.own, self.columns, self.measures = stage, stage.columns, stage.measures
 
+    def labels(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
+        return self.own.labels(table)
+
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         return self.own.weight(table, other_gender)
 
@@ -126,3 +134,21 @@ class WithAuxiliaryTasks(MultiTask):
 
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
         return self.own.score(logits, table)
+
+
+def _of_known(loss: Criterion, complete: bool) -> Criterion:
+    """A task's loss, which does not see samples without a label; theirs is 0.
+
+    complete: whether all training rows have the label. If not, the device is asked which samples of a batch have it: some losses
+    are means over the batch.
+    """
+
+    def total(outputs: Tensor, target: Tensor) -> Tensor:
+        known = ~target.isnan()
+        if complete:  # validation rows may still lack it
+            each = loss(outputs, target.nan_to_num())
+            return torch.where(known, each, torch.zeros_like(each))
+        each = loss(outputs[known], target[known])
+        return torch.zeros(len(target), dtype=each.dtype, device=each.device).masked_scatter(known, each)
+
+    return total

@@ -54,9 +54,13 @@ class Stage(ABC):
     def weight(self, table: pd.DataFrame, other_gender: float) -> np.ndarray:
         """Weight of each row in the loss, float32 (N,); 0 if it is not used."""
 
+    def labels(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The labels that it needs, by name: float32 (N,), NaN if unknown."""
+        return {self.name: self.target(table)}
+
     @abstractmethod
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        """The class of each row, for balanced sampling, int64 (N,)."""
+        """The class of each row, for balanced sampling, int64 (N,); rows without a label are a class of their own."""
 
     @abstractmethod
     def logits(self, outputs: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ class Stage(ABC):
 
     @abstractmethod
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-        """Scores, by measure, of logits (N, C) for N held-out rows."""
+        """Scores, by measure, of logits (N, C) for N held-out rows; none where no row has the label."""
 
 
 class Classifier(Stage):
@@ -92,7 +96,7 @@ class Classifier(Stage):
         return (~np.isnan(self.label(table))).astype(np.float32)
 
     def stratum(self, table: pd.DataFrame) -> np.ndarray:
-        return np.nan_to_num(self.label(table)).astype(np.int64)
+        return np.nan_to_num(self.label(table), nan=self.width).astype(np.int64)
 
     def logits(self, outputs: Tensor) -> Tensor:
         return outputs
@@ -100,4 +104,4 @@ class Classifier(Stage):
     def score(self, logits: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
         label = self.label(table)
         known = ~np.isnan(label)
-        return {"accuracy": float((logits.argmax(1) == label)[known].mean())}
+        return {"accuracy": float((logits.argmax(1) == label)[known].mean())} if known.any() else {}

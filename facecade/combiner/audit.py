@@ -8,7 +8,7 @@ of one face are correlated, and the seven are worth about one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 
 from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs
 from facecade.faces.labels import BANDS, GENDERS, MASKS, band_of
+from facecade.faces.table import labelled_rows
 from facecade.report.age_errors import AgeErrorModel, AgePredictions
 from facecade.report.label_errors import LabelErrorModel
 
@@ -53,11 +54,14 @@ class Finding:
 def audit(table: pd.DataFrame, stage_outputs: StageOutputs, cap: float | None) -> list[Finding]:
     """All labels that are wrong with a probability of at least MIN_SCORE, the most probable first.
 
+    Rows without all three labels are not judged.
+
     Args:
-        table: sample table with folds, N rows, all labelled. stage_outputs: out-of-fold outputs of the same rows.
+        table: sample table with folds, N rows. stage_outputs: out-of-fold outputs of the same rows.
         cap: the recorded age that means "at least", or None.
     """
-    people = _People(table)
+    rows = labelled_rows(table)
+    people, stage_outputs = _People(table.iloc[rows].reset_index(drop=True)), stage_outputs.take(rows)
     genders = _LabelPosteriors.fit(
         people.mean(stage_outputs.for_target("gender")),
         stage_outputs.stages_for_target("gender"),
@@ -71,7 +75,11 @@ def audit(table: pd.DataFrame, stage_outputs: StageOutputs, cap: float | None) -
         *_age_findings(people, stage_outputs, female, cap),
         *_mask_findings(people, stage_outputs),
     ]
-    listed = (finding for finding in findings if finding.score >= MIN_SCORE)
+    listed = (
+        replace(finding, rows=tuple(map(int, rows[list(finding.rows)])))
+        for finding in findings
+        if finding.score >= MIN_SCORE
+    )
     return sorted(listed, key=lambda finding: (-finding.score, finding.id, finding.field))
 
 

@@ -121,11 +121,14 @@ def command(
 
 def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool, as_json: bool) -> None:
     """Print the fits that would run and, as JSON, the settings of their stages."""
-    from facecade.runs.fits import plan
+    from facecade.runs.fits import make_fit, plan
+    from facecade.runs.fitting import require_labels
 
+    planned = plan(run, stages, folds, resume)
+    require_labels(run, [make_fit(run, *key) for key in planned])
     fits = [
         {"stage": stage, "fold": fold, "name": run.recipe.fit_name(fold), "state": run.state(stage, fold)}
-        for stage, fold in plan(run, stages, folds, resume)
+        for stage, fold in planned
     ]
     settings = {stage: run.recipe.stages[stage].model_dump() for stage in stages}
     text = "\n".join(f"would fit {fit['stage']} {fit['name']} (now {fit['state']})" for fit in fits)
@@ -139,4 +142,4 @@ def _stage_line(stage: str, records: Sequence[FitRecord]) -> str:
     for name in dict.fromkeys(name for score in scores for name in score):
         values = [score[name] for score in scores if name in score]
         parts.append(f"{name} {fmean(values):.4f} (folds {min(values):.4f} to {max(values):.4f})")
-    return f"{stage}: {', '.join(parts)} on held-out people"
+    return f"{stage}: {', '.join(parts)} on held-out people" if parts else f"{stage}: fitted; nobody is held out"

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from facecade.base.artifact import digest
 from facecade.base.errors import FacecadeError
-from facecade.base.program import command
 from facecade.base.seeding import derive
 from facecade.faces.labels import BANDS, GENDERS, band_of
+from facecade.faces.people import people_of
+
+UNKNOWN = "unknown"
+
+STRATA = [f"{gender} {band}" for gender in GENDERS for band in BANDS]
+"""The groups of people whose labels are known."""
+
+MIN_FOLDS = 3
+"""Fewest folds that a recipe may have."""
 
 
 def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """The fold (0..folds-1, int64) of every row; all rows of a person get the same one.
 
     Raises:
-        FacecadeError: fewer people than folds in a gender and age band, or unlabeled rows.
+        FacecadeError: fewer people than folds.
     """
-    if (table["gender"] == "").any() or table["age"].isna().any():
-        raise FacecadeError("folds need a gender and an age in every row", command("check DATA lists the rows"))
-    people = table.groupby("person", sort=True).agg(gender=("gender", "first"), age=("age", "median"))
-    stratum = people["gender"].map(GENDERS.index).to_numpy() * len(BANDS) + band_of(people["age"])
-    counts = np.bincount(stratum, minlength=len(GENDERS) * len(BANDS))
-    too_few = [f"{GENDERS[s // 3]} {BANDS[s % 3]}: {n}" for s, n in enumerate(counts) if n < folds]
-    if too_few:
-        raise FacecadeError(
-            f"{folds} folds need at least {folds} people of every gender and age band; there are {'; '.join(too_few)}",
-            "use fewer folds (--set folds=3), or more people",
-        )
+    people = people_of(table)
+    if len(people) < folds:
+        hint = f"use fewer folds (--set folds={MIN_FOLDS})" if len(people) >= MIN_FOLDS else "give more people"
+        raise FacecadeError(f"{len(people)} people cannot be split into {folds} folds", hint)
+    stratum = pd.factorize(strata(people))[0]
+    if np.bincount(stratum).max() < folds:  # scikit-learn refuses that
+        stratum = np.zeros_like(stratum)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "folds") % 2**32)
     fold = pd.Series(-1, index=people.index)
-    for number, (_, held_out) in enumerate(splitter.split(people, stratum)):
-        fold.iloc[held_out] = number
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `small_strata` says so by name
+        for number, (_, held_out) in enumerate(splitter.split(people, stratum)):
+            fold.iloc[held_out] = number
     return table["person"].map(fold).to_numpy(np.int64)
+
+
+def small_strata(table: pd.DataFrame, folds: int) -> dict[str, int]:
+    """The groups of gender and age band with fewer people than folds, and how many people each has."""
+    counts = strata(people_of(table)).value_counts(sort=False)
+    return {str(name): int(count) for name, count in counts.items() if count < folds}
+
+
+def strata(people: pd.DataFrame) -> pd.Series:
+    """The gender and age band of each person, as text; `unknown` where a label is missing."""
+    band = np.where(people["age"].notna(), np.array(BANDS)[band_of(people["age"])], UNKNOWN)
+    return people["gender"].replace("", UNKNOWN) + " " + band
 
 
 def folds_hash(table: pd.DataFrame) -> str:

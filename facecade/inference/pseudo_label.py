@@ -17,7 +17,7 @@ from facecade.faces.extra import COLUMNS, PSEUDO_LABELLED, TRAINED_ON
 from facecade.faces.labels import N_CLASSES
 from facecade.faces.pseudo import FOLDER, PseudoLabels, PseudoRecord, make_pseudo_labels, pseudo_text
 from facecade.faces.reader import FaceCrop
-from facecade.faces.table import Source, classes, read_source
+from facecade.faces.table import Source, classes, labelled_rows, read_source
 from facecade.inference.cascade import Cascade
 from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import stream
@@ -43,7 +43,9 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> P
         raise FacecadeError(f"{data} holds no readable image that the run did not train on", "give other images")
     rows = np.flatnonzero(np.isin(np.flatnonzero(content != ""), new))
     paths = source.table["path"].to_numpy()
-    outputs, label, fold = out_of_fold_outputs(run), classes(run.table), run.table["fold"].to_numpy()
+    labelled = labelled_rows(run.table)
+    outputs = out_of_fold_outputs(run).take(labelled)
+    label, fold = classes(run.table)[labelled], run.table["fold"].to_numpy()[labelled]
     parts, nested = [], np.zeros((len(label), N_CLASSES))
     for held_out in range(run.recipe.folds):
         others, held_out_rows = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)

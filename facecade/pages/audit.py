@@ -13,6 +13,7 @@ from markupsafe import Markup
 from facecade.base.artifact import write_csv
 from facecade.combiner.audit import MIN_SCORE, Finding, audit
 from facecade.faces.labels import MASKS
+from facecade.faces.table import labelled_rows
 from facecade.html import elements
 from facecade.pages.page import Section, write_page
 from facecade.runs.fits import out_of_fold_outputs
@@ -52,7 +53,7 @@ def write_audit(
     Raises:
         FacecadeError: the run is not fitted, or its images have changed.
     """
-    found = audit(run.table, out_of_fold_outputs(run), run.cap)
+    found, judged = audit(run.table, out_of_fold_outputs(run), run.cap), run.table.iloc[labelled_rows(run.table)]
     store, store_rows = run.faces(workers)
     crops = store.crops()
     shown = [(finding, _rows_to_show(run.table, finding)) for finding in found[:max_findings]]
@@ -61,7 +62,7 @@ def write_audit(
     write_page(
         files[0],
         "Which labels are probably wrong",
-        f"{run.folder}: {len(run.table):,} images of {run.table['person'].nunique():,} people, judged by models that held them out",
+        f"{run.folder}: {len(judged):,} images of {judged['person'].nunique():,} people, judged by models that held them out",
         [
             _counts(found, confidence),
             _gallery(run.table, [(finding, rows, crops[store_rows[rows]]) for finding, rows in shown], len(found)),
@@ -117,7 +118,8 @@ def _rows_to_show(table: pd.DataFrame, finding: Finding) -> np.ndarray:
     """Rows of the finding's person: the finding's own images first, then those whose mask covers the least."""
     rows = np.flatnonzero(table["person"].to_numpy() == finding.person)
     in_finding = np.isin(rows, finding.rows)
-    mask_order = -table["mask"].iloc[rows].map(MASKS.index).to_numpy()
+    covers = table["mask"].iloc[rows].map({mask: index for index, mask in enumerate(MASKS)})
+    mask_order = -covers.fillna(-1).to_numpy()
     return rows[np.lexsort((rows, mask_order, ~in_finding))][:MAX_IMAGES_PER_PERSON]
 
 

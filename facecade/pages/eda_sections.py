@@ -20,6 +20,7 @@ from facecade.faces.decode import decode
 from facecade.faces.duplicates import HASH_BITS, NEAR_DUPLICATE_BITS, ExactDuplicates, NearDuplicates, Pair
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, band_of, class_name
 from facecade.faces.labels import decode as parts_of
+from facecade.faces.people import people_of
 from facecade.faces.survey import largest_face
 from facecade.faces.table import Source, classes
 from facecade.html import elements
@@ -74,8 +75,8 @@ class SurveyedDataset:
 
     def person_ages(self) -> pd.DataFrame:
         """Gender and age in years of each person whose age is known."""
-        known = self.table[self.table["age"].notna() & (self.table["person"] != "")]
-        return known.groupby("person")[["gender", "age"]].first()
+        people = people_of(self.table[self.table["person"] != ""])
+        return people[people["age"].notna()]
 
     def rows(self, pair: Pair) -> tuple[int, int]:
         """The rows of a pair's two images."""

@@ -15,6 +15,7 @@ from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import BANDS
 from facecade.faces.quality import quality
 from facecade.faces.store import FaceStore
+from facecade.faces.table import labelled_rows
 from facecade.pages import sections, worst
 from facecade.pages.page import write_page
 from facecade.report.card import card
@@ -45,9 +46,15 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
     Raises:
         FacecadeError: the run is not fitted, or its images have changed.
     """
-    stage_outputs, nested = out_of_fold_outputs(run), NestedPredictions.read(run.folder)
+    stage_outputs, nested, labelled = (
+        out_of_fold_outputs(run),
+        NestedPredictions.read(run.folder),
+        labelled_rows(run.table),
+    )
+    stage_outputs = stage_outputs.take(labelled)
     scored = read_record(evaluation, Evaluation) if evaluation else None
     store, rows = run.faces(workers)
+    rows = rows[labelled]
     compared = compare_groups(nested, _quality(store, rows), _face_found(store, rows))
     histories = {
         (stage, fold): read_history(run.fold_folder(stage, fold))

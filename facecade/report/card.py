@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facecade.faces.labels import BANDS, GENDERS, band_of
+from facecade.faces.labels import BANDS, GENDERS
+from facecade.faces.people import people_of
+from facecade.faces.split import strata
 from facecade.records import FitRecord
 from facecade.report.evaluate import Evaluation
 from facecade.report.groups import GroupComparison
@@ -38,12 +40,8 @@ def card(
         corrections: number of label corrections that the run started with.
     """
     combiner, choice = nested.combiner, nested.combiner.nested_choice
-    people = nested.table.groupby("person").first()
-    band = band_of(people["age"])
-    counts = [
-        [gender, *(str(int(((people["gender"] == gender) & (band == each)).sum())) for each in range(len(BANDS)))]
-        for gender in GENDERS
-    ]
+    groups = strata(people_of(nested.table)).value_counts()
+    counts = [[gender, *(str(groups.get(f"{gender} {band}", 0)) for band in BANDS)] for gender in GENDERS]
     head, rows = (
         ["score", "nested out-of-fold"],
         [[name, score_interval(name, value)] for name, value in choice.items()],

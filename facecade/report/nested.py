@@ -13,7 +13,7 @@ from facecade.base.arrays import Layout, read_arrays
 from facecade.base.artifact import again
 from facecade.base.errors import FacecadeError
 from facecade.faces.labels import N_CLASSES
-from facecade.faces.table import read_saved_table
+from facecade.faces.table import labelled_rows, read_saved_table
 from facecade.records import CombinerRecord, FitRecord, read_combiner_record, read_fit_record
 
 NESTED = "nested.npz"
@@ -33,7 +33,7 @@ _LAYOUT: Layout = {
 class NestedPredictions:
     """Nested predictions and the records of their fits; nothing that predicted a row was fitted with its label.
 
-    table: sample table, N rows. label, prediction: classes (N,), the prediction by the method chosen inside the folds.
+    table: the N rows of the sample table that have all labels. label, prediction: classes (N,), the prediction by the method chosen inside the folds.
     probability: float (N, 18), by the run's method. years: float (N,), the predicted age; NaN where no stage predicts
     years. methods: predictions (N,) of every method. combiner: its record. fits: the record of every fold of every stage.
     """
@@ -52,6 +52,7 @@ class NestedPredictions:
         """Read from the run folder of a run whose combiner is fitted; raises FacecadeError where a file is damaged."""
         folder, made_by = artifacts / "combiner", f"fit-meta --artifacts {artifacts}"
         combiner, table = read_combiner_record(folder), read_saved_table(artifacts / "table.csv")
+        table = table.iloc[labelled_rows(table)].reset_index(drop=True)
         arrays = read_arrays(folder / NESTED, combiner.files.get(NESTED, ""), _LAYOUT, made_by)
         classes = [arrays[name] for name in ("label", "prediction", "predictions")]
         in_range = all(((each >= 0) & (each < N_CLASSES)).all() for each in classes)

@@ -157,21 +157,32 @@ def limits_text(nested: NestedPredictions) -> str:
         mixed = [true[each] if each == axis else predicted[each] for each in range(3)]
         without_errors.append(float(macro_f1(confusion(label, encode(*mixed)))))
     worst = ("mask", "gender", "age band")[int(np.argmax(without_errors))]
-    by_band = [float(np.nanmean(f1_per_class(confusion(label, prediction))[band::3])) for band in range(3)]
+    f1 = f1_per_class(confusion(label, prediction))
+    by_band = {name: f1[band::3] for band, name in enumerate(BANDS)}
+    of_bands = [f"{np.nanmean(values):.3f} at {name}" for name, values in by_band.items() if not np.isnan(values).all()]
     wrong = pd.Series(true[2] != predicted[2]).groupby(nested.person)
     mostly_wrong = (wrong.mean() > 0.5).to_numpy()
     share = float(wrong.sum()[mostly_wrong].sum() / max(1, wrong.sum().sum()))
-    error = np.abs(nested.years - nested.age)
-    masked = float(error[true[0] == 0].mean()), float(error[true[0] == 2].mean())
     return (
         f"The {worst} limits it most: nested macro-F1 is {current:.3f}, and would be {without_errors[2]:.3f} if the age band were always "
         f"right, {without_errors[1]:.3f} if gender were, {without_errors[0]:.3f} if the mask were. "
         f"Mean F1 of the classes is "
-        + ", ".join(f"{value:.3f} at {band}" for band, value in zip(BANDS, by_band, strict=True))
-        + f"; bands have sharp edges, and the mean error of the predicted age is {error.mean():.1f} years. "
-        f"{share:.0%} of the wrong bands belong to the {mostly_wrong.mean():.0%} of people whose band is wrong in most of their "
-        f"images, and the age error is {masked[0]:.1f} years under a worn mask and {masked[1]:.1f} without one."
+        + ", ".join(of_bands)
+        + f"; bands have sharp edges. {share:.0%} of the wrong bands belong to the {mostly_wrong.mean():.0%} of people whose band is wrong"
+        f" in most of their images.{_age_error_text(nested)}"
     )
+
+
+def _age_error_text(nested: NestedPredictions) -> str:
+    """A sentence on the error of the predicted ages; empty if no stage predicts years."""
+    if np.isnan(nested.years).any():
+        return ""
+    error, mask = np.abs(nested.years - nested.age), decode(nested.label)[0]
+    worn, without = (error[mask == MASKS.index(state)] for state in ("wear", "normal"))
+    by_mask = (
+        f": {worn.mean():.1f} under a worn mask, {without.mean():.1f} without one" if len(worn) and len(without) else ""
+    )
+    return f" The mean error of the predicted age is {error.mean():.1f} years{by_mask}."
 
 
 def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recipe: Path) -> str:

@@ -13,11 +13,12 @@ from facecade.base.errors import FacecadeError
 from facecade.base.files import content_hash, require_links_inside
 from facecade.base.progress import note
 from facecade.faces.corrections import apply_corrections
+from facecade.faces.coverage import coverage_notes
 from facecade.faces.decode import DecodeError
 from facecade.faces.extra import ExtraData, build_extra
-from facecade.faces.labels import BANDS, GENDERS, band_of
+from facecade.faces.people import age_notes, people_of
 from facecade.faces.pseudo import PseudoLabels, read_pseudo
-from facecade.faces.split import assign_folds, folds_hash
+from facecade.faces.split import STRATA, assign_folds, folds_hash, small_strata, strata
 from facecade.faces.store import Entry, FaceStore
 from facecade.faces.table import age_cap, read_source, require_no_problems
 from facecade.recipe import Recipe
@@ -75,6 +76,9 @@ def begin_run(
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
         extra_data["pseudo"] = pseudo_labels
+    for line in _notes(table, recipe.folds):
+        note(line)
+    table = table.drop(columns="where")
     run = Run(folder, root, dict(tables), table, _age_cap(table, recipe), shared_cache, extra_data, corrected)
     if not dry:
         run.save()
@@ -100,6 +104,13 @@ def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
             f"{data} holds no labels to train on", "training needs train.csv with images/, or a manifest CSV"
         )
     return source.root, table
+
+
+def _notes(table: pd.DataFrame, folds: int) -> list[str]:
+    """What is unusual about the people and the labels."""
+    few = ", ".join(f"{name}: {count}" for name, count in small_strata(table, folds).items())
+    notes = [*age_notes(table), *coverage_notes(table)]
+    return [*notes, f"groups with fewer people than folds: {few}; some folds hold none of them out"] if few else notes
 
 
 def _require_same_folds(pseudo: PseudoLabels, table: pd.DataFrame) -> None:
@@ -136,24 +147,19 @@ def _age_cap(table: pd.DataFrame, recipe: Recipe) -> float | None:
         return None
     if recipe.age_cap != "auto":
         return float(recipe.age_cap)
-    cap = age_cap(table.groupby("person")["age"].first().to_numpy(float))
+    cap = age_cap(people_of(table)["age"].to_numpy(float))
     if cap is not None:
         note(f"ages: censored at {cap:.0f} (mass at the maximum); the age stages train on it as 'at least {cap:.0f}'")
     return cap
 
 
 def _summary(run: Run) -> str:
-    people = run.table.groupby("person").first()
-    groups = [
-        f"{gender} {band}: {count}"
-        for gender in GENDERS
-        for band, count in zip(BANDS, _band_counts(people[people["gender"] == gender]["age"]), strict=True)
-    ]
-    return (
-        f"data: {len(run.table)} images of {len(people)} people ({', '.join(groups)}), "
-        f"{run.recipe.folds} folds {run.folds_hash}"
+    people = people_of(run.table)
+    counts = strata(people).value_counts()
+    known = {name: counts.get(name, 0) for name in STRATA}
+    groups = ", ".join(
+        f"{name}: {count}" for name, count in (known | counts[counts.index.difference(STRATA)].to_dict()).items()
     )
-
-
-def _band_counts(age: pd.Series) -> np.ndarray:
-    return np.bincount(band_of(age), minlength=len(BANDS))
+    return (
+        f"data: {len(run.table)} images of {len(people)} people ({groups}), {run.recipe.folds} folds {run.folds_hash}"
+    )

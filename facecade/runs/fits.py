@@ -11,6 +11,7 @@ import numpy as np
 from facecade.base.arrays import read_arrays
 from facecade.base.artifact import again
 from facecade.base.errors import FacecadeError
+from facecade.base.progress import note
 from facecade.combiner.align import Alignment, fit_alignment
 from facecade.combiner.stage_outputs import (
     FoldOutput,
@@ -20,6 +21,7 @@ from facecade.combiner.stage_outputs import (
     read_fold,
     require_columns,
 )
+from facecade.faces.table import labelled_rows
 from facecade.records import fit_command, read_combiner_record, read_fit_record
 from facecade.runs.run import Run
 
@@ -113,6 +115,24 @@ def require_fits(run: Run) -> None:
         raise FacecadeError(
             f"not everything is fitted as the recipe says:\n  {lines}", run.command(f"fit-stage {stages} --resume")
         )
+
+
+def require_labelled_folds(run: Run) -> np.ndarray:
+    """The rows that the combiner is fitted on: those with all three labels, int64 (n,).
+
+    Raises:
+        FacecadeError: a fold has none of them; each fold is scored by what was fitted on the others.
+    """
+    rows = labelled_rows(run.table)
+    with_rows = run.table["fold"].iloc[rows].nunique()
+    if with_rows < run.recipe.folds:
+        raise FacecadeError(
+            f"only {with_rows} of {run.recipe.folds} folds have images with all three labels, mask, gender and age",
+            f"label more people, and begin again: {run.command('fit-stage all --data DATA')}",
+        )
+    if len(rows) < len(run.table):
+        note(f"the combiner is fitted on the {len(rows)} of {len(run.table)} images that have all three labels")
+    return rows
 
 
 def require_fitted(run: Run) -> Path:

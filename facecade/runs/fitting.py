@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from facecade.base.artifact import versions
 from facecade.base.errors import FacecadeError
@@ -28,6 +30,35 @@ def require_years(run: Run, stages: Sequence[str]) -> None:
             f"the pseudo-labels have only age bands, and {', '.join(of_years)} would train on years made from them",
             "use the pseudo-labels of a run whose stages predict years",
         )
+
+
+def require_labels(run: Run, fits: Sequence[Fit]) -> None:
+    """Raises FacecadeError for stages that have nothing to learn from the data, or from the people that a fit trains on."""
+    from facecade.stages.check import nothing_to_learn
+
+    extra = [each.table for each in run.extra_data.values()]
+    all_rows = pd.concat([run.table, *extra], ignore_index=True)
+    reasons: dict[str, str] = {}
+    for fit in fits:
+        everybody = fit.fold == run.recipe.folds
+        own_extra = [table[everybody | (table["fold"] == fit.fold)] for table in extra]
+        trained_on = pd.concat([run.table[run.table["fold"] != fit.fold], *own_extra], ignore_index=True)
+        if fit.stage.name not in reasons and (reason := nothing_to_learn(fit.stage, fit.recipe, trained_on)):
+            always = nothing_to_learn(fit.stage, fit.recipe, all_rows)
+            reasons[fit.stage.name] = (
+                f"{fit.stage.name}: {always}" if always else f"{fit.title}: {reason}, without its held-out people"
+            )
+    if reasons:
+        names = dict.fromkeys(fit.stage.name for fit in fits)
+        able = [name for name in names if not _starts_from(run, name, reasons)]
+        others = ", or fit the others: " + run.command(f"fit-stage {' '.join(able)}") if able else ""
+        lines = "\n  ".join(reasons.values())
+        raise FacecadeError(f"stages that have nothing to learn:\n  {lines}", f"label more people{others}")
+
+
+def _starts_from(run: Run, stage: str | None, stages: Collection[str]) -> bool:
+    """Whether a stage is one of some stages, or starts from one of them, directly or not."""
+    return stage is not None and (stage in stages or _starts_from(run, run.recipe.stages[stage].start_stage, stages))
 
 
 def note_states(run: Run, requested: Sequence[Fit], todo: Sequence[Fit], machine: Machine, resume: bool) -> None:

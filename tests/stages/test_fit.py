@@ -14,7 +14,8 @@ from conftest import call
 from facecade.base.errors import FacecadeError
 from facecade.recipe import StageRecipe
 from facecade.stages import make_stage
-from facecade.stages.fit import Fit, _excluded_ages, _training_labels
+from facecade.stages.check import nothing_to_learn
+from facecade.stages.fit import NO_FOLD, Fit, _excluded_ages, _split_stop_rows, _training_labels
 
 TABLE = pd.DataFrame({"mask": "wear", "gender": "female", "age": [20.0, 57.5, 58.0, 59.9, 60.0, 75.0]})
 
@@ -46,6 +47,39 @@ def test_old_from_moves_the_edge_of_the_oldest_band_in_training() -> None:
     assert fit.stage.target(TABLE).tolist() == [3, 4, 4, 4, 5, 5], "the labels for scoring do not change"
     with pytest.raises(FacecadeError, match="learns years"):
         _training_labels(TABLE, make_fit("age-male", "l1", old_from=58.0))
+
+
+def test_early_stopping_takes_extra_people_where_nobody_else_has_the_label() -> None:
+    table = pd.DataFrame({"person": list("abcdefghij"), "fold": NO_FOLD})
+    rows, stop_rows = _split_stop_rows(np.arange(10), table, make_fit("mask", "ce", patience=2, stop_share=0.2))
+    assert len(stop_rows) == 2 and sorted([*rows, *stop_rows]) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "reason"),
+    [
+        ("mask", {}, ""),
+        ("mask", {"mask": ""}, "no image has its label"),
+        ("gender", {"gender": "female"}, "its label is the same in all 6 images that have it"),
+        ("age-male", {"age": np.nan}, "no image has its label"),
+        ("age-male", {"gender": "female"}, "no image has its label"),
+        ("joint", {"age": np.nan}, "no image has the label age"),
+        ("joint", {"mask": "wear"}, "the label mask is the same in all 6 images that have it"),
+        ("gender-age", {"age": np.nan}, "no image has its label"),
+    ],
+)
+def test_a_stage_needs_two_values_of_its_label(stage: str, change: dict[str, Any], reason: str) -> None:
+    table = TABLE.assign(mask=["wear", "normal"] * 3, gender=["male", "female"] * 3).assign(**change)
+    fit = make_fit(stage, "l1" if stage in ("age-male", "joint") else "ce")
+    assert nothing_to_learn(fit.stage, fit.recipe, table) == reason
+
+
+def test_auxiliary_tasks_need_no_labels_and_left_out_ages_teach_nothing() -> None:
+    table = TABLE.assign(mask=["wear", "normal"] * 3)
+    fit = make_fit("mask", "ce")
+    assert nothing_to_learn(make_stage("mask", "ce", 0.2), fit.recipe, table.assign(age=np.nan, gender="")) == ""
+    left_out = make_fit("mask", "ce", leave_out=(0.0, 100.0))
+    assert nothing_to_learn(left_out.stage, left_out.recipe, table) == "no image has its label"
 
 
 def test_leave_out_excludes_ages_from_training() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from facecade.base.errors import FacecadeError
+from facecade.faces.labels import GENDERS, MASKS
 from facecade.pipeline import make_fit
 from facecade.runs.run import open_run
 from facecade.stages import make_stage
@@ -39,6 +41,48 @@ def test_a_missing_label_contributes_no_loss() -> None:
     assert outputs.grad is not None
     assert (outputs.grad[1, 3:5] == 0).all() and (outputs.grad[1, :3] != 0).all()
     assert (outputs.grad[2, :3] == 0).all() and (outputs.grad[2, 5] == 0) and (outputs.grad[2, 3:5] != 0).all()
+
+
+def test_a_loss_over_the_batch_sees_only_samples_with_the_label() -> None:
+    joint = make_stage("joint", "f1 | f1 | bins_f1")
+    outputs = torch.randn(4, joint.width, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = joint.target(TABLE)
+    loss = joint.criterion(None, target)(outputs, torch.from_numpy(target))
+    alone = [0, 1, 3]  # with a mask
+    expected = 0.5 * class_loss("f1", COUNTS)(outputs[alone, :3], torch.tensor([0, 2, 1]))[0]
+    expected = expected + age_loss("bins_f1")(outputs[alone, 5:], torch.tensor([25.0, 40.0, 70.0]))[0]
+    torch.testing.assert_close(loss[1], expected)  # the second has no gender
+    unknown = torch.full((4, 3), torch.nan)
+    assert (joint.criterion(None, target)(outputs, unknown) == 0).all()
+    loss.sum().backward()
+    assert outputs.grad is not None and outputs.grad.isfinite().all()
+
+
+def test_validation_samples_may_lack_a_label_that_all_training_samples_have() -> None:
+    joint = make_stage("joint", "huber")
+    target = joint.target(TABLE)
+    outputs = torch.randn(4, joint.width, generator=torch.Generator().manual_seed(0))
+    whole, partial = (
+        joint.criterion(None, rows)(outputs, torch.from_numpy(target)) for rows in (target[[0, 3]], target)
+    )
+    torch.testing.assert_close(whole, partial)
+
+
+@pytest.mark.parametrize("stage", ["mask", "gender", "age-male", "gender-age", "flat", "joint"])
+def test_rows_without_a_label_are_sampled_as_a_class_of_their_own(stage: str) -> None:
+    unknown = TABLE.iloc[[0, 0]].assign(mask=["wear", ""], gender=["male", ""], age=[25.0, np.nan])
+    first, second = make_stage(stage, "l1" if stage == "age-male" else "ce").stratum(unknown)
+    assert first != second
+    known = pd.DataFrame(list(product(MASKS, GENDERS, (20.0, 45.0, 70.0))), columns=["mask", "gender", "age"])
+    strata = make_stage(stage, "l1" if stage == "age-male" else "ce").stratum(pd.concat([known, unknown.iloc[[1]]]))
+    assert strata[-1] not in strata[:-1] and (strata >= 0).all()
+
+
+@pytest.mark.parametrize("stage", ["mask", "gender", "age-male", "flat", "joint"])
+def test_held_out_rows_without_a_label_have_no_score(stage: str) -> None:
+    each = make_stage(stage, "l1" if stage in ("age-male", "joint") else "ce")
+    table = TABLE.assign(mask="", gender="", age=np.nan)
+    assert each.score(np.zeros((4, len(each.columns)), np.float32), table) == {}
 
 
 def test_columns_logits_and_scores_are_those_of_the_tasks() -> None:
