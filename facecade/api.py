@@ -46,6 +46,7 @@ def fit(
     corrections: Sequence[PathLike] = (),
     extra: PathLike | None = None,
     skip_bad: bool = False,
+    same_person: Sequence[PathLike] = (),
     device: Device = "auto",
     jobs: int = 0,
 ) -> Run:
@@ -61,6 +62,7 @@ def fit(
         corrections: CSV files of label corrections.
         extra: labelled images to train on that are never scored.
         skip_bad: skip bad rows and files.
+        same_person: CSV files of ids that are one person, or that only look alike.
         jobs: fits at once; 0 = number of cores.
 
     Raises:
@@ -68,7 +70,11 @@ def fit(
     """
     machine = Machine(device, jobs, workers=default_workers())
     options = DataOptions(
-        Path(data), [Path(each) for each in corrections], extra=Path(extra) if extra else None, skip_bad=skip_bad
+        Path(data),
+        [Path(each) for each in corrections],
+        extra=Path(extra) if extra else None,
+        skip_bad=skip_bad,
+        same_person=[Path(each) for each in same_person],
     )
     file = shipped.find("recipe", str(recipe))
     run, stages = prepare_run(Path(artifacts), options, file, ["all"], settings, workers=machine.workers)

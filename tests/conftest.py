@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ os.environ.setdefault(
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from facecade.cli import main
 from facecade.faces.labels import N_CLASSES
@@ -58,6 +60,34 @@ def succeed(*arguments: object) -> str:
     result = call(*arguments)
     assert result.exit_code == 0, f"{arguments}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
     return result.stdout
+
+
+def scene(seed: int) -> Image.Image:
+    """A random image, 192×256 (width × height), whose hash is unlike that of any other; drawn faces look alike."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 9, 3), np.uint8)
+    return Image.fromarray(coarse).resize((192, 256), Image.Resampling.BICUBIC)
+
+
+def scenes(folder: Path, people: int, copies: dict[str, str] | None = None, near: dict[str, str] | None = None) -> Path:
+    """A manifest of people p0, p1, … with three scenes each, one for each mask; every gender and band in turn.
+
+    Args:
+        copies: image, as `p1-normal`, → the image whose bytes it has instead. near: the same, halved in size.
+    """
+    (folder / "images").mkdir(parents=True)
+    lines = ["path,person,mask,gender,age"]
+    for person in range(people):
+        for index, mask in enumerate(("wear", "incorrect", "normal")):
+            path = folder / "images" / f"p{person}-{mask}.png"
+            scene(3 * person + index).save(path)
+            gender, age = ("male", "female")[person % 2], (25, 45, 70)[person // 2 % 3]
+            lines.append(f"images/{path.name},p{person},{mask},{gender},{age}")
+    for copy, original in (copies or {}).items():
+        shutil.copy(folder / "images" / f"{original}.png", folder / "images" / f"{copy}.png")
+    for copy, original in (near or {}).items():
+        Image.open(folder / "images" / f"{original}.png").resize((96, 128)).save(folder / "images" / f"{copy}.png")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 def tracked(store: Path) -> list[Any]:

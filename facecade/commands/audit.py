@@ -75,5 +75,7 @@ def command(
     click.echo(columns(rows, ["", "kind", "id", "recorded", "suggested", "error", "reason"]))
     click.echo("\n".join(map(str, files)))
     correction_files = [run.corrections_file] * bool(run.corrections) + [files[-1]]
-    fit_again = " ".join([f"fit-stage all --data {run.root}", *(f"--corrections {file}" for file in correction_files)])
+    same_person = f" --same-person {run.same_person_file}" if run.same_person else ""
+    given = "".join(f" --corrections {file}" for file in correction_files)
+    fit_again = f"fit-stage all --data {run.root}{same_person}{given}"
     click.echo(f"Next: review {files[-1]}, then {run.command(fit_again)}")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="CSV of label corrections: id,field,value (may be repeated).",
 )
+@options.SAME_PERSON
 @click.option("--skip-bad", is_flag=True, help="Skip bad rows and files, and list each.")
 @click.option(
     "--pseudo",
@@ -73,6 +74,7 @@ def command(
     settings: tuple[str, ...],
     weights: str | None,
     corrections: tuple[Path, ...],
+    same_person: tuple[Path, ...],
     skip_bad: bool,
     pseudo: Path | None,
     extra: Path | None,
@@ -104,7 +106,7 @@ def command(
     from facecade.runs.prepare import DataOptions, prepare_run
 
     tracker = Tracker(mlflow) if mlflow else None
-    data_options = DataOptions(data, corrections, pseudo, extra, skip_bad)
+    data_options = DataOptions(data, corrections, pseudo, extra, skip_bad, same_person)
     run, names = prepare_run(artifacts, data_options, recipe, stages, settings, weights, workers, dry_run)
     require_folds(folds, run.recipe.folds)
     numbers = folds or run.recipe.fits

@@ -70,6 +70,13 @@ THREADS = click.option(
     show_default=True,
     help="Threads of each fit on a CPU. Another number changes rounding; the number of jobs does not.",
 )
+SAME_PERSON = click.option(
+    "--same-person",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="CSV of ids that are one person, or that only look alike: person,other,same (may be repeated).",
+)
 MLFLOW = click.option(
     "--mlflow",
     metavar="FILE|URI",

@@ -1,7 +1,8 @@
 """Corrections of wrong labels, from a small CSV: `id,field,value`.
 
 `id` is a person's id or folder, or (in a manifest) an image's path. `field` is `gender`,
-`age` or `mask`; `mask` with the value `swap` swaps a person's `normal` and `incorrect` files.
+`age` or `mask`; `mask` with the value `swap` swaps a person's `normal` and `incorrect` files. The gender and the age of a
+person who has several ids (`faces/same_person.py`) are corrected in all images, whichever id is given.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pandas as pd
 from facecade.base.errors import excerpt, problems
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS
+from facecade.faces.same_person import NOBODY, SamePerson
 from facecade.faces.table import is_label
 
 _ALLOWED = {
@@ -23,8 +25,13 @@ _ALLOWED = {
 """Allowed values of each field."""
 
 
-def apply_corrections(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, list[dict[str, str]], list[str]]:
+def apply_corrections(
+    table: pd.DataFrame, sheet: Path, people: SamePerson = NOBODY
+) -> tuple[pd.DataFrame, list[dict[str, str]], list[str]]:
     """Apply a corrections CSV to a sample table.
+
+    Args:
+        people: ids that are one person, and are not joined in the table yet.
 
     Returns:
         The corrected table; the corrections that apply to it, as `id, field, value`; and one message for each row of
@@ -34,7 +41,7 @@ def apply_corrections(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, l
         FacecadeError: an invalid field or value, or an id that two people share; lists all of them with their row
             numbers.
     """
-    table = table.copy()
+    table, one_id = table.copy(), people.join(table)["person"]
     messages: list[str] = []
     applied: list[dict[str, str]] = []
     errors: list[str] = []
@@ -45,7 +52,9 @@ def apply_corrections(table: pd.DataFrame, sheet: Path) -> tuple[pd.DataFrame, l
         matches = (table["person"] == name) | (table["path"] == name)
         if not matches.any():
             matches = table["id"] == name
-        if table.loc[matches, "person"].nunique() > 1:
+        if field != "mask" and not (table["path"] == name).any():
+            matches = one_id.isin(one_id[matches])
+        if one_id[matches].nunique() > 1:
             owners = ", ".join(sorted(table.loc[matches, "person"].unique()))
             errors.append(f"{where}: id {name} is shared by {owners}; give the folder name instead")
         elif not _is_valid(field, value):

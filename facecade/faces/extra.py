@@ -3,6 +3,7 @@ pseudo-labels (faces/pseudo.py)."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -68,27 +69,36 @@ def read_extra(folder: Path) -> ExtraData:
     return ExtraData(read_saved_table(folder / "labels.csv"), read_record(folder / "labels.json", ExtraRecord))
 
 
-def build_extra(root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int) -> ExtraData:
+def build_extra(
+    root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int, near: Collection[str] = ()
+) -> ExtraData:
     """Extra labeled images for every fold.
 
-    An image that is also scored is left out. A person with the same id in the run's own table is left out of the fold
-    that is scored on that person.
+    An image that is also scored, or is a near-duplicate of one, is left out. A person with the same id in the run's own
+    table is left out of the fold that is scored on that person.
 
     Args:
         table: sample table of the extra images, with `content`.
         scored: the run's own sample table, with `content` and `fold`.
+        near: content of the near-duplicates of scored images.
 
     Raises:
-        FacecadeError: all of the images are scored.
+        FacecadeError: all of the images are left out.
     """
-    new = table[~table["content"].isin(scored["content"])]
+    is_scored, is_near = table["content"].isin(scored["content"]), table["content"].isin(near)
+    new = table[~is_scored & ~is_near]
     if new.empty:
         raise FacecadeError(f"all images of {root} are already in the data", "give others, or leave out --extra")
     own_fold = new["person"].map(scored.groupby("person")["fold"].first())
-    shared, left_out = int(new["person"][own_fold.notna()].nunique()), len(table) - len(new)
+    shared, left_out, left_near = (
+        new["person"][own_fold.notna()].nunique(),
+        is_scored.sum(),
+        (is_near & ~is_scored).sum(),
+    )
     text = (
         f"extra data: {len(new)} images of {new['person'].nunique()} people in {root}, trained on and never scored"
         + (f"; left out {left_out} images that are scored" if left_out else "")
+        + (f"; left out {left_near} near-duplicates of scored images" if left_near else "")
         + (f"; {shared} people are also scored, and left out of the fold that is scored on them" if shared else "")
     )
     rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[COLUMNS]

@@ -6,6 +6,7 @@ that of the other run's models and combiner which were not trained on the people
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -74,6 +75,20 @@ def read_pseudo(run: Path) -> PseudoLabels:
 def read_pseudo_labels(folder: Path) -> PseudoLabels:
     """Read what `PseudoLabels.save` wrote; raises FacecadeError if it is missing or damaged."""
     return PseudoLabels(read_saved_table(folder / "labels.csv"), read_record(folder / "labels.json", PseudoRecord))
+
+
+def without_near(labels: PseudoLabels, near: Collection[str]) -> PseudoLabels:
+    """Pseudo-labels without the near-duplicates of scored images, whose content is given.
+
+    Raises:
+        FacecadeError: no image is left.
+    """
+    table = labels.table[~labels.table["content"].isin(near)].reset_index(drop=True)
+    if table.empty:
+        raise FacecadeError(f"all images of {labels.root} are near-duplicates of scored ones", "leave out --pseudo")
+    left_out, text = labels.table["path"].nunique() - table["path"].nunique(), labels.record.text
+    text += f"; of these, {left_out} near-duplicates of scored images are left out" if left_out else ""
+    return PseudoLabels(table, labels.record.model_copy(update={"text": text}))
 
 
 def make_pseudo_labels(probability: np.ndarray, years: np.ndarray) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         worst.section(errors, nested, crops, worst.attention_overlays(errors, nested, crops, partial(_fits, run))),
         sections.training(nested.fits, histories),
     ]
-    record = nested.combiner
+    record, joined = nested.combiner, sum(row["same"].lower() == "yes" for row in run.same_person)
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     files = [output / "report.html", output / "MODEL_CARD.md"]
     write_page(
@@ -87,7 +87,7 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         parts,
         f"Seed {record.seed}, folds {record.folds_hash}, {versions}. This page shows images of the people in the data: share it only where you may share those.",
     )
-    write_text(files[1], card(nested, scored, compared, run.cap, len(run.corrections)))
+    write_text(files[1], card(nested, scored, compared, run.cap, len(run.corrections), joined))
     return files
 
 

@@ -31,13 +31,15 @@ def card(
     compared: Sequence[GroupComparison],
     cap: float | None,
     corrections: int,
+    joined: int,
 ) -> str:
     """The card as Markdown.
 
     Args:
         evaluation: of predictions of the same run, if there is one.
         cap: the recorded age that means "at least", or None.
-        corrections: number of label corrections that the run started with.
+        corrections: number of label corrections that the run started with. joined: number of pairs of ids that were joined,
+            because they are one person.
     """
     combiner, choice = nested.combiner, nested.combiner.nested_choice
     groups = strata(people_of(nested.table)).value_counts()
@@ -68,6 +70,7 @@ def card(
         else f" All ages of {cap:.0f} and over are recorded as {cap:.0f}; training treats {cap:.0f} as “at least {cap:.0f}”."
     )
     corrected = f" The run started with {corrections} label correction{'s' * (corrections > 1)}." if corrections else ""
+    corrected += f" {joined} pairs of ids were joined, because each is one person." if joined else ""
     age = nested.age[~np.isnan(nested.age)]
     extra = "".join(f"\nExtra data, trained on and never scored: {text}\n" for text in combiner.extra_data)
     gaps = [

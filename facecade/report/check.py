@@ -2,80 +2,156 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from facecade.base.artifact import write_csv
+from facecade.base.errors import FacecadeError
+from facecade.base.files import content_hash
 from facecade.base.progress import Bar
+from facecade.base.threads import bounded_map
+from facecade.faces.coverage import coverage_notes
 from facecade.faces.decode import DecodeError, decoded, opened, upright_size
+from facecade.faces.duplicates import look_alike, perceptual_hashes
 from facecade.faces.labels import N_CLASSES, class_name
+from facecade.faces.people import age_notes, contradicting_genders, people_of
+from facecade.faces.same_person import NOBODY, SamePerson, read_same_person
+from facecade.faces.shared_images import (
+    LOOK_ALIKE,
+    MAX_PAIRS,
+    SharedImages,
+    equal_image_notes,
+    pairs_table,
+    shared_images,
+)
 from facecade.faces.table import age_cap, classes, read_source
 
 
-def check_source(data: Path, workers: int) -> dict[str, Any]:
-    """Read every row and decode every file of a dataset.
+@dataclass(frozen=True)
+class _Image:
+    """What is read of an image: height and width, content hash, perceptual hashes."""
+
+    size: tuple[int, int]
+    content: str
+    hashes: np.ndarray
+
+
+def check_source(
+    data: Path, workers: int, same_person: Sequence[Path] = (), write_pairs: Path | None = None
+) -> dict[str, Any]:
+    """Read every row and decode every file of a dataset; compare the images of different people.
+
+    Args:
+        same_person: CSVs of ids that are one person, or that only look alike (faces/same_person.py).
+        write_pairs: a CSV to write, in the same form, of the people who share images.
 
     Returns:
-        layout, counts of images and people, `classes` with a count for each that has labels,
-        `notes`, and `problems`: every bad row and file with its reason.
+        layout, counts of images and people, `classes` with a count for each that has labels, `notes`, `pairs` of people who
+        share images, and `problems`: all of these, and every bad row and file with its reason.
+
+    Raises:
+        FacecadeError: `data` is not a dataset, `same_person` is wrong, or `write_pairs` exists.
     """
+    if write_pairs and write_pairs.exists():
+        raise FacecadeError(f"{write_pairs} exists already", "give --write-pairs another file")
     source = read_source(data)
-    table = source.table
-    problems = [str(problem) for problem in source.problems]
-    paths = [source.root / path for path in table["path"]]
-    sizes: dict[tuple[int, int], int] = {}
-    with Bar("check", len(paths), "images") as bar, ThreadPoolExecutor(workers) as pool:
-        for path, result in zip(table["path"], pool.map(_size_or_reason, paths), strict=True):
-            if isinstance(result, str):
-                if result != "no such file":  # read_source reports it, with its row
-                    problems.append(f"{path}: {result}")
-            else:
-                sizes[result] = sizes.get(result, 0) + 1
-            bar.advance()
-    label = classes(table)
+    people = read_same_person(same_person, source.table["person"].tolist()) if same_person else NOBODY
+    table = people.join(source.table)
+    joined = [f"{table['where'][row]}: {message}" for row, message in contradicting_genders(table).items()]
+    images = _read_images([source.root / path for path in table["path"]], workers)
+    unreadable = [(path, image) for path, image in zip(table["path"], images, strict=True) if isinstance(image, str)]
+    read = [image for image in images if isinstance(image, _Image)]
+    sizes = Counter(image.size for image in read).most_common(5)
     notes = [
         *source.notes,
-        *(f"{height}×{width} pixels (height×width): {count}" for (height, width), count in _most_common(sizes)),
+        *(f"{height}×{width} pixels (height×width): {count}" for (height, width), count in sizes),
+        *people.notes,
     ]
-    cap = age_cap(table.groupby("person")["age"].first().to_numpy(float)) if (label >= 0).any() else None
-    if cap is not None:
-        notes.append(f"ages look censored at {cap:.0f}: everyone of that age or over is recorded as {cap:.0f}")
+    pairs: list[SharedImages] = []
+    if source.labelled:
+        readable = table[[isinstance(image, _Image) for image in images]]
+        pairs, found = _compare_people(readable, read, people, workers)
+        notes += [*_age_cap_notes(table), *age_notes(table), *found, *coverage_notes(table)]
+    if write_pairs:
+        write_csv(write_pairs, pairs_table(pairs))
+    more = len(pairs) - MAX_PAIRS
     return {
         "data": str(data),
         "layout": source.layout,
         "images": len(table),
         "people": int(table.loc[table["person"] != "", "person"].nunique()),
-        "classes": [
-            {
-                "class": number,
-                "name": class_name(number),
-                "images": int((label == number).sum()),
-                "people": int(table["person"][label == number].nunique()),
-            }
-            for number in range(N_CLASSES)
-        ]
-        if (label >= 0).any()
-        else [],
+        "classes": _classes(table),
         "notes": notes,
         "passed_over": source.passed_over,
-        "problems": problems,
+        "pairs": [asdict(pair) for pair in pairs],
+        "problems": [
+            *map(str, source.problems),
+            *dict.fromkeys(joined),
+            # read_source reports missing files, with their rows
+            *[f"{path}: {reason}" for path, reason in unreadable if reason != "no such file"],
+            *map(str, pairs[:MAX_PAIRS]),
+            *([f"and {more} more pairs of people who share images"] if more > 0 else []),
+        ],
     }
 
 
-def _size_or_reason(path: Path) -> tuple[int, int] | str:
-    """Height and width of an image, or why it cannot be decoded."""
+def _read_images(paths: Sequence[Path], workers: int) -> list[_Image | str]:
+    """Each image, or why it cannot be decoded."""
+    images = []
+    with Bar("check", len(paths), "images") as bar:
+        for image in bounded_map(_read_image, paths, workers):
+            images.append(image)
+            bar.advance()
+    return images
+
+
+def _read_image(path: Path) -> _Image | str:
     try:
         with opened(path) as image:
             width, height = upright_size(image)
-        with decoded(path):
-            return height, width
+        with decoded(path) as pixels:
+            return _Image((height, width), content_hash(path), perceptual_hashes(pixels))
     except DecodeError as error:
         return error.reason
 
 
-def _most_common(sizes: dict[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
-    order = np.argsort([-count for count in sizes.values()], kind="stable")[:5]
-    items = list(sizes.items())
-    return [items[index] for index in order]
+def _compare_people(
+    table: pd.DataFrame, images: Sequence[_Image], people: SamePerson, workers: int
+) -> tuple[list[SharedImages], list[str]]:
+    """The people who share images and are not said to be apart, and notes; `images` are those of the table's rows."""
+    table = table.assign(content=[image.content for image in images])
+    hashes = np.array([image.hashes for image in images], np.uint64).reshape(-1, 2, 4)
+    alike = look_alike(hashes, pd.factorize(table["person"])[0])
+    shared = shared_images(table, None if alike else hashes, workers)
+    return people.undecided(shared), [*equal_image_notes(table), *([LOOK_ALIKE] if alike else [])]
+
+
+def _age_cap_notes(table: pd.DataFrame) -> list[str]:
+    cap = age_cap(people_of(table)["age"].to_numpy(float))
+    return (
+        []
+        if cap is None
+        else [f"ages look censored at {cap:.0f}: everyone of that age or over is recorded as {cap:.0f}"]
+    )
+
+
+def _classes(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The images and people of each class; none without labels."""
+    label = classes(table)
+    if not (label >= 0).any():
+        return []
+    return [
+        {
+            "class": number,
+            "name": class_name(number),
+            "images": int((label == number).sum()),
+            "people": int(table["person"][label == number].nunique()),
+        }
+        for number in range(N_CLASSES)
+    ]

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from facecade.base.errors import FacecadeError
+from facecade.base.errors import FacecadeError, problems
 from facecade.base.files import content_hash, require_links_inside
 from facecade.base.progress import note
 from facecade.faces.corrections import apply_corrections
 from facecade.faces.coverage import coverage_notes
 from facecade.faces.decode import DecodeError
+from facecade.faces.duplicates import look_alike, near_duplicates_of
 from facecade.faces.extra import ExtraData, build_extra
-from facecade.faces.people import age_notes, people_of
-from facecade.faces.pseudo import PseudoLabels, read_pseudo
+from facecade.faces.people import age_notes, contradicting_genders, people_of
+from facecade.faces.pseudo import PseudoLabels, read_pseudo, without_near
+from facecade.faces.same_person import NOBODY, SamePerson, read_same_person
+from facecade.faces.shared_images import LOOK_ALIKE, MAX_PAIRS, advice, equal_image_notes, shared_images
 from facecade.faces.split import STRATA, assign_folds, folds_hash, small_strata, strata
-from facecade.faces.store import Entry, FaceStore
+from facecade.faces.store import Entry, FaceStore, hashes_of
 from facecade.faces.table import age_cap, read_source, require_no_problems
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
@@ -37,6 +40,7 @@ def begin_run(
     shared_cache: bool = False,
     pseudo: Path | None = None,
     extra: Path | None = None,
+    same_person: Sequence[Path] = (),
 ) -> Run:
     """Read the data, find the faces, assign the folds, and save the run in a folder that this process holds
     (`runs.locks.held_to_begin`).
@@ -45,41 +49,62 @@ def begin_run(
         tables: the recipe's tables.
         corrections: CSV files of label corrections (faces/corrections.py), applied in order.
         skip_bad: note and skip bad rows and files; otherwise they are an error.
-        dry: read and check only; find no faces and write nothing.
+        dry: read and check only; find no faces and no near-duplicates, and write nothing.
         shared_cache: share the cache of face crops with the runs beside this one, in `cache` beside their folders.
         pseudo: a run that pseudo-labelled images to train on (inference/pseudo_label.py).
         extra: labelled data to train on that are never scored.
+        same_person: CSVs of ids that are one person, or that only look alike (faces/same_person.py).
+
+    Raises:
+        FacecadeError: bad rows or files; a person of two genders; people who share images; too few people.
     """
     require_links_inside(folder)
     recipe = parse(tables)
     pseudo_labels = read_pseudo(pseudo) if pseudo else None
     root, table = _read_labelled(data, skip_bad)
-    extra_source = _read_labelled(extra, skip_bad) if extra else None
+    extra_root, extra_table = _read_labelled(extra, skip_bad) if extra else (root, table[:0])
+    people = read_same_person(same_person, [*table["person"], *extra_table["person"]]) if same_person else NOBODY
     corrected: list[dict[str, str]] = []
     for sheet in corrections:
-        table, applied, lines = apply_corrections(table, sheet)
+        table, applied, lines = apply_corrections(table, sheet, people)
         corrected += applied
         for line in lines:
             note(f"correction: {line}")
+    for line in people.notes:
+        note(line)
+    table, extra_table = people.join(table), people.join(extra_table)
+    _require_one_gender(data, table)
 
-    def with_content(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
+    def with_content(rows: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, np.ndarray | None]:
         if dry:  # the content hash tells which fits are current; no face is needed
-            return rows.assign(content=[content_hash(root / path) for path in rows["path"]])
+            return rows.assign(content=[content_hash(root / path) for path in rows["path"]]), None
         return _with_content(rows, root, FaceStore(cache_folder(folder, shared_cache), recipe.face), skip_bad, workers)
 
-    table = with_content(table, root)
+    table, hashes = with_content(table, root)
+    hashes = _telling_hashes(table, hashes)
+    _require_no_shared_images(data, table, hashes, people, workers)
     table = table.assign(fold=assign_folds(table, recipe.folds, recipe.seed))
+
+    def near_scored(rows: pd.DataFrame, near_hashes: np.ndarray | None) -> set[str]:
+        """Content of the near-duplicates of scored images."""
+        if hashes is None or near_hashes is None:
+            return set()
+        return set(rows["content"][near_duplicates_of(near_hashes, hashes, workers)])
+
     extra_data: dict[str, ExtraData] = {}
-    if extra_source:
-        extra_root, extra_table = extra_source
-        extra_data["added"] = build_extra(extra_root, with_content(extra_table, extra_root), table, recipe.folds)
+    if extra:
+        extra_table, extra_hashes = with_content(extra_table, extra_root)
+        near = near_scored(extra_table, extra_hashes)
+        extra_data["added"] = build_extra(extra_root, extra_table, table, recipe.folds, near)
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
-        extra_data["pseudo"] = pseudo_labels
+        images = pseudo_labels.table.drop_duplicates("content")
+        extra_data["pseudo"] = without_near(pseudo_labels, near_scored(*with_content(images, pseudo_labels.root)))
     for line in _notes(table, recipe.folds):
         note(line)
     table = table.drop(columns="where")
-    run = Run(folder, root, dict(tables), table, _age_cap(table, recipe), shared_cache, extra_data, corrected)
+    cap, same = _age_cap(table, recipe), list(people.rows)
+    run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same)
     if not dry:
         run.save()
     note(_summary(run))
@@ -106,10 +131,40 @@ def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
     return source.root, table
 
 
+def _require_one_gender(data: Path, table: pd.DataFrame) -> None:
+    """Raises FacecadeError for people who have two genders since they were joined or corrected."""
+    wrong = contradicting_genders(table)
+    if wrong:
+        lines = list(dict.fromkeys(f"{table['where'][row]}: {message}" for row, message in wrong.items()))
+        raise problems(
+            data, lines, "correct a label (--corrections), or write no for these two (--same-person)", MAX_PAIRS
+        )
+
+
+def _telling_hashes(table: pd.DataFrame, hashes: np.ndarray | None) -> np.ndarray | None:
+    """The hashes, if they tell people's images apart; None otherwise, with a note."""
+    if hashes is not None and look_alike(hashes, pd.factorize(table["person"])[0]):
+        note(LOOK_ALIKE)
+        return None
+    return hashes
+
+
+def _require_no_shared_images(
+    data: Path, table: pd.DataFrame, hashes: np.ndarray | None, people: SamePerson, workers: int
+) -> None:
+    """Raises FacecadeError for people who share an image, and are not said to be apart."""
+    shared = shared_images(table, hashes, workers)
+    undecided = people.undecided(shared)
+    if undecided:
+        raise problems(data, [str(each) for each in undecided], advice(), MAX_PAIRS)
+    if shared:
+        note(f"{len(shared)} pairs of people share images, and are kept apart as you said")
+
+
 def _notes(table: pd.DataFrame, folds: int) -> list[str]:
     """What is unusual about the people and the labels."""
     few = ", ".join(f"{name}: {count}" for name, count in small_strata(table, folds).items())
-    notes = [*age_notes(table), *coverage_notes(table)]
+    notes = [*age_notes(table), *equal_image_notes(table), *coverage_notes(table)]
     return [*notes, f"groups with fewer people than folds: {few}; some folds hold none of them out"] if few else notes
 
 
@@ -123,7 +178,10 @@ def _require_same_folds(pseudo: PseudoLabels, table: pd.DataFrame) -> None:
         )
 
 
-def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int) -> pd.DataFrame:
+def _with_content(
+    table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows of readable images, with `content`, and the images' perceptual hashes."""
     entries = store.fill([root / path for path in table["path"]], workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     if unreadable and not skip_bad:
@@ -139,7 +197,7 @@ def _with_content(table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: b
     if store.face.detector == "mtcnn":
         without_face = sum(entry.box is None for entry in read)
         note(f"faces: found in {len(read) - without_face} of {len(read)} images; {without_face} use the centre crop")
-    return table.assign(content=[entry.content for entry in read])
+    return table.assign(content=[entry.content for entry in read]), hashes_of(read)
 
 
 def _age_cap(table: pd.DataFrame, recipe: Recipe) -> float | None:

@@ -25,7 +25,8 @@ class DataOptions:
     """The data of a new run.
 
     data: a folder or a manifest CSV. corrections: CSV files of label corrections. pseudo: a run that pseudo-labelled images
-    to train on. extra: labelled images to train on that are never scored. skip_bad: skip bad rows and files.
+    to train on. extra: labelled images to train on that are never scored. skip_bad: skip bad rows and files. same_person: CSVs
+    of ids that are one person, or that only look alike.
     """
 
     data: Path | None = None
@@ -33,6 +34,7 @@ class DataOptions:
     pseudo: Path | None = None
     extra: Path | None = None
     skip_bad: bool = False
+    same_person: Sequence[Path] = ()
 
 
 def prepare_run(
@@ -63,8 +65,10 @@ def prepare_run(
     from facecade.stages.check import check_recipe
 
     data, exists = options.data, (folder / "run.json").exists()
-    if (options.corrections or options.pseudo or options.extra) and not data:
-        raise FacecadeError("--corrections, --pseudo and --extra change the data of a run", "give --data as well")
+    if (options.corrections or options.pseudo or options.extra or options.same_person) and not data:
+        raise FacecadeError(
+            "--corrections, --pseudo, --extra and --same-person change the data of a run", "give --data as well"
+        )
     if not data and not exists:
         raise FacecadeError(f"{folder} holds no run yet", "give the training data: --data DATA")
     old = open_run(folder) if exists and not (data and recipe) else None
@@ -91,6 +95,7 @@ def prepare_run(
             dry,
             pseudo=options.pseudo,
             extra=options.extra,
+            same_person=options.same_person,
         )
     return run, selected
 

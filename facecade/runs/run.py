@@ -32,7 +32,7 @@ from facecade.records import CombinerRecord, FitRecord
 TRAINING_VERSION = 2
 """Increase when the same settings train other weights, so that earlier fits become stale."""
 
-CORRECTIONS = "corrections.csv"
+CORRECTIONS, SAME_PERSON = "corrections.csv", "same-person.csv"
 
 
 EXTRA_DATA: dict[str, Callable[[Path], ExtraData]] = {"added": read_extra, "pseudo": read_pseudo_labels}
@@ -70,7 +70,7 @@ class Run:
     table: one row per image: `path, id, person, mask, gender, age, fold, content`. tables: the recipe as written. cap: the
     age at which ages are censored ("at least"), or None. shared_cache: whether runs beside this one share its face crops.
     extra_data: images to train on that are never scored, by kind. corrections: `id, field, value` of the labels that were
-    changed before the table was written.
+    changed, and same_person: `person, other, same` of the ids that were joined or kept apart, before the table was written.
     """
 
     folder: Path
@@ -81,6 +81,7 @@ class Run:
     shared_cache: bool = False
     extra_data: Mapping[str, ExtraData] = field(default_factory=dict)
     corrections: Sequence[Mapping[str, str]] = ()
+    same_person: Sequence[Mapping[str, str]] = ()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -213,13 +214,19 @@ class Run:
         """Where the corrections are saved, if there are any."""
         return self.folder / CORRECTIONS
 
+    @property
+    def same_person_file(self) -> Path:
+        """Where `same_person` is saved, if there are any."""
+        return self.folder / SAME_PERSON
+
     def save(self) -> None:
-        """Write table.csv, corrections and extra data, and run.json last; this process must hold the folder."""
+        """Write table.csv, corrections, joined people and extra data, and run.json last; this process must hold the folder."""
         write_csv(self.folder / "table.csv", self.table)
-        if self.corrections:
-            write_csv(self.corrections_file, pd.DataFrame(self.corrections))
-        else:
-            self.corrections_file.unlink(missing_ok=True)  # of an earlier run in this folder
+        for file, rows in ((self.corrections_file, self.corrections), (self.same_person_file, self.same_person)):
+            if rows:
+                write_csv(file, pd.DataFrame(rows))
+            else:
+                file.unlink(missing_ok=True)  # of an earlier run in this folder
         for kind, extra_data in self.extra_data.items():
             extra_data.save(self.folder / "extra-data" / kind)
         record = RunRecord(
@@ -276,9 +283,11 @@ def open_run(folder: Path) -> Run:
     record = read_record(folder / "run.json", RunRecord)
     table = read_saved_table(folder / "table.csv")
     extra_data = {kind: EXTRA_DATA[kind](folder / "extra-data" / kind) for kind in record.extra_data}
-    file = folder / CORRECTIONS
-    corrections = [row.cells for row in read_csv_rows(file, ["id", "field", "value"])] if file.exists() else []
-    run = Run(folder, Path(record.data), record.recipe, table, record.cap, record.shared_cache, extra_data, corrections)
+    given = (
+        _read_rows(folder / CORRECTIONS, ["id", "field", "value"]),
+        _read_rows(folder / SAME_PERSON, ["person", "other", "same"]),
+    )
+    run = Run(folder, Path(record.data), record.recipe, table, record.cap, record.shared_cache, extra_data, *given)
     folds = set(range(run.recipe.folds))
     if (run.folds_hash, run.labels_hash, set(table["fold"])) != (record.folds_hash, record.labels_hash, folds):
         raise FacecadeError(
@@ -292,6 +301,11 @@ def with_images_in(run: Run, data: Path | None) -> Run:
     if data is None:
         return run
     return replace(run, root=data.parent if data.is_file() else data)
+
+
+def _read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV of the run; none where it does not exist."""
+    return [row.cells for row in read_csv_rows(file, columns)] if file.exists() else []
 
 
 def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run:
