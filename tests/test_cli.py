@@ -421,7 +421,7 @@ def test_damaged_artifact_is_named(fitted: Path, drawn: Path, tmp_path: Path) ->
     run = copy_run(fitted, tmp_path / "run")
     (run / "stages/mask/fold0/weights.safetensors").write_bytes(b"\0" * 100)
     result = call("infer", drawn / "eval", "--artifacts", run, "--engine", "torch", "--output", tmp_path)
-    assert result.exit_code == 1 and "fold0/weights.safetensors is damaged" in result.stderr
+    assert result.exit_code == 1 and "fold0/weights.safetensors was changed or is damaged" in result.stderr
     (run / "stages/mask/fold0/outputs.npz").write_bytes(b"PK\3\4 not an archive")
     result = call("fit-meta", "--artifacts", run)
     assert result.exit_code == 1 and "outputs.npz" in result.stderr and "Traceback" not in result.stderr
