@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-from fuzz import artifacts, commands, images, processes, server, tables
+from fuzz import artifacts, images, processes, running, server, tables
 from fuzz.tally import Tally, resumable
 from steps import ROOT, commit, machine
 
@@ -61,7 +61,7 @@ def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
     def number(count: int) -> int:
         return max(1, round(count * share))
 
-    run = commands.small_run(work / "source", "face.detector=mtcnn")
+    run = running.small_run(work / "source", "face.detector=mtcnn")
     export = _export(run, work / "source/export")
     jobs = processes.jobs(work / "source")
     faces = sorted((work / "source/data/eval/images").iterdir())[:3]
@@ -200,7 +200,7 @@ def _disks(jobs: dict[str, processes.Job], scratch: Path) -> Chunks:
 
 def _export(run: Path, folder: Path) -> Path:
     if not (folder / "manifest.json").exists():
-        outcome = commands.run("export", folder, "--artifacts", run)
+        outcome = running.run("export", folder, "--artifacts", run)
         if outcome.code:
             raise click.ClickException(outcome.output)
     return folder

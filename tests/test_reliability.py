@@ -30,8 +30,8 @@ def source(fitted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_mutated_images(source: Path, tmp_path: Path) -> None:
-    tally = clean(images.infer_mutated(source / "run", tmp_path, 0, 150))
-    assert tally.tried == 150 and 50 < tally.refused < 150
+    tally = clean(images.infer_mutated(source / "run", tmp_path, 0, 80))
+    assert tally.tried == 80 and 20 < tally.refused < 80
 
 
 @pytest.mark.parametrize("kind", list(tables.HEADS))
@@ -41,17 +41,17 @@ def test_tables(kind: str) -> None:
 
 
 def test_recipes() -> None:
-    assert clean(tables.fuzz_recipes(150)).refused > 100
+    assert clean(tables.fuzz_recipes(100)).refused > 60
 
 
 def test_damaged_runs(source: Path, drawn: Path, tmp_path: Path) -> None:
     faces = sorted((drawn / "eval/images").iterdir())[:2]
-    assert clean(artifacts.fuzz_artifacts(source / "run", faces, tmp_path, 0, 25)).refused > 5
+    assert clean(artifacts.fuzz_artifacts(source / "run", faces, tmp_path, 0, 10)).refused > 2
 
 
-@pytest.mark.parametrize("name", ["fit-meta", "infer"])
+@pytest.mark.parametrize("name", ["infer"])
 def test_killed_commands_resume_to_the_same_bytes(name: str, source: Path, tmp_path: Path) -> None:
-    clean(processes.kill_at_random(processes.jobs(source)[name], tmp_path, kills=2, seed=0))
+    clean(processes.kill_at_random(processes.jobs(source)[name], tmp_path, kills=1, seed=0))
 
 
 def test_a_command_twice_at_once(source: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from facecade.faces.decode import DecodeError, decode
 from facecade.faces.synthetic import draw_face
 
-from .commands import run
+from .running import run
 from .tally import Tally
 
 MAX_SECONDS = 10.0

@@ -13,7 +13,7 @@ import numpy as np
 
 from facecade.base.files import content_hash
 
-from .commands import ROOT, TINY, kill, run, start
+from .running import ROOT, TINY, kill, run, start
 from .tally import Tally
 
 LARGE = 2**30
@@ -43,7 +43,7 @@ class Job:
 
 
 def jobs(source: Path) -> dict[str, Job]:
-    """`fit-stage`, `fit-meta` and `infer` on the drawn faces and the run of `commands.small_run` in a folder."""
+    """`fit-stage`, `fit-meta` and `infer` on the drawn faces and the run of `running.small_run` in a folder."""
     data, fitted = source / "data", source / "run"
     fit = ["fit-stage", "joint", "gender", "--data", data / "train", "--recipe", ROOT / "recipes/demo.toml", *TINY]
 

@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import psutil
 
-from .commands import kill, start
 from .images import mutated, seeds
+from .running import kill, start
 from .tally import Tally
 
 EXPECTED = {200, 400, 403, 404, 405, 408, 413, 415, 422, 431}

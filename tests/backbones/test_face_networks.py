@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import REAL, real_images
+from conftest import REAL, fit_record, real_images
 from facenet_pytorch.models.inception_resnet_v1 import InceptionResnetV1
 from origins import PRETRAINED, SHARED, dlib_network_file, openvino_network_file, tfjs_network_file
 
@@ -17,6 +17,7 @@ from facecade.backbones.backbone import Backbone
 from facecade.backbones.dlib_resnet import dlib_tensors
 from facecade.backbones.formats import dlib_file, tfjs
 from facecade.backbones.weights import load_weights
+from facecade.base.artifact import write_record
 from facecade.base.errors import FacecadeError
 from facecade.faces.decode import decode
 from facecade.faces.synthetic import draw_face
@@ -142,7 +143,8 @@ def test_frozen_and_trainable_part_together_are_the_network(
 def test_attention(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     recipe = StageRecipe(backbone=name, size=size, loss="ce")
     stage = make_stage("mask", "ce", 0.0)
-    save_weights(tmp_path / "weights.safetensors", new_backbone(stage, recipe, 0).eval())
+    weights = save_weights(tmp_path / "weights.safetensors", new_backbone(stage, recipe, 0).eval())
+    write_record(tmp_path / "meta.json", fit_record(recipe, stage="mask", weights=weights, columns=stage.columns))
     fit = Fit(stage, 0, "fold 0", recipe, "none", [], [], None, 0, "", "", tmp_path)
     heatmaps = attention(fit, drawn_faces(size))
     assert heatmaps.shape == (3, *size) and np.isfinite(heatmaps).all()
@@ -174,16 +176,16 @@ class Wrapper(torch.nn.Module):
         return self.backbone(images)
 
 
-def test_engines_give_the_outputs_of_torch(tmp_path: Path) -> None:
+def test_engines_give_the_outputs_of_torch() -> None:
     """With dlib's network, whose shortcuts are the most unusual."""
     pytest.importorskip("onnxscript")
     size, backbone = (150, 150), make_backbone("dlib_resnet29", (150, 150))
     example = torch.zeros(export.BATCH, *size, 3, dtype=torch.uint8)
     graph = export._onnx_model(Wrapper(backbone), example, {0: torch.export.Dim("batch")}, ["embedding", "logits"])
-    export._save_model(tmp_path / "n.onnx", graph)
+    network = graph.SerializeToString()
     expected = [values.detach().numpy() for values in backbone(torch.from_numpy(drawn_faces(size)))]
     for engine in filter(installed, ("onnx", "openvino")):
-        for ours, theirs in zip(expected, load(engine, tmp_path / "n.onnx", 1)(drawn_faces(size)), strict=True):
+        for ours, theirs in zip(expected, load(engine, network, Path("n.onnx"), 1)(drawn_faces(size)), strict=True):
             np.testing.assert_allclose(theirs, ours, atol=1e-3 * float(ours.std()))
 
 

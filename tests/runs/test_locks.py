@@ -58,7 +58,7 @@ def test_a_run_is_not_begun_anew_while_others_fit_it(run: Path, drawn: Path) -> 
 
 def test_a_fit_does_not_start_in_a_run_that_was_begun_anew(run: Path) -> None:
     opened, record = open_run(run), json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**record, "labels_hash": "of other data"}))
+    (run / "run.json").write_text(json.dumps({**record, "labels_hash": "0" * 16}))
     with pytest.raises(FacecadeError, match=r"begun the run in .* anew"):
         pipeline.fit_stage(opened, ["mask"], [0], Machine(), resume=False)
     assert (run / "stages/mask/fold0/meta.json").exists()
