@@ -134,11 +134,9 @@ def _compare_people(
 
 def _age_cap_notes(table: pd.DataFrame) -> list[str]:
     cap = age_cap(people_of(table)["age"].to_numpy(float))
-    return (
-        []
-        if cap is None
-        else [f"ages look censored at {cap:.0f}: everyone of that age or over is recorded as {cap:.0f}"]
-    )
+    if cap is None:
+        return []
+    return [f"ages look censored at {cap:.0f}: everyone of that age or over is recorded as {cap:.0f}"]
 
 
 def _classes(table: pd.DataFrame) -> list[dict[str, Any]]:
