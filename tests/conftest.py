@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from benchmarks.fuzz.running import TINY as SMALL
 from facecade.cli import main
 from facecade.faces.labels import N_CLASSES
 from facecade.faces.synthetic import draw_data
@@ -25,20 +26,7 @@ from facecade.records import CombinerSummary, FitRecord
 from facecade.report.tracking import EXPERIMENT
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
-TINY = [
-    "--set",
-    "folds=3",
-    "--set",
-    "epochs=1",
-    "--set",
-    "combiner.rounds=3",
-    "--set",
-    "combiner.anchors=60",
-    "--set",
-    "combiner.components=4",
-    "--jobs",
-    "1",
-]
+TINY = [*SMALL, "--jobs", "1"]
 """Settings under which the demo recipe fits in seconds and learns next to nothing."""
 
 

@@ -19,7 +19,7 @@ from facecade.inference.loading import load_cascade, open_fitted
 from facecade.runs.describe import describe
 from facecade.runs.run import open_run
 
-from .images import _cut, _extreme, _flip, _insert, _zero
+from .mutations import ANY_FILE
 from .tally import Tally
 
 VALUES: list[Any] = [
@@ -103,9 +103,9 @@ def _damage(folder: Path, generator: np.random.Generator) -> str:
     if kind == 2:
         file.write_bytes(b"")
         return f"{name} is empty"
-    mutation = [_flip, _cut, _zero, _insert, _extreme][generator.integers(5)]
+    mutation = ANY_FILE[generator.integers(len(ANY_FILE))]
     file.write_bytes(mutation(bytearray(file.read_bytes() or b"\0"), generator, []))
-    return f"{name} {mutation.__name__.strip('_')}"
+    return f"{name} {mutation.__name__}"
 
 
 def _change(value: Any, generator: np.random.Generator) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
-from facecade.base.errors import FacecadeError
+from facecade.base.errors import FacecadeError, excerpt
 from facecade.base.files import read_bytes
 
 MAX_TABLE_BYTES = 256 * 2**20
@@ -53,7 +53,7 @@ def read_csv_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     header = [names.get(name.casefold(), name) for name in lines[0][1]] if lines else []
     missing = [column for column in columns if column not in header]
     if missing:
-        found = ", ".join(header)[:200] or "none"
+        found = excerpt(", ".join(header), 200) or "none"
         raise FacecadeError(f"{path} lacks the column(s) {', '.join(missing)}", f"it has {found}")
     twice = [column for column in columns if header.count(column) > 1]
     if twice:

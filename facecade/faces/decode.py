@@ -14,7 +14,7 @@ from threading import Condition
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from facecade.base.errors import FacecadeError
+from facecade.base.errors import FacecadeError, excerpt
 from facecade.base.files import not_regular
 from facecade.base.program import install
 
@@ -28,6 +28,9 @@ MAX_JPEG_PIXELS = 256_000_000
 """Maximum pixels of a JPEG, which is scaled by 2, 4 or 8 while it is decoded if it has more than MAX_PIXELS: 200 megapixels of a phone
 take 0.4 GB and 1.4 s, or, if it is progressive, 0.8 GB and 4 s. A face that the detector finds at its default `min_face` is then still over
 200 pixels high: it searches at a longest side of 1024 (faces/detect.py)."""
+
+SCALE_DOWN = f"scale it down: at most {MAX_JPEG_PIXELS:,} pixels as JPEG, {MAX_PIXELS:,} in other formats"
+"""Hint for an image that is too large."""
 
 MAX_SCANS = 200
 """Scans of a JPEG. Cameras and encoders write about ten."""
@@ -90,7 +93,8 @@ def decode(path: Path) -> np.ndarray:
     """Read an image.
 
     EXIF orientation is applied, alpha is composited over white, and CMYK, palette, gray, 16-bit and float files are
-    converted to 8-bit RGB. A JPEG of over MAX_PIXELS is scaled down. Truncated files are refused: half a face gives a confident wrong prediction.
+    converted to 8-bit RGB. A JPEG of over MAX_PIXELS is scaled down. Truncated files are refused: half a face gives a
+    confident wrong prediction.
 
     Returns:
         uint8 array (height, width, 3), RGB.
@@ -136,11 +140,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise _unidentified(path) from None
     except Image.DecompressionBombError:
-        raise DecodeError(path, f"enormous: over {MAX_PIXELS:,} pixels") from None
+        raise DecodeError(path, f"enormous: over {MAX_PIXELS:,} pixels", SCALE_DOWN) from None
     except DecodeError:
         raise
     except Exception as error:  # readers of formats raise many classes: struct.error, KeyError, zlib.error
-        reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({str(error)[:80]})"
+        reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({excerpt(error)})"
         raise DecodeError(path, reason) from None
 
 
@@ -183,7 +187,7 @@ def _require_size(path: Path, image: Image.Image) -> None:
         raise DecodeError(
             path,
             f"enormous: {width}×{height} pixels, over {limit:,}",
-            f"scale it down: at most {MAX_JPEG_PIXELS:,} pixels as JPEG, {MAX_PIXELS:,} in other formats",
+            SCALE_DOWN,
         )
 
 

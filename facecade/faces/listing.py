@@ -81,7 +81,7 @@ def _folder_reason(name: str) -> str:
 class NamedFiles:
     """Finds the files that a table names in a folder.
 
-    A name that is no file is compared without regard to case, Unicode form (a Mac decomposes `é` and `김`) and, if it has none, to
+    A name that is no file is compared without regard to case, Unicode form and, if it has none, to
     the extension. It must be one file only.
     """
 
@@ -111,5 +111,10 @@ class NamedFiles:
         return by_key
 
 
+def composed(name: str) -> str:
+    """A name in the Unicode form of most systems; a Mac decomposes `é` and `김` in the names of files."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,18 +19,15 @@ import pandas as pd
 
 from facecade.base.errors import FacecadeError, excerpt, first_line, problems
 from facecade.base.files import is_file, printable, read_bytes
-from facecade.faces.csv_rows import Row, read_csv_rows
+from facecade.faces.csv_rows import MAX_TABLE_BYTES, Row, read_csv_rows
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
-from facecade.faces.listing import IMAGE_SUFFIXES, NamedFiles, file_reason, list_images, passed_over_text
+from facecade.faces.listing import IMAGE_SUFFIXES, NamedFiles, composed, file_reason, list_images, passed_over_text
 from facecade.faces.people import contradicting_genders
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 COLUMNS = ["path", "id", "person", "mask", "gender", "age", "where"]
 SAVED_COLUMNS = ["path", "person", "mask", "gender", "age", "fold", "content"]
 TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
-MAX_TABLE_BYTES = 256 << 20
-"""Maximum size of a sample table that a run wrote."""
-
 MAX_MISSING, MAX_MISSING_SHARE = 3, 0.01
 """How many rows may lack their file, whichever is more: a few images that were lost."""
 
@@ -60,8 +56,8 @@ class Problem:
 class Source:
     """A dataset as found on disk.
 
-    problems: of rows and files. notes: what a user may not expect, but is no error. missing: of rows without a file, also if they have another problem. passed_over:
-    number of files and folders that are not used, by reason.
+    problems: of rows and files. notes: what a user may not expect, but is no error. missing: of rows without a file, also if
+    they have another problem. passed_over: number of files and folders that are not used, by reason.
     """
 
     root: Path
@@ -168,7 +164,7 @@ def require_files(source: Source) -> None:
     if missing == rows > 0 or missing > max(MAX_MISSING, MAX_MISSING_SHARE * rows):
         raise FacecadeError(
             f"{missing} of {rows} images do not exist:\n  "
-            + "\n  ".join(str(each)[:200] for each in source.missing[:5]),
+            + "\n  ".join(excerpt(each, 200) for each in source.missing[:5]),
             "fix the names, or predict the most frequent class for them: --allow-missing",
         )
 
@@ -238,7 +234,7 @@ def _read_competition(root: Path) -> Source:
     seen: dict[str, int] = {}
     passed_over: Counter[str] = Counter()
     folders = _folders(root / "images")
-    composed, used = {_composed(name): name for name in folders}, set[str]()
+    by_composed, used = {composed(name): name for name in folders}, set[str]()
     for line in read_csv_rows(sheet, ["id", "gender", "age", "path"]):
         row, where = line.cells, f"{sheet.name} row {line.number}"
         errors = [*line.problems, *_label_errors(row, ["gender", "age"])]
@@ -246,7 +242,7 @@ def _read_competition(root: Path) -> Source:
         if person in seen:
             errors.append(f"path '{person}' is already in row {seen[person]}")
         seen.setdefault(person, line.number)
-        name = person if person in folders else composed.get(_composed(person), "")
+        name = person if person in folders else by_composed.get(composed(person), "")
         used.add(name)
         if name not in folders:
             errors.append(f"no folder images/{person}")
@@ -283,11 +279,6 @@ def _folders(images: Path) -> dict[str, Path]:
     """The folders of people by their name."""
     found = sorted(images.iterdir()) if images.is_dir() else []
     return {path.name: path for path in found if path.is_dir() and not path.name.startswith(".")}
-
-
-def _composed(name: str) -> str:
-    """A name in the Unicode form of most systems; a Mac decomposes `é` and `김` in the names of files."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _read_info(root: Path) -> Source:
