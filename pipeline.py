@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from facecade.base.arrays import write_arrays
 from facecade.base.artifact import versions
 from facecade.base.choices import EnsembleKind
-from facecade.base.lock import locked
+from facecade.base.lock import require_free
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
 from facecade.combiner import selection
@@ -144,7 +144,6 @@ def infer(
     """
     fitted = open_fitted(folder, machine)
     source = read_source(data)
-    with locked(output):
-        pass  # refused now, not after the networks are loaded
+    require_free(output)
     cascade = load_cascade(fitted, machine, len(source.table), ensemble)
     return cascade.infer(source, output, machine.workers, allow_missing=allow_missing)

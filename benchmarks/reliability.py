@@ -70,10 +70,11 @@ def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
     def each(count: int, size: int, function: Callable[[int, int], Tally]) -> Chunks:
         return [(f"{start:06d}", partial(function, start, min(size, count - start))) for start in range(0, count, size)]
 
-    def kills(name: str, count: int) -> Chunks:
-        return each(
-            number(count), 10, lambda start, kills: processes.kill_at_random(jobs[name], scratch / name, kills, start)
-        )
+    def stops(name: str, count: int, stop: Callable[[subprocess.Popen[bytes]], str]) -> Chunks:
+        def chunk(start: int, size: int) -> Tally:
+            return processes.stop_at_random(jobs[name], stop, scratch / name, size, start)
+
+        return each(number(count), 10, chunk)
 
     image_chunks = each(number(10_000), 500, partial(images.infer_mutated, run, scratch))
     large = [("large", partial(images.infer_large, run, scratch))]
@@ -91,9 +92,10 @@ def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
             "damaged exports",
             each(number(250), 50, partial(artifacts.fuzz_artifacts, export, faces, scratch)),
         ),
-        "kills-fit-stage": ("kills of `fit-stage`", kills("fit-stage", 100)),
-        "kills-fit-meta": ("kills of `fit-meta`", kills("fit-meta", 50)),
-        "kills-infer": ("kills of `infer`", kills("infer", 50)),
+        "kills-fit-stage": ("kills of `fit-stage`", stops("fit-stage", 100, running.kill)),
+        "kills-fit-meta": ("kills of `fit-meta`", stops("fit-meta", 50, running.kill)),
+        "kills-infer": ("kills of `infer`", stops("infer", 50, running.kill)),
+        **{f"interrupts-{name}": (f"Ctrl-C in `{name}`", stops(name, 30, running.interrupt)) for name in jobs},
         "twice": (
             "two commands at once in one folder",
             [(name, partial(processes.run_twice, job, scratch / "twice", number(10))) for name, job in jobs.items()],
@@ -177,6 +179,7 @@ expected, images that took over 10 s, temporary files that were left, and a serv
 * Parsers: of images, tables, recipes and four formats of weights (atheris), at most 10 s and 2 GB for an input.
 * Runs and exports: one file damaged, or one value of a JSON file deleted or replaced. They must be refused, or predict the same.
 * Kills: SIGKILL to the whole process group at a random moment; the same command, with `--resume` where it has it, must end with the bytes of an unbroken run.
+* Ctrl-C: the same with SIGINT; the command must end within {running.INTERRUPT_SECONDS} s, and leave no process.
 * Requests: images sound and broken, bodies that are no forms, values that the page never sends, other hosts, methods and paths, four at a time.
 
 {"## Failures" if failures else "No failures."}

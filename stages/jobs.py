@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import ExitStack, contextmanager, nullcontext
-from multiprocessing.connection import wait as wait_for
 from multiprocessing.queues import Queue
 
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores
 from facecade.base.progress import Bar, Message, RemoteBars, redirect
+from facecade.base.worker import Worker
 from facecade.records import FitRecord
 from facecade.stages.cost import training_flops
 from facecade.stages.fit import Fit, RunData, fit_fold
@@ -104,13 +102,11 @@ def _fit_in_parallel(
     messages: Queue[tuple[int, Message]] = context.Queue()
     bars = RemoteBars()
     waiting = list(fits)
-    running: dict[Future[Outcome], tuple[Fit, ProcessPoolExecutor]] = {}
+    running: dict[Future[Outcome], tuple[Fit, Worker]] = {}
     with ExitStack() as pools, _workers_killed_on_error():  # killed first: the pools wait for their workers
 
-        def new_worker() -> ProcessPoolExecutor:
-            """A pool of one process: a larger pool would lose all its fits if one process is killed."""
-            task = (messages, run_data, machine, resume)
-            return pools.enter_context(ProcessPoolExecutor(1, context, _init_worker, task))
+        def new_worker() -> Worker:
+            return pools.enter_context(Worker(context, _init_worker, messages, run_data, machine, resume))
 
         idle = [new_worker() for _ in range(jobs)]
         while waiting or running:
@@ -160,19 +156,9 @@ _task: tuple[RunData, Machine, bool]
 
 
 def _init_worker(messages: Queue[tuple[int, Message]], run_data: RunData, machine: Machine, resume: bool) -> None:
-    """Initialize a worker process: the parent handles Ctrl-C, and the worker exits when the parent does."""
     global _task
     _task = run_data, machine, resume
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
     redirect(lambda message: messages.put((os.getpid(), message)))
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent:
-        wait_for([parent.sentinel])
-        os._exit(1)
 
 
 def _run_fit(fit: Fit) -> Outcome:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import artifacts, images, processes, tables
+from benchmarks.fuzz import artifacts, images, processes, running, tables
 from benchmarks.fuzz.tally import Tally
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,9 +50,11 @@ def test_damaged_runs(source: Path, drawn: Path, tmp_path: Path) -> None:
     assert clean(artifacts.fuzz_artifacts(source / "run", faces, tmp_path, 0, 10)).refused > 2
 
 
-@pytest.mark.parametrize("name", ["infer"])
-def test_killed_commands_resume_to_the_same_bytes(name: str, source: Path, tmp_path: Path) -> None:
-    clean(processes.kill_at_random(processes.jobs(source)[name], tmp_path, kills=1, seed=0))
+@pytest.mark.parametrize("stop", [running.kill, running.interrupt])
+def test_stopped_commands_resume_to_the_same_bytes(
+    stop: Callable[[subprocess.Popen[bytes]], str], source: Path, tmp_path: Path
+) -> None:
+    clean(processes.stop_at_random(processes.jobs(source)["infer"], stop, tmp_path, stops=1, seed=0))
 
 
 def test_a_command_twice_at_once(source: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that are killed, run twice at once, or meet a full disk: what they leave resumes to the same bytes."""
+"""Commands that are killed or interrupted, run twice at once, or meet a full disk: what they leave resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 
 from facecade.base.files import content_hash
 
-from .running import ROOT, TINY, kill, run, start
+from .running import ROOT, TINY, run, start
 from .tally import Tally
 
 LARGE = 2**30
 """Bytes of a disk that is large enough."""
 
 MAX_ATTEMPTS = 50
-"""Kills of one run before it may end."""
+"""Stops of one run before it may end."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def jobs(source: Path) -> dict[str, Job]:
             copy_stages,
             lambda folder: ["fit-meta", "--artifacts", folder / "run"],
             [],
-            ["run/combiner/**/*.npz", "run/combiner/**/*.ubj"],
+            ["run/combiner/**/*.npz", "run/combiner/**/model.json"],
         ),
         Job(
             "infer",
@@ -81,24 +81,33 @@ def jobs(source: Path) -> dict[str, Job]:
     return {job.name: job for job in listed}
 
 
-def kill_at_random(job: Job, work: Path, kills: int, seed: int) -> Tally:
-    """Kill a command `kills` times at random moments, resume it each time, and compare what it makes with an unbroken run."""
-    tally, generator = Tally(tried=kills), np.random.default_rng([13, seed])
+def stop_at_random(
+    job: Job, stop: Callable[[subprocess.Popen[bytes]], str], work: Path, stops: int, seed: int
+) -> Tally:
+    """Kill or interrupt a command `stops` times at random moments, resume it each time, and compare what it makes with an unbroken
+    run.
+
+    Args:
+        stop: `running.kill` or `running.interrupt`.
+    """
+    tally, generator = Tally(tried=stops), np.random.default_rng([13, seed])
     expected, seconds = _unbroken(job, work / "unbroken")
-    folder = _fresh(job, work / "killed")
-    killed = attempts = 0
-    while killed < kills or attempts:
+    folder = _fresh(job, work / "stopped")
+    stopped = attempts = 0
+    while stopped < stops or attempts:
         more = job.resume if attempts else []
-        if killed < kills and attempts < MAX_ATTEMPTS:
+        if stopped < stops and attempts < MAX_ATTEMPTS:
             process = start([*job.words(folder), *more], work / "log")
             time.sleep(generator.uniform(0, seconds))
             if process.poll() is None:
-                kill(process)
-                killed, attempts = killed + 1, attempts + 1
+                wrong = stop(process)
+                tally.wrong += [f"{job.name} stopped: {wrong}"] if wrong else []
+                tally.check_text(f"{job.name} stopped", (work / "log").read_text(errors="replace"))
+                stopped, attempts = stopped + 1, attempts + 1
                 continue
         outcome = run(*job.words(folder), *more)
-        _compare(tally, f"{job.name} after {attempts} kills", job, folder, expected, outcome.code, outcome.output)
-        folder, attempts = _fresh(job, work / "killed"), 0
+        _compare(tally, f"{job.name} after {attempts} stops", job, folder, expected, outcome.code, outcome.output)
+        folder, attempts = _fresh(job, work / "stopped"), 0
     return tally
 
 

@@ -9,10 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+INTERRUPT_SECONDS = 2.5
+"""Within which Ctrl-C ends a command: two seconds, and what two busy cores need to notice."""
 
 TINY = [
     *("--set", "folds=3", "--set", "epochs=1", "--set", "combiner.rounds=3"),
@@ -60,13 +64,40 @@ def run(*words: object, seconds: float = 1800, environment: Mapping[str, str] | 
     return Outcome(process.returncode, text, time.monotonic() - began, usage.ru_maxrss / 1024)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command and its children at once."""
-    try:
+def kill(process: subprocess.Popen[bytes]) -> str:
+    """Kill a command and its children at once; nothing can be wrong."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()
+    return ""
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> str:
+    """Interrupt a command as a terminal does on Ctrl-C: the signal goes to its children, too.
+
+    Returns:
+        What is wrong: that it took too long, or left processes; or nothing.
+    """
+    began = time.monotonic()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        kill(process)
+    seconds = time.monotonic() - began
+    if seconds > INTERRUPT_SECONDS:
+        return f"ended {seconds:.1f} s after Ctrl-C"
+    if process.returncode not in (0, 130):
+        return f"exit {process.returncode} after Ctrl-C"
+    deadline = time.monotonic() + 5  # the system takes a moment to forget children
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        kill(process)
+        return "left processes after Ctrl-C"
+    return ""
 
 
 def small_run(folder: Path, *settings: str) -> Path:

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from facecade.backbones.backbone import Backbone, offline_if_unreachable
 from facecade.backbones.catalog import CATALOG, MAX_FILE_BYTES, Pretrained
-from facecade.base.artifact import write_atomic
+from facecade.base.artifact import remove_leftovers, write_bytes
 from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.files import read_bytes
 from facecade.base.program import command
@@ -191,10 +191,8 @@ def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pret
     metadata |= {"trained_on": pretrained.trained_on, "size": f"{pretrained.size[0]}x{pretrained.size[1]}"}
     target = output or converted_path(pretrained)
     contiguous = {name: value.contiguous() for name, value in state.items()}
-    try:
-        write_atomic(target, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
-    except (OSError, SafetensorError) as error:
-        raise FacecadeError(f"{target} cannot be written: {error}", "give another --output") from None
+    remove_leftovers(target.parent, target.name)
+    write_bytes(target, save(contiguous, metadata))
     return pretrained, target
 
 

@@ -50,8 +50,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         FacecadeError: it cannot be written; what was there before is kept.
     """
-    # Keep the suffix: NumPy and Pillow choose the format by it.
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    # The end of the name: NumPy and Pillow choose the format by it, and a name has at most 255 bytes.
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name[-40:]}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

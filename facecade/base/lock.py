@@ -16,14 +16,15 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, without its subfolders, while this process writes to it; make it if it does not exist, and remove
-    what killed processes left half written in it.
+    """Hold a folder, without its subfolders, while this process writes to it. At first, make it if it does not exist, and remove
+    what killed processes left half written in it; at the end, remove it if it is new and still empty.
 
     Nobody waits for a lock, so there is no deadlock. It ends with its process, however that ends; its file stays.
 
     Raises:
         FacecadeError: another process holds the folder, or it cannot be written.
     """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = FileLock(folder / LOCK_FILE)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,4 +38,21 @@ def locked(folder: Path) -> Iterator[None]:
         remove_leftovers(folder)
         yield
     finally:
+        _remove_if_empty(folder, new)
         lock.release()
+
+
+def require_free(folder: Path) -> None:
+    """Raises FacecadeError, as `locked` does, if the folder cannot be held now: better before hours of work than after."""
+    with locked(folder):
+        pass
+
+
+def _remove_if_empty(folder: Path, new: list[Path]) -> None:
+    """Remove the lock file and the new ones of the folder and its parents, if nothing else is in them."""
+    if folder in new and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+        (folder / LOCK_FILE).unlink()
+        for path in new:
+            if any(path.iterdir()):
+                break
+            path.rmdir()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
 
 from facecade.base.errors import FacecadeError, file_error
+from facecade.base.interrupt import INTERRUPTED, exit_on_interrupt
 from facecade.base.program import command as command_line
 from facecade.base.program import install
 
@@ -54,16 +58,15 @@ class LazyGroup(ExampleLast, click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        say_stopped = functools.cache(partial(self._say_stopped, ctx))  # once, whoever calls it first
         try:
-            return super().invoke(ctx)
+            with exit_on_interrupt(say_stopped):
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            has_resume = command is not None and any(option.name == "resume" for option in command.params)
-            same_command = "the same command with --resume" if has_resume else "the same command"
-            click.echo(f"\nStopped. Finished work is kept; {same_command} continues.", err=True)
-            ctx.exit(130)
+            say_stopped()
+            ctx.exit(INTERRUPTED)
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
@@ -72,6 +75,17 @@ class LazyGroup(ExampleLast, click.Group):
             if in_words.hint:
                 click.echo(f"Next: {in_words.hint}", err=True)
             ctx.exit(1)
+
+    def _say_stopped(self, ctx: click.Context) -> None:
+        """Say that Ctrl-C stopped the command, and how to continue. Imports nothing: a thread may call it while the main
+        thread imports."""
+        if sys.stderr.isatty():
+            click.echo("\x1b[?25h", nl=False, err=True)  # a progress bar hides the cursor
+        module = sys.modules.get(self.modules.get(ctx.invoked_subcommand or "", ""))
+        command = getattr(module, "command", None)
+        has_resume = isinstance(command, click.Command) and any(option.name == "resume" for option in command.params)
+        same_command = "the same command with --resume" if has_resume else "the same command"
+        click.echo(f"\nStopped. Finished work is kept; {same_command} continues.", err=True)
 
 
 def _in_words(error: Exception) -> FacecadeError:

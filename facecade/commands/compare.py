@@ -69,7 +69,7 @@ def command(
     """
     from facecade.base.artifact import write_csv, write_json, write_text
     from facecade.base.errors import FacecadeError
-    from facecade.base.lock import locked
+    from facecade.base.lock import locked, require_free
     from facecade.base.machine import Machine
     from facecade.comparison.budget import read_budget
     from facecade.comparison.compare import ComparisonSettings
@@ -85,8 +85,7 @@ def command(
     )
     tracker = Tracker(mlflow) if mlflow else None
     machine = Machine(device, jobs, threads, workers)
-    with locked(output):
-        pass  # refused now, not after the training, for which nobody has to wait
+    require_free(output)
     with locked(artifacts):
         result = run_comparison(recipes, artifacts, comparison_settings, machine, tracker)
     with locked(output):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facecade.base.artifact import read_record
 from facecade.base.errors import FacecadeError
-from facecade.base.lock import locked
+from facecade.base.lock import locked, require_free
 from facecade.runs.run import Run, RunRecord
 
 
@@ -17,8 +17,7 @@ def held_to_begin(folder: Path) -> Iterator[None]:
     """Hold a run's folder to begin it anew; raises FacecadeError while a fit or the combiner is being fitted."""
     with locked(folder):
         for fitted in [*folder.glob("stages/*/*"), *folder.glob("combiner")]:
-            with locked(fitted):
-                pass
+            require_free(fitted)
         yield
 
 

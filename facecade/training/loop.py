@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from facecade.base.interrupt import uninterrupted_children
 from facecade.base.progress import Bar, note
 from facecade.base.seeding import derive
 from facecade.recipe import StageRecipe
@@ -197,6 +199,8 @@ def _forkserver_context() -> Any:
     engine hold at that moment, without the threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["facecade.training.dataset"])
+    with uninterrupted_children():
+        forkserver.ensure_running()
     return context
 
 

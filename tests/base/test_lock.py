@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from facecade.base.errors import FacecadeError
-from facecade.base.lock import LOCK_FILE, locked
+from facecade.base.lock import LOCK_FILE, locked, require_free
 
 WRITES_FOR_EVER = """
 import sys, time
@@ -51,3 +51,15 @@ def test_what_a_killed_process_left_is_removed_when_the_folder_is_held_again(tmp
     with locked(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {LOCK_FILE, ".tmp-notes", "weights.safetensors"}
     assert (tmp_path / "weights.safetensors").read_text() == "whole"
+
+
+def test_who_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path / "new/deep"):
+        raise KeyboardInterrupt
+    require_free(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with locked(tmp_path / "old/new"):
+        (tmp_path / "old/new/file").write_text("")
+    require_free(tmp_path / "old")
+    assert (tmp_path / "old/new/file").exists()

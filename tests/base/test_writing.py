@@ -53,3 +53,9 @@ def test_an_error_without_a_number_is_named_too(tmp_path: Path) -> None:
 def test_a_forbidden_folder_is_advised_otherwise_than_a_full_one() -> None:
     hints = {file_error("a", OSError(code, "")).hint for code in (errno.ENOSPC, errno.EACCES, errno.ENOTDIR)}
     assert len(hints) == 3 and all(hints)
+
+
+def test_a_name_of_the_greatest_length_is_written(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 250}.json"
+    write_json(path, {"a": 1})
+    assert list(tmp_path.iterdir()) == [path]

@@ -14,8 +14,8 @@ import pytest
 from conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 10
-"""Within which Ctrl-C ends the command; about one on a free machine."""
+SECONDS = 3
+"""Within which Ctrl-C ends the command: two, and what busy cores need; under one on a free machine."""
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -43,7 +43,7 @@ def test_ctrl_c_ends_fits_in_parallel(times: int, drawn: Path, tmp_path: Path) -
     finally:
         process.kill()
     assert time.monotonic() - started < SECONDS
-    assert process.returncode == 130 or times == 2, err
-    assert "the same command with --resume" in err or times == 2, err
+    assert process.returncode == 130 and err.count("the same command with --resume") == 1, err
+    assert "Traceback" not in err
     _, alive = psutil.wait_procs(children, timeout=SECONDS)
     assert not alive

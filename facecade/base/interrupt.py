@@ -1,0 +1,96 @@
+"""Ctrl-C ends a command within two seconds, whatever it is doing, and reaches its main process only."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as shells give it."""
+
+GRACE_SECONDS = 1.5
+"""Seconds after Ctrl-C in which a command may close its files and end its threads."""
+
+
+@contextmanager
+def exit_on_interrupt(before_exit: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C raises KeyboardInterrupt in the main thread, later ones do nothing, and the process exits with status
+    `INTERRUPTED` if it still runs after `GRACE_SECONDS`.
+
+    It may: the main thread sees no exception while a library computes, and an image that a thread decodes is waited for. Files are
+    written under temporary names, so an exit at any moment leaves none half written.
+
+    Args:
+        before_exit: called first if the process has to be ended that way.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()  # Windows accepts no pipe here
+    sender.setblocking(False)
+    # The system writes to the socket at once; a Python handler would have to wait for the main thread.
+    previous_sender = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    previous_handler = signal.signal(signal.SIGINT, _interrupt_once)
+    threading.Thread(target=_exit_after_interrupt, args=(receiver, before_exit), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous_sender)
+        sender.close()
+        if signal.getsignal(signal.SIGINT) is _interrupt_once:
+            signal.signal(signal.SIGINT, previous_handler)
+
+
+_interrupted = False
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    signal.signal(number, signal.SIG_IGN)  # a second one would interrupt what cleans up
+    raise KeyboardInterrupt
+
+
+@atexit.register  # before other modules register, so it is called last
+def _exit_if_interrupted() -> None:
+    """Exit without freeing what torch holds, which takes seconds."""
+    if _interrupted:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+
+def _exit_after_interrupt(receiver: socket.socket, before_exit: Callable[[], None]) -> None:
+    with receiver:
+        while number := receiver.recv(1):
+            if number[0] == signal.SIGINT:
+                time.sleep(GRACE_SECONDS)
+                for process in multiprocessing.active_children():
+                    process.kill()
+                before_exit()
+                os._exit(INTERRUPTED)
+
+
+@contextmanager
+def uninterrupted_children() -> Iterator[None]:
+    """Processes started in the block never get Ctrl-C, which a terminal sends to all processes of a command.
+
+    Ignoring it from the first line of the child's code would be too late: Python and the main module start before.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

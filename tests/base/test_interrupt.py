@@ -1,0 +1,61 @@
+"""Ctrl-C ends a process in time, whatever it is doing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from facecade.base.interrupt import GRACE_SECONDS, INTERRUPTED
+
+BEGIN = """
+import hashlib, time
+from facecade.base.interrupt import exit_on_interrupt
+from facecade.base.threads import bounded_map
+
+def busy(item=0):
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes of C code
+
+with exit_on_interrupt(lambda: print("last words", flush=True)):
+    print("begun", flush=True)
+"""
+
+
+def begun(code: str) -> subprocess.Popen[str]:
+    """A process that runs code within `exit_on_interrupt`, once it is there."""
+    lines = BEGIN + "\n".join(f"    {line}" for line in code.splitlines())
+    process = subprocess.Popen([sys.executable, "-c", lines], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "begun\n"
+    time.sleep(0.3)
+    return process
+
+
+@pytest.mark.parametrize("code", ["busy()", "list(bounded_map(busy, [1], 1))"])
+def test_a_process_ends_while_a_library_computes(code: str) -> None:
+    process = begun(code)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert GRACE_SECONDS - 0.1 < time.monotonic() - started < GRACE_SECONDS + 2
+    assert (process.returncode, out, err) == (INTERRUPTED, "last words\n", "")
+
+
+def test_a_second_interrupt_does_not_disturb_what_cleans_up() -> None:
+    process = begun("try:\n    time.sleep(60)\nfinally:\n    time.sleep(0.5)\n    print('cleaned', flush=True)")
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    out, err = process.communicate(timeout=60)
+    assert out == "cleaned\n" and err.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_interrupts_are_as_before_where_nothing_was_interrupted() -> None:
+    from facecade.base.interrupt import exit_on_interrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with exit_on_interrupt(lambda: None):
+        assert signal.getsignal(signal.SIGINT) is not handler
+    assert signal.getsignal(signal.SIGINT) is handler
