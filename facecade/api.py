@@ -21,9 +21,10 @@ from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.predictions import Prediction, Predictions
 from facecade.records import CombinerRecord, read_combiner_record
+from facecade.runs.begin import DataOptions
 from facecade.runs.describe import describe
 from facecade.runs.fits import require_fitted
-from facecade.runs.prepare import DataOptions, prepare_run
+from facecade.runs.prepare import prepare_run
 from facecade.runs.run import open_run as read_run
 
 if TYPE_CHECKING:
@@ -70,14 +71,13 @@ def fit(
     """
     machine = Machine(device, jobs, workers=default_workers())
     options = DataOptions(
-        Path(data),
         [Path(each) for each in corrections],
         extra=Path(extra) if extra else None,
         skip_bad=skip_bad,
         same_person=[Path(each) for each in same_person],
     )
     file = shipped.find("recipe", str(recipe))
-    run, stages = prepare_run(Path(artifacts), options, file, ["all"], settings, workers=machine.workers)
+    run, stages = prepare_run(Path(artifacts), Path(data), options, file, ["all"], settings, workers=machine.workers)
     pipeline.fit_stage(run, stages, run.recipe.fits, machine, resume=True)
     if run.combiner_state() != "fitted":
         pipeline.fit_meta(run)

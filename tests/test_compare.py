@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import arrays, call, succeed, tracked
+from conftest import arrays, call, scenes, succeed, tracked
 from scipy.special import softmax
 
 from facecade.base.errors import FacecadeError
@@ -48,6 +48,30 @@ def two(tmp_path: Path) -> list[Path]:
     for path, loss in zip(paths, ("ce", "focal"), strict=True):
         path.write_text(SMALL.format(loss=loss))
     return paths
+
+
+def test_people_who_share_images_are_joined_in_comparisons_and_searches(two: list[Path], tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 18, copies={"p7-wear": "p1-normal"})
+    same = tmp_path / "same.csv"
+    same.write_text("person,other,same\np1,p7,yes\n")
+    words = ["compare", two[0], "--data", data, "--folds", 3, "--artifacts", tmp_path / "a", "--output", tmp_path / "o"]
+    refused = call(*words)
+    assert refused.exit_code == 1 and "are equal files" in refused.stderr
+    for _ in range(2):  # the second keeps the run
+        succeed(*words, "--same-person", same)
+        run = open_run(tmp_path / "a/first")
+        assert run.table["person"].nunique() == 17 and run.same_person
+    record = (tmp_path / "a/first/run.json").stat().st_mtime_ns
+    same.write_text("person,other,same\np1,p7,no\n")
+    succeed(*words, "--same-person", same)
+    assert open_run(tmp_path / "a/first").table["person"].nunique() == 18
+    assert (tmp_path / "a/first/run.json").stat().st_mtime_ns > record
+    space = tmp_path / "space.toml"
+    space.write_text("lr = { low = 0.001, high = 0.01, log = true }\n")
+    search = ["tune", "flat", "--data", data, "--recipe", two[0], "--set", "folds=3", "--trials", 1, "--fold", 0]
+    search += ["--space", space, "--artifacts", tmp_path / "t"]
+    assert "are equal files" in call(*search).stderr
+    succeed(*search, "--same-person", same)
 
 
 def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path: Path) -> None:

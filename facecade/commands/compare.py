@@ -32,6 +32,7 @@ from facecade.commands.command import Command
     show_default=True,
     help="Number of times each network is trained; the average is scored.",
 )
+@options.SAME_PERSON
 @options.JOBS
 @options.THREADS
 @options.artifacts("artifacts/compare", "Folder of the comparison, with one run for each recipe.")
@@ -49,6 +50,7 @@ def command(
     folds: int,
     seed: int,
     repeats: int,
+    same_person: tuple[Path, ...],
     jobs: int,
     threads: int,
     artifacts: Path,
@@ -81,7 +83,7 @@ def command(
         raise FacecadeError("--eval and --labels must be given together", "give both, or neither")
     evaluation_files = (evaluation, labels) if evaluation and labels else None
     comparison_settings = ComparisonSettings(
-        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats
+        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person
     )
     tracker = Tracker(mlflow) if mlflow else None
     machine = Machine(device, jobs, threads, workers)

@@ -103,11 +103,12 @@ def command(
     from facecade.base.machine import Machine
     from facecade.recipe_file import require_folds
     from facecade.report.tracking import Tracker
-    from facecade.runs.prepare import DataOptions, prepare_run
+    from facecade.runs.begin import DataOptions
+    from facecade.runs.prepare import prepare_run
 
     tracker = Tracker(mlflow) if mlflow else None
-    data_options = DataOptions(data, corrections, pseudo, extra, skip_bad, same_person)
-    run, names = prepare_run(artifacts, data_options, recipe, stages, settings, weights, workers, dry_run)
+    data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person)
+    run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
     require_folds(folds, run.recipe.folds)
     numbers = folds or run.recipe.fits
     if dry_run:

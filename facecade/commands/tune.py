@@ -36,6 +36,7 @@ from facecade.report.text import columns
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe before the search."
 )
+@options.SAME_PERSON
 @options.artifacts("artifacts/tune", "Folder of the study.")
 @options.DEVICE
 @options.WORKERS
@@ -50,6 +51,7 @@ def command(
     folds: tuple[int, ...],
     measure: str | None,
     settings: tuple[str, ...],
+    same_person: tuple[Path, ...],
     artifacts: Path,
     device: str,
     workers: int,
@@ -73,6 +75,7 @@ def command(
     from facecade.comparison.tune import tune as search
     from facecade.recipe_file import override, parse, read_toml
     from facecade.report.tracking import Tracker
+    from facecade.runs.begin import DataOptions
 
     tables = override(read_toml(recipe), settings, [stage])
     parsed = parse(tables, str(recipe))
@@ -81,7 +84,10 @@ def command(
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
     tracker = Tracker(mlflow) if mlflow else None
     with locked(artifacts / stage), writing(artifacts / stage):  # Optuna does not name its file
-        result = search(data, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker)
+        data_options = DataOptions(same_person=same_person)
+        result = search(
+            data, data_options, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker
+        )
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
 
 

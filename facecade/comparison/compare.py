@@ -19,6 +19,7 @@ from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.comparison.budget import Budget, ScaledRecipe, scale
 from facecade.comparison.repeats import with_repeats
+from facecade.faces.same_person import read_same_person
 from facecade.faces.store import Entry
 from facecade.faces.table import Source, read_source
 from facecade.inference.ensemble import Ensemble
@@ -29,7 +30,7 @@ from facecade.report.evaluate import LabeledPredictions, evaluate, match
 from facecade.report.metrics import as_json, paired_difference, score
 from facecade.report.nested import NestedPredictions
 from facecade.report.tracking import Tracker
-from facecade.runs.begin import begin_run
+from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run, open_run
 from facecade.stages.check import check_recipe
@@ -41,7 +42,7 @@ SPEED_IMAGES = 256
 @dataclass(frozen=True)
 class ComparisonSettings:
     """What all recipes of a comparison share. evaluation: a folder to infer, and its labels. repeats: how often each network
-    is trained, each time within the budget."""
+    is trained, each time within the budget. same_person: CSVs of ids that are one person, or that only look alike."""
 
     data: Path
     folds: int
@@ -49,6 +50,7 @@ class ComparisonSettings:
     budget: Budget | None
     evaluation: tuple[Path, Path] | None
     repeats: int = 1
+    same_person: Sequence[Path] = ()
 
 
 class Request(Record):
@@ -168,12 +170,15 @@ def _run(
     scaled = replace(scaled, tables=with_repeats(scaled.tables, settings.repeats))
     if (folder / "run.json").exists():
         run = open_run(folder)
-        if run.tables == scaled.tables and run.root.resolve() == source.root.resolve():
+        people = read_same_person(settings.same_person, source.table["person"].tolist())
+        same_data = run.root.resolve() == source.root.resolve() and list(run.same_person) == list(people.rows)
+        if run.tables == scaled.tables and same_data:
             return run, scaled.changes
     scaled_recipe = parse(scaled.tables)
     check_recipe(scaled_recipe, list(scaled_recipe.stages))
     with held_to_begin(folder):
-        run = begin_run(folder, settings.data, scaled.tables, workers=machine.workers, shared_cache=True)
+        options = DataOptions(same_person=settings.same_person)
+        run = begin_run(folder, settings.data, scaled.tables, options, machine.workers, shared_cache=True)
     return run, scaled.changes
 
 

@@ -24,7 +24,7 @@ from facecade.base.seeding import derive
 from facecade.recipe import StageRecipe
 from facecade.recipe_file import override, parse, read_toml, require_folds
 from facecade.report.tracking import Tracker
-from facecade.runs.begin import begin_run
+from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run
 from facecade.stages import make_stage
@@ -68,6 +68,7 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
 
 def tune(
     data: Path,
+    options: DataOptions,
     tables: Mapping[str, Any],
     root: Path,
     search: Search,
@@ -97,7 +98,7 @@ def tune(
     check_recipe(recipe, [search.stage])
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print the traceback of a failed trial
     with held_to_begin(root / "data"):
-        base_run = begin_run(root / "data", data, tables, workers=machine.workers, shared_cache=True)
+        base_run = begin_run(root / "data", data, tables, options, machine.workers, shared_cache=True)
     starts = _start_stages(base_run, search.stage)
     if starts:
         pipeline.fit_stage(base_run, starts, search.folds, machine, resume=True, tracker=tracker)

@@ -81,8 +81,12 @@ class Source:
 def read_source(data: Path) -> Source:
     """Read a competition folder, an inference folder, a manifest, a folder of images or one file.
 
-    Problems are collected, not raised. Raises FacecadeError if the path is none of these.
+    Problems are collected, not raised. Raises FacecadeError if the path is none of these, or in a folder whose path is not
+    UTF-8, which records could not name.
     """
+    folder = str(data.resolve() if data.is_dir() else data.resolve().parent)
+    if printable(folder) != folder:
+        raise FacecadeError(f"{printable(folder)}: the path is not UTF-8", "rename the folder")
     if data.is_file():
         if data.suffix.lower() in TABLE_SUFFIXES:
             return _read_manifest(data)

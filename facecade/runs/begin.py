@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from facecade.faces.duplicates import look_alike, near_duplicates_of
 from facecade.faces.extra import ExtraData, build_extra
 from facecade.faces.people import age_notes, contradicting_genders, people_of
 from facecade.faces.pseudo import PseudoLabels, read_pseudo, without_near
-from facecade.faces.same_person import NOBODY, SamePerson, read_same_person
+from facecade.faces.same_person import SamePerson, read_same_person
 from facecade.faces.shared_images import LOOK_ALIKE, MAX_PAIRS, advice, equal_image_notes, shared_images
 from facecade.faces.split import STRATA, assign_folds, folds_hash, small_strata, strata
 from facecade.faces.store import Entry, FaceStore, hashes_of
@@ -29,47 +30,51 @@ from facecade.recipe_file import parse
 from facecade.runs.run import Run, cache_folder
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """What belongs to the data of a new run.
+
+    corrections: CSV files of label corrections (faces/corrections.py), applied in order. pseudo: a run that pseudo-labelled
+    images to train on (inference/pseudo_label.py). extra: labelled images to train on that are never scored. skip_bad: note and
+    skip bad rows and files, which otherwise are an error. same_person: CSVs of ids that are one person, or that only look alike
+    (faces/same_person.py).
+    """
+
+    corrections: Sequence[Path] = ()
+    pseudo: Path | None = None
+    extra: Path | None = None
+    skip_bad: bool = False
+    same_person: Sequence[Path] = ()
+
+
 def begin_run(
     folder: Path,
     data: Path,
     tables: Mapping[str, Any],
-    corrections: Sequence[Path] = (),
-    skip_bad: bool = False,
+    options: DataOptions = DataOptions(),
     workers: int = 2,
     dry: bool = False,
     shared_cache: bool = False,
-    pseudo: Path | None = None,
-    extra: Path | None = None,
-    same_person: Sequence[Path] = (),
 ) -> Run:
     """Read the data, find the faces, assign the folds, and save the run in a folder that this process holds
     (`runs.locks.held_to_begin`).
 
     Args:
+        data: a folder or a manifest CSV.
         tables: the recipe's tables.
-        corrections: CSV files of label corrections (faces/corrections.py), applied in order.
-        skip_bad: note and skip bad rows and files; otherwise they are an error.
         dry: read and check only; find no faces and no near-duplicates, and write nothing.
         shared_cache: share the cache of face crops with the runs beside this one, in `cache` beside their folders.
-        pseudo: a run that pseudo-labelled images to train on (inference/pseudo_label.py).
-        extra: labelled data to train on that are never scored.
-        same_person: CSVs of ids that are one person, or that only look alike (faces/same_person.py).
 
     Raises:
         FacecadeError: bad rows or files; a person of two genders; people who share images; too few people.
     """
     require_links_inside(folder)
     recipe = parse(tables)
-    pseudo_labels = read_pseudo(pseudo) if pseudo else None
-    root, table = _read_labelled(data, skip_bad)
-    extra_root, extra_table = _read_labelled(extra, skip_bad) if extra else (root, table[:0])
-    people = read_same_person(same_person, [*table["person"], *extra_table["person"]]) if same_person else NOBODY
-    corrected: list[dict[str, str]] = []
-    for sheet in corrections:
-        table, applied, lines = apply_corrections(table, sheet, people)
-        corrected += applied
-        for line in lines:
-            note(f"correction: {line}")
+    pseudo_labels = read_pseudo(options.pseudo) if options.pseudo else None
+    root, table = _read_labelled(data, options.skip_bad)
+    extra_root, extra_table = _read_labelled(options.extra, options.skip_bad) if options.extra else (root, table[:0])
+    people = read_same_person(options.same_person, [*table["person"], *extra_table["person"]])
+    table, corrected = _correct(table, options.corrections, people)
     for line in people.notes:
         note(line)
     table, extra_table = people.join(table), people.join(extra_table)
@@ -78,7 +83,8 @@ def begin_run(
     def with_content(rows: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, np.ndarray | None]:
         if dry:  # the content hash tells which fits are current; no face is needed
             return rows.assign(content=[content_hash(root / path) for path in rows["path"]]), None
-        return _with_content(rows, root, FaceStore(cache_folder(folder, shared_cache), recipe.face), skip_bad, workers)
+        store = FaceStore(cache_folder(folder, shared_cache), recipe.face)
+        return _with_content(rows, root, store, options.skip_bad, workers)
 
     table, hashes = with_content(table, root)
     hashes = _telling_hashes(table, hashes)
@@ -92,7 +98,7 @@ def begin_run(
         return set(rows["content"][near_duplicates_of(near_hashes, hashes, workers)])
 
     extra_data: dict[str, ExtraData] = {}
-    if extra:
+    if options.extra:
         extra_table, extra_hashes = with_content(extra_table, extra_root)
         near = near_scored(extra_table, extra_hashes)
         extra_data["added"] = build_extra(extra_root, extra_table, table, recipe.folds, near)
@@ -129,6 +135,19 @@ def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
             f"{data} holds no labels to train on", "training needs train.csv with images/, or a manifest CSV"
         )
     return source.root, table
+
+
+def _correct(
+    table: pd.DataFrame, sheets: Sequence[Path], people: SamePerson
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """The table with the corrections of CSV files, and the corrections that changed it."""
+    corrected: list[dict[str, str]] = []
+    for sheet in sheets:
+        table, applied, lines = apply_corrections(table, sheet, people)
+        corrected += applied
+        for line in lines:
+            note(f"correction: {line}")
+    return table, corrected
 
 
 def _require_one_gender(data: Path, table: pd.DataFrame) -> None:

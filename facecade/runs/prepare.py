@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,16 @@ from facecade import shipped
 from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.progress import note
 from facecade.recipe_file import override, parse, read_toml
-from facecade.runs.begin import begin_run
+from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run, change_recipe, open_run
 
 DEFAULT_RECIPE = "cpu"
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """The data of a new run.
-
-    data: a folder or a manifest CSV. corrections: CSV files of label corrections. pseudo: a run that pseudo-labelled images
-    to train on. extra: labelled images to train on that are never scored. skip_bad: skip bad rows and files. same_person: CSVs
-    of ids that are one person, or that only look alike.
-    """
-
-    data: Path | None = None
-    corrections: Sequence[Path] = ()
-    pseudo: Path | None = None
-    extra: Path | None = None
-    skip_bad: bool = False
-    same_person: Sequence[Path] = ()
-
-
 def prepare_run(
     folder: Path,
+    data: Path | None,
     options: DataOptions,
     recipe: Path | None,
     stages: Sequence[str],
@@ -50,6 +33,7 @@ def prepare_run(
     """Begin a run, or open the one in `folder`, and change its recipe.
 
     Args:
+        data: of a new run; none to keep those of the existing one.
         recipe: file; by default the existing run's recipe, or `cpu`.
         stages: names, or `all`.
         settings: `key=value`, as `recipe_file.override` takes them. weights: short for `weights=…`.
@@ -64,8 +48,8 @@ def prepare_run(
     """
     from facecade.stages.check import check_recipe
 
-    data, exists = options.data, (folder / "run.json").exists()
-    if (options.corrections or options.pseudo or options.extra or options.same_person) and not data:
+    exists = (folder / "run.json").exists()
+    if options != DataOptions(skip_bad=options.skip_bad) and not data:
         raise FacecadeError(
             "--corrections, --pseudo, --extra and --same-person change the data of a run", "give --data as well"
         )
@@ -85,18 +69,7 @@ def prepare_run(
     if old:
         note(f"with the recipe of the run in {folder}; give another with --recipe")
     with nullcontext() if dry else held_to_begin(folder):
-        run = begin_run(
-            folder,
-            data,
-            tables,
-            options.corrections,
-            options.skip_bad,
-            workers,
-            dry,
-            pseudo=options.pseudo,
-            extra=options.extra,
-            same_person=options.same_person,
-        )
+        run = begin_run(folder, data, tables, options, workers, dry)
     return run, selected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -276,3 +277,11 @@ def test_saved_table_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     table = pd.DataFrame({**{name: [text] * len(ages) for name, text in names.items()}, "age": ages, "fold": 2})
     write_csv(tmp_path / "table.csv", table)
     pd.testing.assert_frame_equal(read_saved_table(tmp_path / "table.csv"), table, check_dtype=False, check_exact=True)
+
+
+def test_a_folder_whose_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path / "data") + b"\xb1\xe8"))
+    image(folder / "a.jpg")
+    with pytest.raises(FacecadeError, match=r"data\\udcb1\\udce8: the path is not UTF-8") as error:
+        read_source(folder)
+    assert error.value.hint

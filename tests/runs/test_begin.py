@@ -18,14 +18,14 @@ from facecade.base.files import content_hash
 from facecade.faces.pseudo import PseudoLabels, PseudoRecord
 from facecade.faces.split import folds_hash
 from facecade.recipe_file import override, read_toml
-from facecade.runs.begin import begin_run
+from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.run import Run, open_run
 
 TABLES = override(read_toml(Path("recipes/demo.toml")), ["folds=3"], [])
 
 
 def begin(tmp_path: Path, data: Path, **options: Any) -> Run:
-    return begin_run(tmp_path / "run", data, TABLES, shared_cache=True, **options)
+    return begin_run(tmp_path / "run", data, TABLES, DataOptions(**options), shared_cache=True)
 
 
 def answers(tmp_path: Path, *rows: str) -> list[Path]:
@@ -130,7 +130,9 @@ def test_pseudo_labels_of_near_duplicates_are_left_out(tmp_path: Path) -> None:
         held_out={"share": 0.5, "accuracy": 0.5},
     )
     PseudoLabels(table, record).save(teacher.folder / "pseudo")
-    extra = begin_run(tmp_path / "student", data, TABLES, shared_cache=True, pseudo=teacher.folder).extra_data
+    extra = begin_run(
+        tmp_path / "student", data, TABLES, DataOptions(pseudo=teacher.folder), shared_cache=True
+    ).extra_data
     assert set(extra["pseudo"].table["path"]) == set(paths[1:])
     assert extra["pseudo"].record.text == "three images; of these, 1 near-duplicates of scored images are left out"
 
