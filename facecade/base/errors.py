@@ -10,12 +10,20 @@ from collections.abc import Iterable, Sequence
 class FacecadeError(Exception):
     """An error that the user can fix: what is wrong and where, and a hint what to do next.
 
-    The command line prints `str(error)` and the hint, without a traceback (except with `--debug`).
+    The command line prints `str(error)` and the hint, without a traceback (except with `--debug`). Both quote what
+    strangers wrote: what a terminal would obey is shown as an escape.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(_escaped(message, keep="\n"))
+        self.hint = _escaped(hint, keep="\n")
+
+
+def _escaped(text: str, keep: str = "") -> str:
+    """Text with an escape for each letter that is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in keep else ascii(letter)[1:-1] for letter in text)
 
 
 def file_error(message: str, error: OSError) -> FacecadeError:
@@ -37,7 +45,7 @@ def file_error(message: str, error: OSError) -> FacecadeError:
 def excerpt(value: object, length: int = 80) -> str:
     """The begin of a value's text, without control characters: messages do not repeat whole files."""
     text = str(value)
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:length])
+    shown = _escaped(text[:length])
     return shown if len(text) <= length else f"{shown}… ({len(text):,} characters)"
 
 

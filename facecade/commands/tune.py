@@ -73,12 +73,14 @@ def command(
     from facecade.base.machine import Machine
     from facecade.comparison.tune import Search, read_space
     from facecade.comparison.tune import tune as search
-    from facecade.recipe_file import override, parse, read_toml
+    from facecade.recipe_file import changed_by, override, parse, read_toml
     from facecade.report.tracking import Tracker
     from facecade.runs.begin import DataOptions
 
-    tables = override(read_toml(recipe), settings, [stage])
-    parsed = parse(tables, str(recipe))
+    tables = read_toml(recipe)
+    parse(tables, str(recipe))
+    tables = override(tables, settings, [stage])
+    parsed = parse(tables, f"{recipe} with {changed_by(settings)}" if settings else str(recipe))
     if stage not in parsed.stages:
         raise unknown_name("stage", stage, parsed.stages)
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))

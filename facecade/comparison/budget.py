@@ -13,8 +13,8 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from facecade.base.errors import problems
-from facecade.recipe import Recipe, Section, StageRecipe
-from facecade.recipe_file import read_toml, validation_message
+from facecade.recipe import BackboneArgs, BatchSize, LearningRate, Name, Recipe, Section, StageRecipe, Weights
+from facecade.recipe_file import MAX_PROBLEMS, read_toml, validation_messages
 from facecade.stages import make_stage
 from facecade.stages.cost import images_in_epoch, training_flops
 from facecade.stages.stage import Stage
@@ -23,30 +23,30 @@ from facecade.stages.stage import Stage
 class Budget(Section):
     """What every recipe gets: the same pixels, operations and backbones, however it splits them among its stages."""
 
-    pixels: int = Field(16128, ge=256)
+    pixels: int = Field(16128, ge=256, le=2048**2)
     """Largest area of a model's input and of the stored crops, in pixels; the aspect ratio stays."""
-    teraflops: float = Field(20.0, gt=0)
+    teraflops: float = Field(20.0, gt=0, le=1e9)
     """Operations (10^12) of training on one fold, all stages together."""
-    lr: float = Field(1e-3, gt=0)
+    lr: LearningRate = 1e-3
     """Peak learning rate of every replaced backbone: published rates are for much longer training."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor between the learning rates of a layer and the layer above, in every replaced backbone."""
-    batch_size: int = Field(16, ge=2)
+    batch_size: BatchSize = 16
     """Batch size of every replaced backbone: in such short training the number of steps matters most."""
-    backbones: dict[str, str] = Field(default_factory=dict)
+    backbones: dict[Name, Name] = Field(default_factory=dict)
     """Pattern of backbone names → the backbone that replaces them."""
-    backbone_args: dict[str, Any] = Field(default_factory=dict)
+    backbone_args: BackboneArgs = Field(default_factory=dict)
     """Further arguments of every replaced backbone."""
-    weights: str = "none"
+    weights: Weights = "none"
     """Initial weights of every replaced backbone."""
 
 
 def read_budget(path: Path) -> Budget:
     """A budget from TOML; raises one FacecadeError that lists all its errors."""
     try:
-        return Budget.model_validate(read_toml(path))
+        return Budget.model_validate(read_toml(path, "budget"))
     except ValidationError as error:
-        raise problems(path, [validation_message(problem, Budget) for problem in error.errors()]) from None
+        raise problems(path, validation_messages(error, lambda _: Budget), max_lines=MAX_PROBLEMS) from None
 
 
 @dataclass(frozen=True)

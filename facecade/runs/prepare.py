@@ -11,7 +11,7 @@ from typing import Any
 from facecade import shipped
 from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.progress import note
-from facecade.recipe_file import override, parse, read_toml
+from facecade.recipe_file import changed_by, override, parse, read_toml
 from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.locks import held_to_begin
 from facecade.runs.run import Run, change_recipe, open_run
@@ -62,7 +62,8 @@ def prepare_run(
     if weights:
         settings = (*settings, f"weights={json.dumps(weights)}")
     tables = override(tables, settings, selected)
-    check_recipe(parse(tables, source), selected)
+    # the recipe was valid, so a problem is one of the settings
+    check_recipe(parse(tables, f"{source} with {changed_by(settings)}" if settings else source), selected)
     if not data:
         assert old, "without data, the run exists"
         return (change_recipe(old, tables, dry) if tables != old.tables else old), selected
