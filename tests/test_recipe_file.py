@@ -147,8 +147,8 @@ def test_messages_are_short_and_printable() -> None:
         ("seed.x=2", "'seed' is not a table"),
         ("epochs", "expected key=value"),
         ("=2", "expected key=value"),
-        ("lr=" + "[" * 600, "nests its values more than"),
-        ("lr=[" + "[" * 100 + "]" * 101, "nested more than"),
+        ("lr=" + "[" * 100 + "]" * 100, "deep"),
+        ("lr=" + "[" * 5000 + "]" * 5000, "deep"),
         ("lr=" + "9" * 5000, "thousands of digits"),
         ("lr=0x" + "f" * 100, "more than 64 bits"),
         ("lr=nan", "not a finite number"),
@@ -192,7 +192,7 @@ def test_budgets_are_refused_in_words(tmp_path: Path) -> None:
         ("backbones = 3", "backbones: expected a table"),
         ("backbone_args = { checkpoint_path = 'x' }", "checkpoint_path is no argument of a backbone"),
         ("lr = inf", "not a finite number"),
-        ("x = " + "[" * 600, "deep"),
+        ("x = " + "[" * 5000 + "]" * 5000, "deep"),
     ):
         path.write_text(text)
         said = refusal(lambda: read_budget(path))

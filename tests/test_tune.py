@@ -92,6 +92,14 @@ def test_invalid_spaces_are_refused(tmp_path: Path) -> None:
         ("lr = { low = 1 }", "{ low"),
         ("lr = { low = 2, high = 1 }", "lr has low = 2 and high = 1"),
         ("lr = { low = 0.0, high = 1, log = true }", "low above 0"),
+        ("", "holds no keys"),
+        ("lr = { low = true, high = 2 }", "lr has low = True"),
+        ("lr = { low = 1, high = 2, stepp = 1 }", "lr has 'stepp' in its range"),
+        ("lr = { low = 1, high = 1e9 }", "lr: input should be less than or equal to 1000"),
+        ("lr = { low = 1, high = inf }", "inf is not a finite number"),
+        ("lr = { choices = [] }", "the choices of lr are no list"),
+        ('vote = { choices = ["soft", "loud"] }', "vote: input should be 'soft' or 'hard', not 'loud'"),
+        ("lr = " + "[" * 5000 + "]" * 5000, "deep"),
     ):
         path.write_text(text)
         result = call("tune", "mask", "--data", tmp_path, "--space", path)

@@ -13,11 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.errors import FacecadeError, excerpt, first_line, unknown_name
 
 HUB_PREFIX = "hf-hub:"
 """Prefix of model names whose configuration is on the Hugging Face Hub."""
+
+MAX_PARAMETERS = 2_000_000_000
+
+MAX_TENSORS = 10_000
+"""Of parameters: a deep network has some hundreds."""
 
 
 class Backbone(nn.Module):
@@ -49,7 +55,7 @@ class Backbone(nn.Module):
             dropout_samples: number of dropout samples over which training averages the outputs.
 
         Raises:
-            FacecadeError: timm has no such model, or it does not accept the arguments.
+            FacecadeError: timm has no such model, or it does not accept the arguments, or the model is too large.
         """
         super().__init__()
         import timm
@@ -59,15 +65,18 @@ class Backbone(nn.Module):
         size_argument: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
         rates: dict[str, Any] = {"drop_rate": dropout, "drop_path_rate": drop_path or None}
         try:
-            with offline_if_unreachable():
+            with offline_if_unreachable(), _limited_size(name):
                 self.model = timm.create_model(
                     name, num_classes=outputs, **rates, **size_argument, **_tuples(arguments or {})
                 )
-        except TypeError as error:
-            raise FacecadeError(f"{name} cannot be built: {error}", "see backbone_args in the recipe") from None
-        except Exception as error:  # a hub can fail with many types of error
+        except FacecadeError:
+            raise
+        except Exception as error:  # wrong arguments, and hubs, fail with many types of error
             if not name.startswith(HUB_PREFIX):
-                raise
+                raise FacecadeError(
+                    f"{name} cannot be built: {first_line(error)}",
+                    f"the recipe has backbone_args = {excerpt(dict(arguments or {}))}, drop_path = {drop_path:g}",
+                ) from None
             raise FacecadeError(
                 f"the hub gave no model {name.removeprefix(HUB_PREFIX)} ({type(error).__name__})",
                 "give the name of a model that timm includes",
@@ -115,8 +124,36 @@ def require_model(name: str) -> None:
     """Raises FacecadeError, which names the nearest, if timm has no such backbone. Models of a hub are not checked."""
     import timm
 
-    if not (name.startswith(HUB_PREFIX) or timm.is_model(name)):
+    if name.startswith(HUB_PREFIX):
+        return
+    if not timm.is_model(name):
         raise unknown_name("backbone", name, timm.list_models())
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the part after the point is unknown
+        architecture = name.partition(".")[0]
+        raise unknown_name("backbone", name, [architecture, *timm.list_pretrained(architecture)]) from None
+
+
+@contextlib.contextmanager
+def _limited_size(name: str) -> Iterator[None]:
+    """Raises FacecadeError as soon as a model being built has too many parameters, before their memory is used."""
+    parameters = tensors = 0
+
+    def count(module: nn.Module, key: str, parameter: nn.Parameter | None) -> None:
+        nonlocal parameters, tensors
+        parameters, tensors = parameters + (parameter.numel() if parameter is not None else 0), tensors + 1
+        if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
+            raise FacecadeError(
+                f"{name} has more than {MAX_PARAMETERS:,} parameters, or {MAX_TENSORS:,} tensors of them",
+                "give smaller backbone_args",
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,16 @@ from torch import Tensor
 from facecade.backbones.backbone import Backbone, offline_if_unreachable
 from facecade.backbones.catalog import CATALOG, MAX_FILE_BYTES, Pretrained
 from facecade.base.artifact import remove_leftovers, write_bytes
-from facecade.base.errors import FacecadeError, unknown_name
-from facecade.base.files import read_bytes
+from facecade.base.errors import FacecadeError, excerpt, first_line, unknown_name
+from facecade.base.files import is_file, read_bytes
 from facecade.base.program import command
 
 WEIGHTS_HINT = "--weights none | hub | package | FILE"
+
+SAFETENSORS = ".safetensors"
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of tensors, by name."""
 
 STATISTICS = ("mean", "std")
 
@@ -45,7 +51,9 @@ def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequenc
     if weights == "none":
         return
     loaded = dict(_read_weights(name, weights))
-    head = _require_fitting(backbone, loaded, name, weights)
+    head = _require_fitting(backbone, _shapes(loaded), name, weights)
+    if wrong := [key for key, value in loaded.items() if not torch.isfinite(value.float()).all()]:
+        raise FacecadeError(f"{excerpt(wrong[0])} of the weights '{excerpt(weights)}' is not finite", WEIGHTS_HINT)
     for statistic in STATISTICS:
         value = loaded.pop(statistic, None)
         if value is not None and statistic not in backbone.given_statistics:
@@ -71,7 +79,7 @@ def origin(name: str, weights: str) -> dict[str, str] | None:
     if weights == "package":
         pretrained, _ = package_weights(name)
         return {key: getattr(pretrained, key) for key in ORIGIN_KEYS}
-    if weights == "none" or Path(weights).suffix != ".safetensors":
+    if weights == "none" or Path(weights).suffix != SAFETENSORS:
         return None
     metadata = _metadata(Path(weights))
     return {key: metadata[key] for key in ORIGIN_KEYS} if metadata.keys() >= set(ORIGIN_KEYS) else None
@@ -82,27 +90,42 @@ def _metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, RuntimeError):
         return {}
 
 
-def _require_fitting(backbone: Backbone, loaded: Mapping[str, Tensor], name: str, weights: str) -> set[str]:
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def _require_fitting(backbone: Backbone, loaded: Shapes, name: str, weights: str) -> set[str]:
     """Names of the head's tensors, which may have another width; raises FacecadeError if any other tensor does not fit.
 
     A neck that the recipe switches off, and batch norm counters, may be in one of the two only.
     """
-    own = {**backbone.model.state_dict(), **{statistic: backbone.get_buffer(statistic) for statistic in STATISTICS}}
+    statistics = {statistic: backbone.get_buffer(statistic) for statistic in STATISTICS}
+    own = _shapes({**backbone.model.state_dict(), **statistics})
     head = {f"{backbone.model.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
     optional = head | {key for key in own if key in STATISTICS or key.endswith("num_batches_tracked")}
     optional |= {key for key in loaded if key.startswith("neck.")} - own.keys()
     differing = [key for key in (own.keys() ^ loaded.keys()) if key not in optional]
-    differing += [key for key in own.keys() & loaded.keys() if key not in head and own[key].shape != loaded[key].shape]
+    differing += [key for key in own.keys() & loaded.keys() if key not in head and own[key] != loaded[key]]
     if differing:
+        shown = "; ".join(_difference(key, own, loaded) for key in sorted(differing)[:3])
         raise FacecadeError(
-            f"the weights '{weights}' do not fit {name}: {len(differing)} tensors differ, first {min(differing)}",
-            "give weights of this model, or --weights none",
+            f"the weights '{excerpt(weights)}' do not fit {name}: {len(differing)} of {len(own.keys() | loaded.keys())}"
+            f" tensors differ: {shown}{'; …' if len(differing) > 3 else ''}",
+            "give weights of this model with these backbone_args, or --weights none",
         )
     return head
+
+
+def _difference(key: str, own: Shapes, loaded: Shapes) -> str:
+    """How a tensor of the weights differs from the model's."""
+    sizes = ["×".join(map(str, shapes[key])) or "one number" for shapes in (loaded, own) if key in shapes]
+    if len(sizes) == 2:
+        return f"{excerpt(key)} is {excerpt(sizes[0])}, not {sizes[1]}"
+    return f"{excerpt(key)} is not in the {'weights' if key in own else 'model'}"
 
 
 def _read_weights(name: str, weights: str) -> Mapping[str, Tensor]:
@@ -111,7 +134,7 @@ def _read_weights(name: str, weights: str) -> Mapping[str, Tensor]:
     if weights == "package":
         pretrained, path = package_weights(name)
         return pretrained.tensors(path)
-    return _from_file(Path(weights))
+    return _from_file(Path(weights), name)
 
 
 def require_weights(name: str, weights: str) -> None:
@@ -119,20 +142,51 @@ def require_weights(name: str, weights: str) -> None:
     if weights == "package":
         package_weights(name)
     elif weights not in ("none", "hub"):
-        if not Path(weights).is_file():
-            raise _missing_file_error(weights)
-        backbone = _metadata(Path(weights)).get("backbone", name)
+        if not is_file(Path(weights)):
+            raise _missing_file_error(weights, name)
+        backbone = excerpt(_metadata(Path(weights)).get("backbone", name))
         if name not in (backbone, SAME_TENSORS.get(backbone)):
-            raise FacecadeError(f"{weights} holds weights of {backbone}, not of {name}", f'backbone = "{backbone}"')
+            raise FacecadeError(
+                f"{excerpt(weights)} holds weights of {backbone}, not of {name}", f'backbone = "{backbone}"'
+            )
 
 
-def _missing_file_error(weights: str) -> FacecadeError:
+def require_fitting_weights(backbone: Backbone, name: str, weights: str) -> None:
+    """Raises FacecadeError if weights do not fit a model; those of a hub are not checked. Of a safetensors file only the
+    begin is read, where the sizes of the tensors are."""
+    require_weights(name, weights)
+    if weights in ("none", "hub"):
+        return
+    path = Path(weights)
+    shapes = _header(path) if path.suffix == SAFETENSORS else _shapes(_read_weights(name, weights))
+    _require_fitting(backbone, shapes, name, weights)
+
+
+def _header(path: Path) -> Shapes:
+    """The sizes of the tensors of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key.removeprefix("model."): tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118, it is no dict
+    except (SafetensorError, OSError, RuntimeError) as error:  # the last, where it cannot be mapped to memory
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> FacecadeError:
+    return FacecadeError(f"{excerpt(path)} cannot be read as weights: {first_line(error)}", WEIGHTS_HINT)
+
+
+def _missing_file_error(weights: str, name: str) -> FacecadeError:
+    """The error for a file that does not exist, with how to get it where that is known."""
+    message = f"no weights at {excerpt(weights)}"
     known = next((entry for entry in CATALOG if Path(weights) == converted_path(entry)), None)
-    if known is None:
-        return FacecadeError(f"no weights at {weights}", WEIGHTS_HINT)
-    return FacecadeError(
-        f"no weights at {weights}", f"get {known.source}; then {command(f'weights {Path(known.file).name}')}"
-    )
+    of_backbone = next((entry for entry in CATALOG if entry.backbone == name), None)
+    if known is None and of_backbone and of_backbone.package:
+        return FacecadeError(message, f'{of_backbone.source}, and weights = "package"; or {WEIGHTS_HINT}')
+    entry = known or of_backbone
+    if entry is None:
+        return FacecadeError(message, WEIGHTS_HINT)
+    steps = f"get {entry.source}; then {command(f'weights {Path(entry.file).name}')}"
+    return FacecadeError(message, steps if known else f'{steps}, and weights = "{converted_path(entry).as_posix()}"')
 
 
 def package_weights(name: str) -> tuple[Pretrained, Path]:
@@ -170,7 +224,7 @@ def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pret
     """
     if not path.exists():
         raise FacecadeError(f"{path} does not exist", command("weights --list names the sources of files"))
-    if output is not None and output.suffix != ".safetensors":
+    if output is not None and output.suffix != SAFETENSORS:
         raise FacecadeError(f"{output} does not end in .safetensors", f"--output {output}.safetensors")
     known = {entry.backbone: entry for entry in CATALOG}
     if backbone is not None and backbone not in known:
@@ -184,7 +238,7 @@ def convert(path: Path, backbone: str | None, output: Path | None) -> tuple[Pret
     pretrained = known[backbone] if backbone else matching[0]
     model = Backbone(pretrained.backbone, 0, pretrained.size)
     tensors = pretrained.tensors(path)
-    _require_fitting(model, dict(tensors), pretrained.backbone, str(path))
+    _require_fitting(model, _shapes(tensors), pretrained.backbone, str(path))
     statistics = {name: tensors.get(name, model.get_buffer(name)) for name in STATISTICS}
     state = {f"model.{name}": value for name, value in tensors.items() if name not in STATISTICS} | statistics
     metadata = {"backbone": pretrained.backbone, "source": pretrained.source, "licence": pretrained.licence}
@@ -245,17 +299,37 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise _missing_file_error(str(path))
+def _from_file(path: Path, name: str) -> dict[str, Tensor]:
+    if not is_file(path):
+        raise _missing_file_error(str(path), name)
+    not_tensors = FacecadeError(
+        f"{excerpt(path)} is not a file of tensors alone that torch can read", "give safetensors"
+    )
+    if path.suffix != SAFETENSORS and not _may_be_of_torch(path):
+        raise not_tensors
     data = read_bytes(path, 8 * MAX_FILE_BYTES)
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == SAFETENSORS:
             # Files of fitted stages and converted files have the names of a Backbone, where timm's model is `model`.
             return {key.removeprefix("model."): value for key, value in load(data).items()}
-        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return dict(state)
+        state: Any = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
     except SafetensorError as error:
-        raise FacecadeError(f"{path} cannot be read as weights: {error}", WEIGHTS_HINT) from None
+        raise _unreadable(path, error) from None
     except Exception:  # pickles fail with many types of error, and torch's message gives unsafe advice
-        raise FacecadeError(f"{path} is not a file of tensors alone that torch can read", "give safetensors") from None
+        raise not_tensors from None
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise not_tensors
+    return state  # type: ignore[no-any-return]
+
+
+def _may_be_of_torch(path: Path) -> bool:
+    """Whether a file begins as `torch.save` writes it: a zip without compression, or a pickle."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(2)
+        if begin == b"PK":
+            with zipfile.ZipFile(path) as archive:
+                return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+    return begin[:1] == b"\x80"

@@ -14,15 +14,16 @@ import optuna
 import tomli_w
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from pydantic import ValidationError
 
 from facecade import pipeline
 from facecade.base.artifact import digest, write_json, write_text
-from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.errors import FacecadeError, excerpt, problems, unknown_name
 from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.base.seeding import derive
 from facecade.recipe import StageRecipe
-from facecade.recipe_file import override, parse, read_toml, require_folds
+from facecade.recipe_file import MAX_PROBLEMS, override, parse, read_toml, require_folds, validation_messages
 from facecade.report.tracking import Tracker
 from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.locks import held_to_begin
@@ -47,9 +48,11 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
     """A search space from TOML.
 
     Raises:
-        FacecadeError: a key that stages do not have, or an invalid range.
+        FacecadeError: no key, a key that stages do not have, an invalid range, or a value that the key does not take.
     """
-    space = read_toml(path)
+    space = read_toml(path, "space")
+    if not space:
+        raise FacecadeError(f"{path} holds no keys", "write for example lr = { low = 1e-4, high = 3e-3, log = true }")
     for key, choice in space.items():
         if key not in StageRecipe.model_fields:
             raise unknown_name("key of a stage", key, StageRecipe.model_fields)
@@ -57,13 +60,30 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
             raise FacecadeError(
                 f"{path}: {key} has no range", "write { low = …, high = …, log = true } or { choices = […] }"
             )
+        if extra := choice.keys() - ({"choices"} if "choices" in choice else {"low", "high", "log"}):
+            raise FacecadeError(f"{path}: {key} has '{excerpt(min(extra))}' in its range", "remove it")
         if "choices" in choice:
+            if not isinstance(choice["choices"], list) or not choice["choices"]:
+                raise FacecadeError(f"{path}: the choices of {key} are no list", "write { choices = […] }")
+            _require_values(path, key, choice["choices"])
             continue
         low, high, log = choice["low"], choice["high"], choice.get("log", False)
-        if not all(isinstance(end, int | float) for end in (low, high)) or low > high or (log and low <= 0):
+        if not all(type(end) in (int, float) for end in (low, high)) or low > high or (log and low <= 0):
             rule = "low above 0 and not above high" if log else "low not above high"
-            raise FacecadeError(f"{path}: {key} has low = {low} and high = {high}", f"write numbers, with {rule}")
+            raise FacecadeError(
+                f"{path}: {key} has low = {excerpt(low)} and high = {excerpt(high)}", f"write numbers, with {rule}"
+            )
+        _require_values(path, key, [low, high])
     return space
+
+
+def _require_values(path: Path, key: str, values: Sequence[Any]) -> None:
+    """Raises FacecadeError if a stage's key does not take one of these values."""
+    for value in values:
+        try:
+            StageRecipe.model_validate({"backbone": "any", key: value})
+        except ValidationError as error:
+            raise problems(path, validation_messages(error, lambda _: StageRecipe), max_lines=MAX_PROBLEMS) from None
 
 
 def tune(

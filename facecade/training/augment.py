@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.errors import FacecadeError, excerpt, first_line, unknown_name
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no check for a newer version over the network
 
@@ -37,7 +37,10 @@ def _transform(item: Mapping[str, Any]) -> Any:
         choices = [n for n, v in vars(A).items() if isinstance(v, type) and issubclass(v, A.BasicTransform)]
         raise unknown_name("augmentation", name, choices)
     if "transforms" in arguments:
-        arguments["transforms"] = [_transform(inner) for inner in arguments["transforms"]]
+        inner = arguments["transforms"]
+        if not isinstance(inner, list) or not all(isinstance(each, Mapping) for each in inner):
+            raise FacecadeError(f"augmentation {name}: transforms is no list of tables", "transforms = [{ name = … }]")
+        arguments["transforms"] = [_transform(each) for each in inner]
     try:
         # albumentations only warns about an unknown argument and ignores it
         import warnings
@@ -45,9 +48,10 @@ def _transform(item: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             return transform(**arguments)
-    except (TypeError, ValueError, UserWarning) as error:
-        message = str(error).strip().splitlines()[0]
-        raise FacecadeError(f"augmentation {name}: {message}", f"its arguments are {arguments}") from None
+    except Exception as error:  # each transform has its own
+        raise FacecadeError(
+            f"augmentation {name}: {first_line(error)}", f"its arguments are {excerpt(arguments)}"
+        ) from None
 
 
 def _is_number_list(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
-from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.errors import FacecadeError, excerpt, first_line, unknown_name
 from facecade.recipe import StageRecipe
 
 TIMM_SCHEDULES = ("cosine", "tanh", "step", "multistep", "poly", "constant")
@@ -36,9 +37,10 @@ def make_optimizer(model: nn.Module, recipe: StageRecipe) -> torch.optim.Optimiz
         model = getattr(model, "model", model)
     try:
         return create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # each optimizer has its own
         raise FacecadeError(
-            f"optimizer {recipe.optimizer}: {error}", f"the recipe has optimizer_args = {recipe.optimizer_args}"
+            f"optimizer {recipe.optimizer}: {first_line(error)}",
+            f"the recipe has optimizer_args = {excerpt(recipe.optimizer_args)}",
         ) from None
 
 
@@ -60,13 +62,22 @@ class Schedule:
         known = [*TIMM_SCHEDULES, *TORCH_SCHEDULES]
         if self.name not in known:
             raise unknown_name("schedule", self.name, known)
+        self.hint = f"the recipe has schedule_args = {excerpt(recipe.schedule_args)}"
         try:
             self.scheduler = _build(optimizer, recipe, batches)
-        except (TypeError, ValueError) as error:
-            raise FacecadeError(
-                f"schedule {self.name}: {error}", f"the recipe has schedule_args = {recipe.schedule_args}"
-            ) from None
+        except Exception as error:  # each schedule has its own
+            raise FacecadeError(f"schedule {self.name}: {first_line(error)}", self.hint) from None
         self.position = 0
+
+    def require_rates(self) -> None:
+        """Go through the first steps; raises FacecadeError if the rates are no positive numbers."""
+        try:
+            rates = [self.set_rate(step) for step in range(3)]
+            self.after_epoch([1.0, 1.0])
+        except Exception as error:  # each schedule has its own
+            raise FacecadeError(f"schedule {self.name}: {first_line(error)}", self.hint) from None
+        if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+            raise FacecadeError(f"schedule {self.name}: its rates are {rates}", self.hint)
 
     def set_rate(self, step: int) -> float:
         """Set and return the rate of this step; call it in order of steps, starting at any one."""

@@ -12,9 +12,9 @@ from facecade.base.errors import FacecadeError
 from facecade.base.toml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse_toml, read_toml_file, unusable
 
 HOSTILE = {
-    "lists in lists": ("x = " + "[" * 500, "deep"),
-    "lists in lists that end": ("x = " + "[" * 400 + "]" * 400, "deep"),
-    "tables in tables": ("x = " + "{a = " * 600, "deep"),
+    "lists in lists": ("x = " + "[" * 400 + "]" * 400, "deep"),
+    "lists in many lists": ("x = " + "[" * 20_000 + "]" * 20_000, "deep"),
+    "tables in many tables": ("x = " + "{a = " * 20_000 + "1" + "}" * 20_000, "deep"),
     "a long dotted key": (".".join("a" * 50_000) + " = 1", "dots"),
     "many dotted keys": ("\n".join(".".join([f"k{row}", *"a" * 30]) + " = 1" for row in range(2000)), "values"),
     "a long name of a table": ("[" + ".".join("a" * 50) + "]", "deep"),

@@ -47,8 +47,16 @@ def test_without_augmentation_a_crop_is_resized_as_for_inference() -> None:
     [
         ({"name": "HorizontalFlop"}, "unknown augmentation 'HorizontalFlop'"),
         ({"name": "HorizontalFlip", "chance": 1}, "HorizontalFlip"),
+        ({}, "unknown augmentation ''"),
+        ({"name": 3}, "unknown augmentation '3'"),
+        ({"name": "x" * 5000}, r"unknown augmentation 'x+… \(5,000 characters\)'"),
+        ({"name": "OneOf", "transforms": 3}, "OneOf: transforms is no list of tables"),
+        ({"name": "OneOf", "transforms": [3]}, "OneOf: transforms is no list of tables"),
+        ({"name": "OneOf"}, "OneOf: "),
+        ({"name": "GaussianBlur", "blur_limit": "wide" * 5000}, "GaussianBlur"),
     ],
 )
 def test_wrong_transforms_are_errors(item: dict[str, object], message: str) -> None:
-    with pytest.raises(FacecadeError, match=message):
+    with pytest.raises(FacecadeError, match=message) as caught:
         build([item], (8, 8))
+    assert len(f"{caught.value}{caught.value.hint}") < 600

@@ -103,6 +103,22 @@ def test_wrong_names_and_arguments_are_errors() -> None:
     assert "did you mean cosine" in caught.value.hint
     with pytest.raises(FacecadeError, match="schedule step"):
         rates(schedule="step", schedule_args={"decay": 3})
+    for arguments in ({"betas": 3}, {"betas": [2.0, 3.0]}, {"x" * 5000: 1}):
+        with pytest.raises(FacecadeError, match="optimizer adamw") as caught:
+            make_optimizer(model, StageRecipe(backbone="x", optimizer_args=arguments))
+        assert len(f"{caught.value}{caught.value.hint}") < 500
+
+
+@pytest.mark.parametrize("name", [*TIMM_SCHEDULES, *TORCH_SCHEDULES])
+def test_rates_are_checked_before_training(name: str) -> None:
+    def check(**settings: Any) -> None:
+        recipe = StageRecipe(backbone="x", schedule=name, **settings)
+        Schedule(make_optimizer(torch.nn.Linear(3, 1), recipe), recipe, 2).require_rates()
+
+    check()
+    for arguments in ({"min_lr": "a", "max_lr": "a", "factor": "a"}, {"nothing": 1}):
+        with pytest.raises(FacecadeError, match=f"schedule {name}"):
+            check(schedule_args=arguments)
 
 
 def layered(name: str = "test_resnet", optimizer: str = "sgd", **settings: Any) -> tuple[Backbone, Any, StageRecipe]:

@@ -6,6 +6,7 @@ predictions above the cap cost nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,5 +175,8 @@ def _head(term: Term) -> AgeHead | None:
         return ORDINAL
     if term.name in ("bins", "bins_f1"):
         options: dict[str, Any] = {**options_of(AGE_LOSSES[term.name]), **term.options}
-        return Bins(tuple(float(edge) for edge in options["edges"]))
+        edges = tuple(float(edge) for edge in options["edges"])
+        if not edges or any(low >= high for low, high in itertools.pairwise(edges)):
+            raise FacecadeError(f"age loss {term.name}: its edges do not ascend", "write as edges=(21, 30, 46, 58)")
+        return Bins(edges)
     return None

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from facecade.base.errors import FacecadeError, unknown_name
+from facecade.base.errors import FacecadeError, excerpt, first_line, unknown_name
+
+MAX_NUMBER = 1000
+"""Largest weight of a loss, and of a number among its options."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ def parse(text: str) -> list[Term]:
     """
     try:
         return _sum(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        reason = excerpt(error.msg) if isinstance(error, SyntaxError) else first_line(error)
         raise FacecadeError(
-            f"'{text}' is not a loss: {error.args[0]}", "write as 0.3*ce + 0.7*focal(gamma=2)"
+            f"'{excerpt(text)}' is not a loss: {reason}", "write as 0.3*ce + 0.7*focal(gamma=2)"
         ) from None
 
 
@@ -67,9 +71,26 @@ def check_terms(kind: str, terms: list[Term], losses: Mapping[str, Callable[...,
         known = options_of(losses[term.name])
         if term.options and not known:
             raise FacecadeError(f"{kind} {term.name} takes no options", f"write {term.name} alone")
-        for option in term.options:
+        for option, value in term.options.items():
             if option not in known:
                 raise unknown_name(f"option of {kind} {term.name}", option, known)
+            several = isinstance(known[option], tuple)
+            if not (_are_numbers(value) if several else _are_numbers([value])):
+                raise FacecadeError(
+                    f"{kind} {term.name}: {option} = {excerpt(value)} is no {'list of numbers' if several else 'number'} up to {MAX_NUMBER}",
+                    f"for example {option} = {known[option]}",
+                )
+        if not _are_numbers([term.weight]):
+            raise FacecadeError(
+                f"{kind} {term.name} has the weight {term.weight:g}", f"give a weight of at most {MAX_NUMBER}"
+            )
+
+
+def _are_numbers(values: object) -> bool:
+    """Whether a list has numbers, none of them absurd; nan is."""
+    return isinstance(values, tuple | list) and all(
+        isinstance(value, int | float) and abs(value) <= MAX_NUMBER for value in values
+    )
 
 
 def options_of(loss: Callable[..., Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,6 +25,34 @@ def test_a_syntax_error_shows_an_example(text: str) -> None:
     with pytest.raises(FacecadeError) as caught:
         parse(text)
     assert "0.3*ce + 0.7*focal(gamma=2)" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 400, "-" * 400 + "ce", "0x" + "f" * 400 + "*ce", "ce\0", "+".join(["ce"] * 5000), "9" * 5000 + "*ce"]
+)
+def test_hostile_text_is_a_syntax_error(text: str) -> None:
+    with pytest.raises(FacecadeError, match="is not a loss") as caught:
+        parse(text)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("loss", "text", "message"),
+    [
+        (class_loss, "focal(gamma='a')", "gamma = a is no number"),
+        (class_loss, "focal(gamma=[1])", r"gamma = \[1\] is no number"),
+        (class_loss, "focal(gamma=1e999)", "gamma = inf is no number"),
+        (class_loss, "ce(smoothing=None)", "smoothing = None is no number"),
+        (class_loss, "1e9*ce", "the weight 1e"),
+        (age_loss, "bins(edges=5)", "edges = 5 is no list of numbers"),
+        (age_loss, "bins(edges=('a',))", "is no list of numbers"),
+        (age_loss, "bins(edges=())", "do not ascend"),
+        (age_loss, "bins(edges=(30, 20))", "do not ascend"),
+    ],
+)
+def test_options_and_weights_are_sensible_numbers(loss: Any, text: str, message: str) -> None:
+    with pytest.raises(FacecadeError, match=message):
+        loss(text, COUNTS) if loss is class_loss else loss(text)
 
 
 def test_unknown_names_and_options_suggest_the_nearest() -> None:
