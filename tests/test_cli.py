@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,9 +19,9 @@ import click
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import TINY, call, succeed
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from facecade.base.machine import Machine
 from facecade.cli import main
@@ -157,12 +158,13 @@ def test_parallel_fits_equal_sequential_fits(fitted: Path, drawn: Path, tmp_path
 def test_failed_fit_is_named_and_the_others_are_fitted(fitted: Path, tmp_path: Path) -> None:
     """Every fold of the joint stage fails; stages that start from it are not tried, the others are fitted."""
     run = copy_run(fitted, tmp_path / "run")
-    weights = tmp_path / "another.pt"
-    torch.save({"conv.weight": torch.zeros(1)}, weights)
+    weights = tmp_path / "another.safetensors"
+    tensors = load_file(fitted / "stages/joint/fold0/weights.safetensors")
+    save_file({**tensors, "model.conv_stem.weight": tensors["model.conv_stem.weight"] * math.nan}, weights)
     settings = [*TINY, "--set", "stages.mask.lr=2e-3", "--set", f"stages.joint.weights={weights}", "--jobs", 2]
     result = call("fit-stage", "all", "--resume", "--artifacts", run, *settings)
     assert result.exit_code == 1 and "12 of 15 fits failed" in result.stderr
-    assert "joint fold 0: the weights" in result.stderr and "do not fit test_efficientnet" in result.stderr
+    assert "joint fold 0: conv_stem.weight of the weights" in result.stderr and "is not finite" in result.stderr
     assert "gender fold 2: not tried: joint, which it is made from, failed" in result.stderr
     listed = json.loads(succeed("ls", "--artifacts", run, "--json"))["fits"]
     assert {item["stage"] for item in listed if item["state"] == "fitted"} == {"mask"}

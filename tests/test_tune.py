@@ -105,7 +105,7 @@ def test_invalid_spaces_are_refused(tmp_path: Path) -> None:
         result = call("tune", "mask", "--data", tmp_path, "--space", path)
         assert result.exit_code == 1 and message in result.stderr
     assert set(read_space(ROOT / "recipes/spaces/default.toml")) >= {"lr", "dropout"}
-    assert "did you mean mask" in call("tune", "maks", "--data", tmp_path).stderr
+    assert "did you mean mask" in call("tune", "maks", "--data", tmp_path, "--set", "epochs=2").stderr
     assert "did you mean age mae" in call("tune", "joint", "--data", tmp_path, "--measure", "age mea").stderr
     assert "there is no fold 9" in call("tune", "joint", "--data", tmp_path, "--fold", 9).stderr
 

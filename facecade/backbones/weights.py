@@ -53,7 +53,7 @@ def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequenc
     loaded = dict(_read_weights(name, weights))
     head = _require_fitting(backbone, _shapes(loaded), name, weights)
     if wrong := [key for key, value in loaded.items() if not torch.isfinite(value.float()).all()]:
-        raise FacecadeError(f"{excerpt(wrong[0])} of the weights '{excerpt(weights)}' is not finite", WEIGHTS_HINT)
+        raise FacecadeError(f"{excerpt(wrong[0])} of the weights '{excerpt(weights, 200)}' is not finite", WEIGHTS_HINT)
     for statistic in STATISTICS:
         value = loaded.pop(statistic, None)
         if value is not None and statistic not in backbone.given_statistics:
@@ -113,7 +113,7 @@ def _require_fitting(backbone: Backbone, loaded: Shapes, name: str, weights: str
     if differing:
         shown = "; ".join(_difference(key, own, loaded) for key in sorted(differing)[:3])
         raise FacecadeError(
-            f"the weights '{excerpt(weights)}' do not fit {name}: {len(differing)} of {len(own.keys() | loaded.keys())}"
+            f"the weights '{excerpt(weights, 200)}' do not fit {name}: {len(differing)} of {len(own.keys() | loaded.keys())}"
             f" tensors differ: {shown}{'; …' if len(differing) > 3 else ''}",
             "give weights of this model with these backbone_args, or --weights none",
         )
@@ -147,7 +147,7 @@ def require_weights(name: str, weights: str) -> None:
         backbone = excerpt(_metadata(Path(weights)).get("backbone", name))
         if name not in (backbone, SAME_TENSORS.get(backbone)):
             raise FacecadeError(
-                f"{excerpt(weights)} holds weights of {backbone}, not of {name}", f'backbone = "{backbone}"'
+                f"{excerpt(weights, 200)} holds weights of {backbone}, not of {name}", f'backbone = "{backbone}"'
             )
 
 
@@ -172,12 +172,12 @@ def _header(path: Path) -> Shapes:
 
 
 def _unreadable(path: Path, error: Exception) -> FacecadeError:
-    return FacecadeError(f"{excerpt(path)} cannot be read as weights: {first_line(error)}", WEIGHTS_HINT)
+    return FacecadeError(f"{excerpt(path, 200)} cannot be read as weights: {first_line(error)}", WEIGHTS_HINT)
 
 
 def _missing_file_error(weights: str, name: str) -> FacecadeError:
     """The error for a file that does not exist, with how to get it where that is known."""
-    message = f"no weights at {excerpt(weights)}"
+    message = f"no weights at {excerpt(weights, 200)}"
     known = next((entry for entry in CATALOG if Path(weights) == converted_path(entry)), None)
     of_backbone = next((entry for entry in CATALOG if entry.backbone == name), None)
     if known is None and of_backbone and of_backbone.package:
@@ -303,7 +303,7 @@ def _from_file(path: Path, name: str) -> dict[str, Tensor]:
     if not is_file(path):
         raise _missing_file_error(str(path), name)
     not_tensors = FacecadeError(
-        f"{excerpt(path)} is not a file of tensors alone that torch can read", "give safetensors"
+        f"{excerpt(path, 200)} is not a file of tensors alone that torch can read", "give safetensors"
     )
     if path.suffix != SAFETENSORS and not _may_be_of_torch(path):
         raise not_tensors

@@ -78,11 +78,11 @@ def command(
     from facecade.runs.begin import DataOptions
 
     tables = read_toml(recipe)
-    parse(tables, str(recipe))
+    stages = parse(tables, str(recipe)).stages
+    if stage not in stages:
+        raise unknown_name("stage", stage, stages)
     tables = override(tables, settings, [stage])
-    parsed = parse(tables, f"{recipe} with {changed_by(settings)}" if settings else str(recipe))
-    if stage not in parsed.stages:
-        raise unknown_name("stage", stage, parsed.stages)
+    parse(tables, f"{recipe} with {changed_by(settings)}")
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
     tracker = Tracker(mlflow) if mlflow else None
     with locked(artifacts / stage), writing(artifacts / stage):  # Optuna does not name its file
