@@ -124,6 +124,7 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
             _require_size(path, image)
             reserved.enter_context(_pixels_in_flight.reserve(_scale_while_decoding(path, image)))
             pixels = _to_rgb(image)
+        del image  # closing it does not free its pixels
         yield pixels
 
 
