@@ -54,7 +54,7 @@ def _list_text(result: dict[str, Any]) -> str:
         f"data {result['data']}: {result['images']} images of {result['people']} people; folds {result['folds_hash']}",
         *result["extra_data"],
         "",
-        columns(rows, ["stage", "folds", *measures, "minutes", "backbone"]),
+        columns(rows, ["stage", "folds", *measures, "minutes", "backbone"], ["minutes", "backbone"]),
         *(["", "Scores are means over the fitted folds, each on its held-out people."] if measures else []),
         "",
         f"combiner: {combiner['state']}"
