@@ -95,7 +95,7 @@ def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
         "kills-fit-stage": ("kills of `fit-stage`", stops("fit-stage", 100, running.kill)),
         "kills-fit-meta": ("kills of `fit-meta`", stops("fit-meta", 50, running.kill)),
         "kills-infer": ("kills of `infer`", stops("infer", 50, running.kill)),
-        **{f"interrupts-{name}": (f"Ctrl-C in `{name}`", stops(name, 30, running.interrupt)) for name in jobs},
+        **{f"interrupts-{name}": (f"Ctrl-C in `{name}`", stops(name, 10, running.interrupt)) for name in jobs},
         "twice": (
             "two commands at once in one folder",
             [(name, partial(processes.run_twice, job, scratch / "twice", number(10))) for name, job in jobs.items()],

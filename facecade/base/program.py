@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import facecade
 def command(arguments: str) -> str:
     """The command line: `python cli.py …` in a clone, `facecade …` if the package is installed."""
     return f"{'python cli.py' if Path(sys.argv[0]).name == 'cli.py' else 'facecade'} {arguments}"
+
+
+def option(name: str, path: Path, default: str) -> str:
+    """An option of a command line, `--output DIR`; nothing where it is the default."""
+    return "" if path == Path(default) else f" {name} {shlex.quote(str(path))}"
 
 
 def install(extra: str) -> str:

@@ -88,6 +88,12 @@ class LazyGroup(ExampleLast, click.Group):
         click.echo(f"\nStopped. Finished work is kept; {same_command} continues.", err=True)
 
 
+def say_next(*steps: str) -> None:
+    """Print the commands that usually come next, on stderr: a result on stdout may be for a program."""
+    for step in steps:
+        click.echo(f"Next: {step}", err=True)
+
+
 def _in_words(error: Exception) -> FacecadeError:
     """An error as the user reads it."""
     if isinstance(error, FacecadeError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 
 @click.command("compare", cls=Command)
@@ -95,5 +97,9 @@ def command(
         write_csv(output / "leaderboard.csv", flat_table(result))
         write_json(output / "leaderboard.json", result)
     click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
+    if result["entries"]:
+        best = next(path for path in recipes if path.stem == result["entries"][0]["recipe"])
+        words = f"fit-stage all --data {shlex.quote(str(data))} --recipe {shlex.quote(str(best))}"
+        say_next(command_line(words))
     if result["failed"]:
         raise click.exceptions.Exit(1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 
 @click.command("draw", cls=Command)
@@ -38,3 +40,4 @@ def command(folder: Path, people: int, seed: int, as_json: bool) -> None:
         draw_data(folder, people, seed)
     folders = {part: str(folder / part) for part in ("train", "eval")}
     click.echo(json.dumps(folders, indent=2) if as_json else "\n".join(folders.values()))
+    say_next(command_line(f"fit-stage all --data {shlex.quote(folders['train'])} --recipe demo"))

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from facecade.base.program import command as command_line
+from facecade.base.program import option
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns, interval
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def command(predictions: Path, labels: Path, output: Path, as_json: bool) -> Non
     with locked(output):
         result = score(matched, output)
     click.echo(json.dumps(result.json_value(), indent=2) if as_json else _score_text(result))
+    say_next(command_line(f"report{option('--output', output, 'output')}"))
 
 
 def _score_text(result: Evaluation) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
 from facecade.base.choices import EnsembleKind
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns
 
 
@@ -34,17 +36,17 @@ def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_jso
     exported = export(open_run(artifacts), ensemble, folder)
     if as_json:
         click.echo(json.dumps(exported.manifest.json_value(), indent=2))
-        return
-    rows = [
-        [
-            ", ".join(each.stages),
-            "×".join(map(str, each.size)),
-            str(len(each.files)),
-            f"{max(each.off):.0e}",
+    else:
+        rows = [
+            [
+                ", ".join(each.stages),
+                "×".join(map(str, each.size)),
+                str(len(each.files)),
+                f"{max(each.off):.0e}",
+            ]
+            for each in exported.manifest.networks
         ]
-        for each in exported.manifest.networks
-    ]
-    click.echo(columns(rows, ["stages", "input", "networks", "max difference to torch"]))
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    click.echo(f"{folder}: {size / 2**20:.0f} MB")
-    click.echo(f"Next: python cli.py infer DATA --artifacts {folder} --engine onnx")
+        click.echo(columns(rows, ["stages", "input", "networks", "max difference to torch"]))
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        click.echo(f"{folder}: {size / 2**20:.0f} MB")
+    say_next(command_line(f"infer DATA --artifacts {shlex.quote(str(folder))} --engine onnx"))

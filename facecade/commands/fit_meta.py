@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns, difference, interval
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, 
     from facecade import pipeline
     from facecade.recipe_file import override, read_toml
     from facecade.report.tracking import Tracker
+    from facecade.runs.describe import next_steps
     from facecade.runs.run import change_recipe, open_run
 
     tracker = Tracker(mlflow) if mlflow else None
@@ -54,6 +55,7 @@ def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, 
         run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
     record = pipeline.fit_meta(run, tracker)
     click.echo(json.dumps(record.json_value(), indent=2) if as_json else _meta_text(record))
+    say_next(run.command("report"), *next_steps(run))
 
 
 def _meta_text(record: CombinerRecord) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,9 @@ def command(
     from facecade.recipe_file import require_folds
     from facecade.report.tracking import Tracker
     from facecade.runs.begin import DataOptions
+    from facecade.runs.describe import next_steps
     from facecade.runs.prepare import prepare_run
+    from facecade.runs.run import open_run
 
     tracker = Tracker(mlflow) if mlflow else None
     data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person)
@@ -120,6 +122,7 @@ def command(
         click.echo(json.dumps([record.json_value() for record in records], indent=2))
     else:
         click.echo("\n".join(_stage_line(stage, records) for stage in names))
+    say_next(*next_steps(open_run(artifacts)))
 
 
 def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool, as_json: bool) -> None:

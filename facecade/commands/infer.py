@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from facecade.base.choices import EnsembleKind
+from facecade.base.program import command as command_line
+from facecade.base.program import option
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 
 @click.command("infer", cls=Command)
@@ -56,13 +60,27 @@ def command(
     summary = pipeline.infer(artifacts, data, output, machine, ensemble, allow_missing)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
-        return
+    else:
+        click.echo(_summary_text(summary))
+    if (data / "info.csv").exists():
+        words = f"evaluate {shlex.quote(summary['submission'])} LABELS" + option("--output", output, "output")
+    else:
+        words = "explain IMAGE" + option("--artifacts", artifacts, "artifacts")
+    say_next(command_line(words))
+
+
+def _summary_text(summary: dict[str, Any]) -> str:
     flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
+    lines = [
+        f"images: {summary['images']}; flagged: {flags}; {summary['seconds']:.0f} s by {summary['engine']}",
+        summary["submission"],
+        summary["predictions"],
+    ]
     if prediction := summary.get("prediction"):
         years = "" if prediction["age"] is None else f", {prediction['age']:.0f} years"
-        click.echo(
+        lines.insert(
+            0,
             f"{prediction['ImageID']}: {prediction['mask']}, {prediction['gender']}, {prediction['band']}{years}; "
-            f"class {prediction['ans']}, confidence {prediction['confidence']:.2f}"
+            f"class {prediction['ans']}, confidence {prediction['confidence']:.2f}",
         )
-    click.echo(f"images: {summary['images']}; flagged: {flags}; {summary['seconds']:.0f} s by {summary['engine']}")
-    click.echo(f"{summary['submission']}\n{summary['predictions']}")
+    return "\n".join(lines)

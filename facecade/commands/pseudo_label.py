@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 
 @click.command("pseudo-label", cls=Command)
@@ -51,7 +53,8 @@ def command(
     file = artifacts / FOLDER / "labels.csv"
     if as_json:
         click.echo(json.dumps({**record.json_value(), "labels_file": str(file)}, indent=2))
-        return
-    click.echo(f"{record.text}.")
-    click.echo(f"{record.new} images, {sum(record.labels)} labels (one per fold): {file}")
-    click.echo(f"Next: python cli.py fit-stage all --data DATA --pseudo {artifacts} --artifacts STUDENT")
+    else:
+        click.echo(f"{record.text}.")
+        click.echo(f"{record.new} images, {sum(record.labels)} labels (one per fold): {file}")
+    data_words = f"--data {shlex.quote(str(run.root))} --pseudo {shlex.quote(str(artifacts))}"
+    say_next(command_line(f"fit-stage all {data_words} --artifacts STUDENT"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 
 @click.command("report", cls=Command)
@@ -41,3 +41,4 @@ def command(
     with locked(output):
         files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
+    say_next(run.command("audit"))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns
 
 
@@ -91,6 +93,8 @@ def command(
             data, data_options, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker
         )
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
+    best = shlex.quote(str(artifacts / stage / "best.toml"))
+    say_next(command_line(f"fit-stage {stage} --data {shlex.quote(str(data))} --recipe {best}"))
 
 
 def _tuning_text(result: dict[str, Any], folder: Path) -> str:

@@ -24,13 +24,9 @@ def describe(run: Run) -> dict[str, Any]:
                     "seconds": record.seconds if record else None,
                 }
             )
-    unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))
     combiner: dict[str, Any] = {"state": run.combiner_state()}
     if combined := run.combiner_record():
         combiner |= {"method": combined.method, "score": combined.nested_choice["macro-F1"]}
-    steps = [run.command(f"fit-stage {stage} --resume") for stage in unfitted]
-    if not steps:
-        steps = [run.command("infer DATA" if combiner["state"] == "fitted" else "fit-meta")]
     return {
         "data": str(run.root),
         "images": len(run.table),
@@ -39,8 +35,17 @@ def describe(run: Run) -> dict[str, Any]:
         "extra_data": [each.record.text for each in run.extra_data.values()],
         "fits": fits,
         "combiner": combiner,
-        "next": steps,
+        "next": next_steps(run),
     }
+
+
+def next_steps(run: Run) -> list[str]:
+    """The commands that fit what is not fitted; at last the one that predicts."""
+    if stages := [
+        name for name in run.recipe.stages if any(run.state(name, fold) != "fitted" for fold in run.recipe.fits)
+    ]:
+        return [run.command(f"fit-stage {' '.join(stages)} --resume")]
+    return [run.command("infer DATA" if run.combiner_state() == "fitted" else "fit-meta")]
 
 
 def scores_text(scores: dict[str, float]) -> str:

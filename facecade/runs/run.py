@@ -16,7 +16,7 @@ from facecade.base.errors import FacecadeError
 from facecade.base.fields import Digest, PathText, Versions, one_of
 from facecade.base.files import content_hash, require_links_inside
 from facecade.base.lock import locked
-from facecade.base.program import command
+from facecade.base.program import command, option
 from facecade.base.seeding import derive
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.decode import DecodeError
@@ -127,7 +127,7 @@ class Run:
 
     def command(self, words: str) -> str:
         """A command for this run, as typed on the command line."""
-        return command(words) + ("" if self.folder == Path("artifacts") else f" --artifacts {self.folder}")
+        return command(words) + option("--artifacts", self.folder, "artifacts")
 
     def fold_folder(self, stage: str, fold: int) -> Path:
         """Folder of a fold's fit, or of the fit on all people."""
