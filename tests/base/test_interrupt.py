@@ -39,7 +39,7 @@ def test_a_process_ends_while_a_library_computes(code: str) -> None:
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert GRACE_SECONDS - 0.1 < time.monotonic() - started < GRACE_SECONDS + 2
+    assert GRACE_SECONDS - 0.1 < time.monotonic() - started < GRACE_SECONDS + 4
     assert (process.returncode, out, err) == (INTERRUPTED, "last words\n", "")
 
 

@@ -64,7 +64,7 @@ def test_a_worker_that_is_still_importing_ends_with_its_parent(tmp_path: Path) -
     time.sleep(0.7)  # it watches its parent, and imports
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs([worker], timeout=1)
+    _, alive = psutil.wait_procs([worker], timeout=2)
     assert not alive
 
 
