@@ -15,7 +15,8 @@ from facecade import pipeline, shipped
 from facecade.base.choices import Device, Engine, EnsembleKind, Precision
 from facecade.base.errors import unknown_name
 from facecade.base.machine import Machine, default_workers
-from facecade.faces.table import read_source
+from facecade.faces.reading import make_reading
+from facecade.faces.source import read_source
 from facecade.inference.cascade import Cascade as Networks
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade, open_fitted
@@ -48,6 +49,9 @@ def fit(
     extra: PathLike | None = None,
     skip_bad: bool = False,
     same_person: Sequence[PathLike] = (),
+    maps: Sequence[str] = (),
+    layout: PathLike | None = None,
+    person_pattern: str | None = None,
     device: Device = "auto",
     jobs: int = 0,
 ) -> Run:
@@ -64,6 +68,9 @@ def fit(
         extra: labelled images to train on that are never scored.
         skip_bad: skip bad rows and files.
         same_person: CSV files of ids that are one person, or that only look alike.
+        maps: what words of the data mean, each `FIELD.WORD=LABEL`, e.g. `"gender.M=male"`.
+        layout: TOML that says what each folder of a folder of classes means.
+        person_pattern: where an image's path names its person: a regular expression with one group.
         jobs: fits at once; 0 = number of cores.
 
     Raises:
@@ -75,6 +82,7 @@ def fit(
         extra=Path(extra) if extra else None,
         skip_bad=skip_bad,
         same_person=[Path(each) for each in same_person],
+        reading=make_reading(maps, Path(layout) if layout else None, person_pattern),
     )
     file = shipped.find("recipe", str(recipe))
     run, stages = prepare_run(Path(artifacts), Path(data), options, file, ["all"], settings, workers=machine.workers)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from facecade.commands import options
 from facecade.commands.command import Command
+
+if TYPE_CHECKING:
+    from facecade.faces.reading import Reading
 
 
 @click.command("compare", cls=Command)
@@ -33,6 +37,7 @@ from facecade.commands.command import Command
     help="Number of times each network is trained; the average is scored.",
 )
 @options.SAME_PERSON
+@options.reading
 @options.JOBS
 @options.THREADS
 @options.artifacts("artifacts/compare", "Folder of the comparison, with one run for each recipe.")
@@ -51,6 +56,7 @@ def command(
     seed: int,
     repeats: int,
     same_person: tuple[Path, ...],
+    reading: Reading,
     jobs: int,
     threads: int,
     artifacts: Path,
@@ -83,7 +89,7 @@ def command(
         raise FacecadeError("--eval and --labels must be given together", "give both, or neither")
     evaluation_files = (evaluation, labels) if evaluation and labels else None
     comparison_settings = ComparisonSettings(
-        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person
+        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person, reading
     )
     tracker = Tracker(mlflow) if mlflow else None
     machine = Machine(device, jobs, threads, workers)

@@ -70,7 +70,7 @@ def read_extra(folder: Path) -> ExtraData:
 
 
 def build_extra(
-    root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int, near: Collection[str] = ()
+    root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int, near: Collection[str] = (), years: bool = True
 ) -> ExtraData:
     """Extra labeled images for every fold.
 
@@ -81,6 +81,7 @@ def build_extra(
         table: sample table of the extra images, with `content`.
         scored: the run's own sample table, with `content` and `fold`.
         near: content of the near-duplicates of scored images.
+        years: whether ages are years, and not only bands.
 
     Raises:
         FacecadeError: all of the images are left out.
@@ -102,4 +103,4 @@ def build_extra(
         + (f"; {shared} people are also scored, and left out of the fold that is scored on them" if shared else "")
     )
     rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[COLUMNS]
-    return ExtraData(rows, ExtraRecord(data=str(root.resolve()), text=text, flag=TRAINED_ON, years=True))
+    return ExtraData(rows, ExtraRecord(data=str(root.resolve()), text=text, flag=TRAINED_ON, years=years))

@@ -23,8 +23,9 @@ from facecade.combiner.stage_outputs import StageOutputs, average_folds
 from facecade.faces.crop import Box
 from facecade.faces.decode import DecodeError
 from facecade.faces.mtcnn import MTCNNNetworks
+from facecade.faces.problems import grouped
 from facecade.faces.reader import FaceCrop, FaceReader
-from facecade.faces.table import Source, require_files
+from facecade.faces.source import Source, require_files
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
@@ -161,10 +162,10 @@ class Cascade:
 def _note_problems(source: Source) -> None:
     """Note what is wrong with rows and files; raises FacecadeError where no row is left."""
     if source.table.empty:
-        lines = "".join(f"\n  {problem}" for problem in source.problems)
+        lines = "".join(f"\n  {line}" for line in grouped(source.problems))
         raise FacecadeError(f"{source.root} holds no image that can be predicted{lines}")
     prefix = "left out: " if source.labelled else ""
-    messages = [*source.notes, *(f"{prefix}{problem}" for problem in source.problems)]
+    messages = [*source.notes, *(f"{prefix}{line}" for line in grouped(source.problems, max_groups=None))]
     for message in messages[:MAX_NOTES]:
         note(message)
     if len(messages) > MAX_NOTES:

@@ -17,7 +17,8 @@ from facecade.faces.extra import COLUMNS, PSEUDO_LABELLED, TRAINED_ON
 from facecade.faces.labels import N_CLASSES
 from facecade.faces.pseudo import FOLDER, PseudoLabels, PseudoRecord, make_pseudo_labels, pseudo_text
 from facecade.faces.reader import FaceCrop
-from facecade.faces.table import Source, classes, labelled_rows, read_source
+from facecade.faces.source import Source, read_source
+from facecade.faces.table import classes, labelled_rows
 from facecade.inference.cascade import Cascade
 from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import stream

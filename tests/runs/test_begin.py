@@ -185,4 +185,7 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_any_fit(tmp_path: Path
 
 def test_groups_with_fewer_people_than_folds_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(tmp_path, scenes(tmp_path / "data", 17))
-    assert "groups with fewer people than folds: female >=60: 2; some folds hold none" in capsys.readouterr().err
+    assert (
+        "groups with fewer people than the 3 folds: female >=60: 2; some folds hold none of them out: label at least 3"
+        in capsys.readouterr().err
+    )
