@@ -15,6 +15,7 @@ from facecade import pipeline, shipped
 from facecade.base.choices import Device, Engine, EnsembleKind, Precision
 from facecade.base.errors import unknown_name
 from facecade.base.machine import Machine, default_workers
+from facecade.faces.boxes import ImageFile, path_of
 from facecade.faces.reading import make_reading
 from facecade.faces.source import read_source
 from facecade.inference.cascade import Cascade as Networks
@@ -215,9 +216,9 @@ class Cascade:
             ):
                 age, if_male, if_female = (float(value) for value in years)
                 index = len(rows)
-                rows.append(
-                    Prediction(inputs[index], ids[index], int(label), probability, age, if_male, if_female, box, flags)
-                )
+                image = inputs[index]
+                shown = image if isinstance(image, np.ndarray) else path_of(image)
+                rows.append(Prediction(shown, ids[index], int(label), probability, age, if_male, if_female, box, flags))
         return Predictions(rows)
 
     def explain(self, image: ImageLike) -> Explanation:
@@ -265,13 +266,13 @@ def _scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _ids_and_inputs(images: ImageLike | Sequence[ImageLike]) -> tuple[list[str], list[Path | np.ndarray]]:
-    """Each image's id, and each image as a path or pixels."""
+def _ids_and_inputs(images: ImageLike | Sequence[ImageLike]) -> tuple[list[str], list[ImageFile | np.ndarray]]:
+    """Each image's id, and each image as a file or pixels."""
     if isinstance(images, str | Path) and Path(images).is_dir():
         source = read_source(Path(images))
-        return source.image_ids, [source.root / path for path in source.table["path"]]
+        return source.image_ids, [*source.images]
     many = list(images) if isinstance(images, list | tuple) else [images]
-    inputs = [_path_or_pixels(each) for each in many]  # type: ignore[arg-type]  # raises for what is not an image
+    inputs: list[ImageFile | np.ndarray] = [_path_or_pixels(each) for each in many]  # type: ignore[arg-type]  # raises for what is not an image
     return [str(each) if isinstance(each, Path) else f"image {index}" for index, each in enumerate(inputs)], inputs
 
 

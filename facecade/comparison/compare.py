@@ -20,6 +20,7 @@ from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.comparison.budget import Budget, ScaledRecipe, scale
 from facecade.comparison.repeats import with_repeats
+from facecade.faces.boxes import images_of
 from facecade.faces.reading import AS_WRITTEN, Reading
 from facecade.faces.same_person import read_same_person
 from facecade.faces.source import Source, read_source
@@ -241,7 +242,7 @@ def _output_folder(folder: Path, kind: str) -> Path:
 def _speed(run: Run, models: Ensemble, workers: int) -> float:
     """Images per second through all models, from stored crops."""
     store = run.store()
-    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_IMAGES]], workers)
+    entries = store.fill(images_of(run.root, run.table[:SPEED_IMAGES]), workers)
     rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_IMAGES)
     crops = store.crops()
     chunks = [crops[part] for part in np.split(rows, range(models.batch, len(rows), models.batch))]

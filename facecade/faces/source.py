@@ -11,6 +11,7 @@ import pandas as pd
 
 from facecade.base.errors import FacecadeError, excerpt, problems
 from facecade.base.files import printable
+from facecade.faces.boxes import ImageFile, box_problem, images_of
 from facecade.faces.label_text import EXPECTED, LABELS, Age, age_of, is_label, spaced, suggestion
 from facecade.faces.layouts.class_folders import class_folders, folder_labels, not_understood_note
 from facecade.faces.layouts.competition import evaluation, training
@@ -50,6 +51,11 @@ class Source:
     def image_ids(self) -> list[str]:
         """The name of each image in predictions: its ImageID in `info.csv`, else its path; as text that a CSV can hold."""
         return [printable(name) for name in self.table["id" if self.layout == "evaluation" else "path"]]
+
+    @property
+    def images(self) -> list[ImageFile]:
+        """The image of each row."""
+        return images_of(self.root, self.table)
 
     @property
     def labelled(self) -> bool:
@@ -123,7 +129,7 @@ def check(given: Given, reading: Reading) -> Source:
     seen: dict[str, str] = {}
     for row in given.rows:
         labels = {name: used.label(name, row.labels.get(name, "")) for name in LABELS}
-        errors = [*row.problems, *_label_problems(row, labels, given.required)]
+        errors = [*row.problems, *_label_problems(row, labels, given.required), *_box_problems(row)]
         missing += [row.missing] if row.missing else []
         if not row.path:
             found += errors
@@ -155,7 +161,9 @@ def check(given: Given, reading: Reading) -> Source:
 def _unlabelled(given: Given) -> Source:
     rows = given.rows
     missing = [row.missing for row in rows if row.missing]
-    problems = [each for row in rows for each in (*row.problems, *([row.missing] if row.missing else []))]
+    problems = [
+        each for row in rows for each in (*row.problems, *_box_problems(row), *([row.missing] if row.missing else []))
+    ]
     table = [_table_row(row, row.person, dict.fromkeys(LABELS, ""), None) for row in rows]
     return Source(
         given.root,
@@ -172,7 +180,8 @@ def _table_row(row: GivenRow, person: str, labels: Mapping[str, str], age: Age |
     years, middle = (age.years, age.middle) if age else (float("nan"), False)
     where = row.where if labels["mask"] or labels["gender"] or labels["age"] else ""
     name = row.name or row.path
-    return row.path, name, person, labels["mask"].lower(), labels["gender"].lower(), years, middle, where
+    box = map(float, row.box) if any(row.box) and not _box_problems(row) else [float("nan")] * 4
+    return row.path, name, person, labels["mask"].lower(), labels["gender"].lower(), years, middle, *box, where
 
 
 def _label_problems(row: GivenRow, labels: Mapping[str, str], required: Sequence[str]) -> list[Problem]:
@@ -185,6 +194,12 @@ def _label_problems(row: GivenRow, labels: Mapping[str, str], required: Sequence
             more = f"; did you mean {near}?" if near else ""
             problems.append(Problem(row.where, message + more, map=f"{name}.{text}={near}" if near else ""))
     return problems
+
+
+def _box_problems(row: GivenRow) -> list[Problem]:
+    """The problem of a row's face box."""
+    problem = box_problem(row.box) if any(row.box) else ""
+    return [Problem(row.where, problem)] if problem else []
 
 
 def _no_person(row: GivenRow, reading: Reading) -> Problem:

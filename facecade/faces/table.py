@@ -1,7 +1,8 @@
 """The sample table: one row per image, whatever layout it is read from (`faces.source`).
 
 Columns: `path` (relative to the dataset's root), `id`, `person`, `mask`, `gender` (names, empty if
-unknown), `age` (years, NaN if unknown), `middle` (whether that is the middle of a band, and years are unknown), `where` (the table
+unknown), `age` (years, NaN if unknown), `middle` (whether that is the middle of a band, and years are unknown), `left`, `top`, `right`, `bottom` (of a face box that came with the data, in pixels; NaN if the face is to be
+detected), `where` (the table
 and the row that the labels are from). `faces.split` adds `fold`.
 """
 
@@ -16,10 +17,11 @@ import pandas as pd
 
 from facecade.base.errors import FacecadeError, excerpt, first_line
 from facecade.base.files import read_bytes
+from facecade.faces.boxes import SIDES, box_columns
 from facecade.faces.csv_rows import MAX_TABLE_BYTES
 from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 
-COLUMNS = ["path", "id", "person", "mask", "gender", "age", "middle", "where"]
+COLUMNS = ["path", "id", "person", "mask", "gender", "age", "middle", *SIDES, "where"]
 SAVED_COLUMNS = ["path", "person", "mask", "gender", "age", "fold", "content"]
 TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
 
@@ -34,14 +36,15 @@ def read_saved_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(
             BytesIO(read_bytes(path, MAX_TABLE_BYTES)),
-            dtype={**TEXT_DTYPES, "age": str, "fold": np.int64},
+            dtype={**TEXT_DTYPES, **dict.fromkeys(["age", *SIDES], str), "fold": np.int64},
             keep_default_na=False,
         )
         missing = [column for column in SAVED_COLUMNS if column not in table]
         if missing:
             raise ValueError(f"it lacks the column(s) {', '.join(missing)}")
         # Python reads a number to the last bit: run.json has a hash of the ages.
-        table["age"] = np.array([float(age) if age else np.nan for age in table["age"]], float)
+        for column in ("age", *(SIDES if set(SIDES) <= set(table) else [])):
+            table[column] = np.array([float(text) if text else np.nan for text in table[column]], float)
         _require_saved_values(table)
     except FacecadeError as error:
         raise FacecadeError(str(error), hint) from None
@@ -59,6 +62,10 @@ def _require_saved_values(table: pd.DataFrame) -> None:
         "fold": table["fold"] >= 0,
         "content": table["content"].str.fullmatch("[0-9a-f]{32}"),
     }
+    if box_columns(table):
+        boxes = table[SIDES]
+        whole = boxes.abs().lt(1e6).all(axis=1) & (boxes["left"] < boxes["right"]) & (boxes["top"] < boxes["bottom"])
+        right["left"] = boxes.isna().all(axis=1) | whole
     for column, values in right.items():
         if not values.all():
             raise ValueError(f"{column} is {excerpt(table[column][~values].iloc[0])!r} in row {values.argmin() + 2}")

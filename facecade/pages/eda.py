@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from facecade.faces.boxes import images_of
 from facecade.faces.duplicates import NEAR_DUPLICATE_BITS, find_exact_duplicates, find_near_duplicates
 from facecade.faces.labels import N_CLASSES, class_name
 from facecade.faces.reading import AS_WRITTEN, Reading
@@ -63,7 +64,7 @@ def survey_dataset(data: Path, face: Face, workers: int, reading: Reading = AS_W
     source = read_source(data, reading)
     table = source.table.drop_duplicates("path", ignore_index=True)  # a repeated row is not a second image
     with _one_torch_thread(face):
-        measured, errors = survey([source.root / path for path in table["path"]], face, workers)
+        measured, errors = survey(images_of(source.root, table), face, workers)
     problems = [str(problem) for problem in source.problems] + [
         f"{path}: {reason}"
         for path, reason in zip(table["path"], errors, strict=True)

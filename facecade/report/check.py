@@ -16,6 +16,7 @@ from facecade.base.errors import FacecadeError
 from facecade.base.files import content_hash
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
+from facecade.faces.boxes import BoxedImage, ImageFile, path_of, require_overlap
 from facecade.faces.coverage import coverage_notes
 from facecade.faces.decode import DecodeError, decoded, opened, upright_size
 from facecade.faces.duplicates import look_alike, perceptual_hashes
@@ -134,7 +135,7 @@ def check_source(
         Problem(str(table["where"][row]), message, "a person of two genders")
         for row, message in contradicting_genders(table).items()
     ]
-    images = _read_images([source.root / path for path in table["path"]], workers)
+    images = _read_images(source.images, workers)
     unreadable = [
         Problem(path, image)
         for path, image in zip(table["path"], images, strict=True)
@@ -157,20 +158,23 @@ def check_source(
     return Checked(data, source, readable, notes, pairs, [*source.problems, *dict.fromkeys(joined), *unreadable])
 
 
-def _read_images(paths: Sequence[Path], workers: int) -> list[_Image | str]:
+def _read_images(files: Sequence[ImageFile], workers: int) -> list[_Image | str]:
     """Each image, or why it cannot be decoded."""
     images = []
-    with Bar("check", len(paths), "images") as bar:
-        for image in bounded_map(_read_image, paths, workers):
+    with Bar("check", len(files), "images") as bar:
+        for image in bounded_map(_read_image, files, workers):
             images.append(image)
             bar.advance()
     return images
 
 
-def _read_image(path: Path) -> _Image | str:
+def _read_image(file: ImageFile) -> _Image | str:
+    path = path_of(file)
     try:
         with opened(path) as image:
             width, height = upright_size(image)
+        if isinstance(file, BoxedImage):
+            require_overlap(file, width, height)
         with decoded(path) as pixels:
             return _Image((height, width), content_hash(path), perceptual_hashes(pixels))
     except DecodeError as error:

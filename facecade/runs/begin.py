@@ -13,6 +13,7 @@ import pandas as pd
 from facecade.base.errors import FacecadeError, problems
 from facecade.base.files import content_hash, require_links_inside
 from facecade.base.progress import note
+from facecade.faces.boxes import SIDES, box_columns, images_of
 from facecade.faces.corrections import apply_corrections
 from facecade.faces.coverage import coverage_notes
 from facecade.faces.decode import DecodeError
@@ -115,7 +116,7 @@ def begin_run(
     for line in _notes(table, recipe.folds):
         note(line)
     cap, same = _age_cap(table, recipe), list(people.rows)
-    table = table.drop(columns=["where", "middle"])
+    table = table.drop(columns=["where", "middle", *(set(SIDES) - set(box_columns(table)))])
     run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same)
     if not dry:
         run.save()
@@ -211,7 +212,7 @@ def _with_content(
     table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows of readable images, with `content`, and the images' perceptual hashes."""
-    entries = store.fill([root / path for path in table["path"]], workers)
+    entries = store.fill(images_of(root, table), workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     if unreadable and not skip_bad:
         raise FacecadeError(
@@ -224,8 +225,11 @@ def _with_content(
     table = table[readable].reset_index(drop=True)
     read = [entry for entry in entries if isinstance(entry, Entry)]
     if store.face.detector == "mtcnn":
-        without_face = sum(entry.box is None for entry in read)
-        note(f"faces: found in {len(read) - without_face} of {len(read)} images; {without_face} use the centre crop")
+        given, without_face = sum(entry.given is not None for entry in read), sum(entry.box is None for entry in read)
+        note(
+            f"faces: found in {len(read) - given - without_face} of {len(read)} images; {without_face} use the centre crop"
+            + (f"; of {given} the box is given" if given else "")
+        )
     return table.assign(content=[entry.content for entry in read]), hashes_of(read)
 
 

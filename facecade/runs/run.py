@@ -18,6 +18,7 @@ from facecade.base.files import content_hash, require_links_inside
 from facecade.base.lock import locked
 from facecade.base.program import command
 from facecade.base.seeding import derive
+from facecade.faces.boxes import box_columns, images_of
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.decode import DecodeError
 from facecade.faces.extra import TRAINED_ON, ExtraData, read_extra
@@ -67,7 +68,8 @@ State = Literal["fitted", "stale", "damaged", "begun", "missing"]
 class Run:
     """A run as saved in its folder.
 
-    table: one row per image: `path, id, person, mask, gender, age, fold, content`. tables: the recipe as written. cap: the
+    table: one row per image: `path, id, person, mask, gender, age, fold, content`, and the sides of boxes that came with the
+    data. tables: the recipe as written. cap: the
     age at which ages are censored ("at least"), or None. shared_cache: whether runs beside this one share its face crops.
     extra_data: images to train on that are never scored, by kind. corrections: `id, field, value` of the labels that were
     changed, and same_person: `person, other, same` of the ids that were joined or kept apart, before the table was written.
@@ -93,7 +95,8 @@ class Run:
 
     @cached_property
     def labels_hash(self) -> str:
-        return digest(self.table[["path", "content", "person", "mask", "gender", "age"]].to_numpy().tolist())
+        columns = ["path", "content", "person", "mask", "gender", "age", *box_columns(self.table)]
+        return digest(self.table[columns].to_numpy().tolist())
 
     def signature(self, stage: str, fold: int = 0) -> str:
         """A hash of everything that a stage's fit depends on; when it changes, the fit is stale. The same for all folds."""
@@ -256,7 +259,7 @@ def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) 
     """
     if not root.is_dir():
         raise FacecadeError(f"{root} does not exist, where the run's images were", "give their new folder: --data DATA")
-    entries = store.fill([root / path for path in table["path"]], workers)
+    entries = store.fill(images_of(root, table), workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     changed = [
         path

@@ -17,7 +17,8 @@ class GivenRow:
     """An image, or a row that names none (`path` is empty), of which only the problems count.
 
     where: the row of a table, or the file. path: relative to the root, or absolute. labels: the text of `mask`, `gender` and
-    `age`; empty is unknown. name: of the image in predictions. missing: why there is no file.
+    `age`; empty is unknown. name: of the image in predictions. box: text of left, top, right and
+    bottom, all blank where the face is to be detected. missing: why there is no file.
     """
 
     where: str
@@ -25,6 +26,7 @@ class GivenRow:
     person: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    box: Sequence[str] = ("", "", "", "")
     problems: Sequence[Problem] = ()
     missing: Problem | None = None
 
