@@ -64,9 +64,9 @@ class FaceReader(Generic[Known]):
             return self.known[key]
         try:
             with decoded(path_of(image)) as pixels:
-                boxed = isinstance(image, BoxedImage)
-                box = box_in_pixels(image, pixels.shape[1]) if boxed else self._detected(pixels)
-                return self._crop(content, pixels, box, given)
+                if isinstance(image, BoxedImage):
+                    return self._crop(content, pixels, box_in_pixels(image, pixels.shape[1]), given)
+                return self._crop(content, pixels, self._detected(pixels))
         except DecodeError as error:
             return error
 

@@ -19,11 +19,13 @@ Labels = Mapping[str, str]
 @dataclass(frozen=True)
 class Reading:
     """words: `mask`, `gender` or `age` → a word of the data, as `spaced` writes it → the label it means, empty for unknown.
-    folders: the labels of folders by their name; None if the names tell. person: finds the person in an image's path."""
+    folders: the labels of folders by their name; None if the names tell. person: finds the person in an image's path.
+    options: what all of this was made of, as words of a command line."""
 
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     folders: Mapping[str, Labels] | None = None
     person: re.Pattern[str] | None = None
+    options: tuple[str, ...] = ()
 
     def label(self, name: str, text: str) -> str:
         """What a text means as a label: itself, unless it is mapped."""
@@ -53,7 +55,10 @@ def make_reading(maps: Sequence[str] = (), layout: Path | None = None, person_pa
     for each in maps:
         name, word, label = _mapping(each)
         words.setdefault(name, {})[spaced(word)] = label
-    return Reading(words, _read_folders(layout) if layout else None, _pattern(person_pattern))
+    options = [word for each in maps for word in ("--map", each)]
+    options += ["--layout", str(layout.resolve())] if layout else []
+    options += ["--person-pattern", person_pattern] if person_pattern is not None else []
+    return Reading(words, _read_folders(layout) if layout else None, _pattern(person_pattern), tuple(options))
 
 
 def _mapping(text: str) -> tuple[str, str, str]:

@@ -58,8 +58,7 @@ def survey(images: Sequence[ImageFile], face: Face, workers: int) -> tuple[np.nd
             with opened(path) as file:
                 header = _header(file)
             with decoded(path) as image:
-                boxed = isinstance(item, BoxedImage)
-                boxes = [box_in_pixels(item, image.shape[1])] if boxed else detect_all(image)
+                boxes = [box_in_pixels(item, image.shape[1])] if isinstance(item, BoxedImage) else detect_all(image)
                 return (content_hash(path), *header, *_measured(image, boxes, face))
         except DecodeError as error:
             return error

@@ -107,7 +107,12 @@ def begin_run(
         extra_table, extra_hashes = with_content(extra_table, extra_root)
         near = near_scored(extra_table, extra_hashes)
         extra_data["added"] = build_extra(
-            extra_root, extra_table, table, recipe.folds, near, table["middle"].any() or not extra_table["middle"].any()
+            extra_root,
+            extra_table,
+            table,
+            recipe.folds,
+            near,
+            bool(table["middle"].any() or not extra_table["middle"].any()),
         )
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
@@ -117,7 +122,8 @@ def begin_run(
         note(line)
     cap, same = _age_cap(table, recipe), list(people.rows)
     table = table.drop(columns=["where", "middle", *(set(SIDES) - set(box_columns(table)))])
-    run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same)
+    read_by = options.reading.options
+    run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same, read_by)
     if not dry:
         run.save()
     note(_summary(run))
