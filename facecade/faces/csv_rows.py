@@ -51,7 +51,18 @@ def read_csv_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = 
     except csv.Error as error:
         raise FacecadeError(f"{path} cannot be read as CSV: {error}", "look for a quote that is not closed") from None
     lines = [(number, cells) for number, cells in lines if any(cells)]
-    header = [names.get(name.casefold(), name) for name in lines[0][1]] if lines else []
+    header = named_columns(path, lines[0][1] if lines else [], columns, optional)
+    return [_row(number, cells, header) for number, cells in lines[1:]]
+
+
+def named_columns(path: Path, header: Sequence[str], columns: Sequence[str], optional: Sequence[str] = ()) -> list[str]:
+    """A table's header, with `columns` and `optional` as they are spelled here.
+
+    Raises:
+        FacecadeError: one of `columns` is missing, or one of either is there twice.
+    """
+    names = {name.casefold(): name for name in (*columns, *optional)}
+    header = [names.get(name.casefold(), name) for name in header]
     missing = [column for column in columns if column not in header]
     if missing:
         found = excerpt(", ".join(header), 200) or "none"
@@ -59,7 +70,7 @@ def read_csv_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = 
     twice = [column for column in (*columns, *optional) if header.count(column) > 1]
     if twice:
         raise FacecadeError(f"{path} has the column(s) {', '.join(twice)} twice", "remove or rename one")
-    return [_row(number, cells, header) for number, cells in lines[1:]]
+    return header
 
 
 def _text(path: Path) -> str:

@@ -14,6 +14,7 @@ from facecade.base.files import printable
 from facecade.faces.boxes import ImageFile, box_problem, images_of
 from facecade.faces.label_text import EXPECTED, LABELS, Age, age_of, is_label, spaced, suggestion
 from facecade.faces.layouts.class_folders import class_folders, folder_labels, not_understood_note
+from facecade.faces.layouts.coco import coco
 from facecade.faces.layouts.competition import evaluation, training
 from facecade.faces.layouts.given import Given, GivenRow
 from facecade.faces.layouts.manifest import manifest
@@ -24,7 +25,12 @@ from facecade.faces.problems import Problem, grouped, map_hint
 from facecade.faces.reading import AS_WRITTEN, Reading
 from facecade.faces.table import COLUMNS
 
-TABLES: dict[str, Callable[[Path], Given]] = {".csv": manifest, ".tsv": manifest}
+TABLES: dict[str, Callable[[Path, Reading], Given]] = {
+    ".csv": manifest,
+    ".tsv": manifest,
+    ".parquet": manifest,
+    ".json": coco,
+}
 """How a file that lists images is read, by its extension."""
 
 MAX_MISSING, MAX_MISSING_SHARE = 3, 0.01
@@ -81,7 +87,7 @@ def _given(data: Path, reading: Reading) -> Given:
     """The rows of a dataset, as they are written."""
     if data.is_file():
         if read := TABLES.get(data.suffix.lower()):
-            return read(data)
+            return read(data, reading)
         if data.suffix.lower() in IMAGE_SUFFIXES:
             return one_image(data)
         raise FacecadeError(
@@ -89,14 +95,14 @@ def _given(data: Path, reading: Reading) -> Given:
             f"images end in {', '.join(IMAGE_SUFFIXES)}",
         )
     if not data.is_dir():
-        raise FacecadeError(f"{data} does not exist", "give a data folder, a manifest CSV or an image")
+        raise FacecadeError(f"{data} does not exist", "give a data folder, a manifest or an image")
     if reading.folders is None:
         for name, layout in (("train.csv", training), ("info.csv", evaluation)):
             if (data / name).is_file():
                 return layout(data)
         for suffix, read in TABLES.items():
             if (data / f"manifest{suffix}").is_file():
-                return read(data / f"manifest{suffix}")
+                return read(data / f"manifest{suffix}", reading)
     subfolders = [child.name for child in sorted(data.iterdir()) if (child / "train.csv").is_file()]
     if subfolders:
         raise FacecadeError(f"{data} has no train.csv", f"did you mean {data / subfolders[0]}?")
@@ -105,7 +111,7 @@ def _given(data: Path, reading: Reading) -> Given:
         passed_over = [passed_over_text(listing.passed_over)] if listing.passed_over else []
         raise FacecadeError(
             "; ".join([f"{data} has no images", *passed_over]),
-            f"expected train.csv or info.csv with images/, a manifest.csv, or images that end in {', '.join(IMAGE_SUFFIXES)}",
+            f"expected train.csv or info.csv with images/, a manifest, or images that end in {', '.join(IMAGE_SUFFIXES)}",
         )
     labels = folder_labels(listing, reading)
     if reading.folders is not None or None not in labels.values():
