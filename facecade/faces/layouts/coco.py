@@ -6,7 +6,7 @@ of the face.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,11 +106,11 @@ def _row(
     category = category_labels.get(annotation.category_id) if annotation.category_id is not None else None
     attributes = {name.casefold(): _cell(value) for name, value in (annotation.attributes or {}).items()}
     labels = {name: attributes.get(name) or (category or {}).get(name, "") for name in LABELS}
-    box = ("", "", "", "")
+    box: Sequence[str] = ("", "", "", "")
     if annotation.bbox is not None:
         if len(annotation.bbox) == 4:
             left, top, width, height = annotation.bbox
-            box = tuple(f"{side:.3f}" for side in (left, top, left + width, top + height))
+            box = [f"{side:.3f}" for side in (left, top, left + width, top + height)]
         else:
             problems.append(
                 Problem(where, f"bbox has {len(annotation.bbox)} numbers, expected left, top, width and height")
