@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from facecade.faces.label_text import RANGES, SYNONYMS, YEARS, spaced
+from facecade.faces.label_text import RANGES, SYNONYMS, YEARS, is_label, spaced
 from facecade.faces.reading import Labels, Reading
 
 FILLERS = ("age", "aged", "years old", "years", "year", "old", "gender", "sex", "band", "세")
@@ -14,8 +14,8 @@ AGES = (YEARS, *(pattern for pattern, _ in RANGES))
 
 
 def labels_of_name(name: str, reading: Reading) -> Labels | None:
-    """The labels that a name says, in any order; None if a word in it is unknown, two contradict each other, or it is a bare
-    number, which may be an age or the number of a class.
+    """The labels that a name says, in any order; None if a word in it is unknown, two contradict each other, its ages are in two
+    bands, or it is a bare number, which may be an age or the number of a class.
 
     Words of `reading` come before `SYNONYMS`, and are left as they are.
     """
@@ -40,7 +40,8 @@ def labels_of_name(name: str, reading: Reading) -> Labels | None:
         if field:
             labels[field] = label
         rest = rest[len(word) :].lstrip()
-    return None if bare_number or not labels else labels
+    valid = all(is_label(field, label) for field, text in labels.items() if (label := reading.label(field, text)))
+    return None if bare_number or not labels or not valid else labels
 
 
 def _begins(text: str, word: str) -> bool:

@@ -41,7 +41,8 @@ MAX_MISSING, MAX_MISSING_SHARE = 3, 0.01
 class Source:
     """A dataset as found on disk.
 
-    problems: of rows and files. notes: what a user may not expect, but is no error. missing: of rows without a file, also if
+    problems: of rows and files. notes: what a user may not expect, but is no error; label_notes: the same of labels and people, which
+    do not matter where images are predicted. missing: of rows without a file, also if
     they have another problem. passed_over: number of files and folders that are not used, by reason.
     """
 
@@ -50,6 +51,7 @@ class Source:
     table: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    label_notes: list[str] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
 
@@ -160,8 +162,16 @@ def check(given: Given, reading: Reading) -> Source:
     kind = "a person of two genders"
     found += [Problem(str(frame["where"][index]), message, kind) for index, message in wrong.items()]
     frame = frame.drop(index=list(wrong)).reset_index(drop=True)
-    notes = [*given.notes, *person_notes, *_band_notes(bands), *used.notes()]
-    return Source(given.root, given.layout, frame, list(dict.fromkeys(found)), notes, missing, dict(given.passed_over))
+    return Source(
+        given.root,
+        given.layout,
+        frame,
+        list(dict.fromkeys(found)),
+        list(given.notes),
+        [*given.label_notes, *person_notes, *_band_notes(bands), *used.notes()],
+        missing,
+        dict(given.passed_over),
+    )
 
 
 def _unlabelled(given: Given) -> Source:
@@ -177,6 +187,7 @@ def _unlabelled(given: Given) -> Source:
         pd.DataFrame(table, columns=COLUMNS),
         [*given.problems, *problems],
         list(given.notes),
+        list(given.label_notes),
         missing,
         dict(given.passed_over),
     )

@@ -140,7 +140,10 @@ def overview(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
 
 def problems(dataset: SurveyedDataset) -> Section:
     """Every bad row and file, and what else was noted of them."""
-    notes = [elements.text(line[:1].upper() + line[1:] + ".") for line in dataset.source.notes]
+    notes = [
+        elements.text(line[:1].upper() + line[1:] + ".")
+        for line in (*dataset.source.notes, *dataset.source.label_notes)
+    ]
     if not dataset.problems:
         return Section("Problems" if not notes else "Files", notes)
     rows = [[*problem.split(": ", 1)] for problem in dataset.problems[:MAX_PROBLEMS]]

@@ -146,6 +146,7 @@ def check_source(
     sizes = Counter(image.size for image in read).most_common(5)
     notes = [
         *source.notes,
+        *source.label_notes,
         *(f"{height}×{width} pixels (height×width): {count}" for (height, width), count in sizes),
         *people.notes,
     ]

@@ -136,7 +136,7 @@ def _read_labelled(data: Path, options: DataOptions) -> tuple[Path, pd.DataFrame
     """Root and table of labelled data; raises FacecadeError for bad rows (unless they are skipped) or no labels."""
     source = read_source(data, options.reading)
     table = source.table
-    for line in source.notes:
+    for line in (*source.notes, *source.label_notes):
         note(line)
     if options.skip_bad:
         for line in grouped(source.problems, max_groups=None):

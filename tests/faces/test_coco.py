@@ -52,7 +52,8 @@ def test_annotations_are_rows(tmp_path: Path) -> None:
     ]
     assert classes(source.table).tolist() == [4, 12]
     assert source.table[SIDES].iloc[0].tolist() == [1, 2, 11.5, 22] and source.table[SIDES].iloc[1].isna().all()
-    assert "category 'with_mask': mask wear" in source.notes and "category 'face': says no label" in source.notes
+    assert "category 'with_mask': mask wear" in source.label_notes
+    assert "category 'face': says no label" in source.label_notes
     assert "1 images have no annotation, and are left out" in source.notes
 
 

@@ -75,7 +75,7 @@ def test_names_of_folders_are_understood_in_any_order(name: str, labels: dict[st
 
 
 @pytest.mark.parametrize(
-    "name", ["12", "ann_lee", "mask_ann", "male_female", "000001_female_Asian_45", "", "years", "masks"]
+    "name", ["12", "ann_lee", "mask_ann", "male_female", "000001_female_Asian_45", "", "years", "masks", "mask_20-40"]
 )
 def test_other_names_are_not(name: str) -> None:
     assert labels_of_name(name, AS_WRITTEN) is None

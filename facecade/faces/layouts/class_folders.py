@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from facecade.base.errors import excerpt
 from facecade.faces.folder_names import labels_of_name
 from facecade.faces.label_text import LABELS
 from facecade.faces.layouts.given import Given, GivenRow
-from facecade.faces.listing import Listing, composed, passed_over_text
+from facecade.faces.layouts.plain import images
+from facecade.faces.listing import Listing, composed
 from facecade.faces.problems import Problem
 from facecade.faces.reading import Labels, Reading
 
@@ -47,9 +49,8 @@ def class_folders(folder: Path, listing: Listing, labels: dict[str, Labels | Non
     notes = [f"folder '{excerpt(name)}': {_text(known)}" for name, known in labels.items() if known is not None]
     if len(notes) > MAX_NAMES:
         notes = [*notes[:MAX_NAMES], f"and {len(notes) - MAX_NAMES} more folders"]
-    if listing.passed_over:
-        notes.append(passed_over_text(listing.passed_over))
-    return Given(folder, "class folders", rows, problems=problems, notes=notes, passed_over=listing.passed_over)
+    plain = images(folder, listing)
+    return replace(plain, layout="class folders", rows=rows, problems=problems, label_notes=notes)
 
 
 def not_understood_note(labels: dict[str, Labels | None]) -> str:

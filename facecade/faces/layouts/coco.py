@@ -75,9 +75,9 @@ def coco(file: Path, reading: Reading) -> Given:
     notes = [f"category '{excerpt(each.name)}': {_text(category_labels[each.id])}" for each in data.categories]
     if len(notes) > MAX_NAMES:
         notes = [*notes[:MAX_NAMES], f"and {len(notes) - MAX_NAMES} more categories"]
-    if without := len(path_of.keys() - {annotation.image_id for annotation in data.annotations}):
-        notes.append(f"{without} images have no annotation, and are left out")
-    return Given(file.parent, "coco", rows, notes=notes)
+    without = len(path_of.keys() - {annotation.image_id for annotation in data.annotations})
+    left_out = [f"{without} images have no annotation, and are left out"] if without else []
+    return Given(file.parent, "coco", rows, notes=left_out, label_notes=notes)
 
 
 def _parsed(file: Path) -> _Coco:

@@ -60,7 +60,7 @@ def training(root: Path) -> Given:
     notes = [passed_over_text(passed_over)] if passed_over else []
     if unnamed := sorted(folders.keys() - used):
         notes.append(f"{len(unnamed)} folder(s) in images/ that train.csv does not name: {', '.join(unnamed[:5])}")
-    return Given(root, "competition", rows, ["gender", "age"], problems, notes, passed_over)
+    return Given(root, "competition", rows, ["gender", "age"], problems, notes, passed_over=passed_over)
 
 
 def _folders(images: Path) -> dict[str, Path]:

@@ -35,8 +35,8 @@ class GivenRow:
 class Given:
     """A dataset in one layout.
 
-    required: labels that must not be blank. problems: of files that are no rows. notes: what a user may not expect.
-    passed_over: number of files and folders that are not used, by reason.
+    required: labels that must not be blank. problems: of files that are no rows. notes: what a user may not expect; label_notes: how
+    labels were read. passed_over: number of files and folders that are not used, by reason.
     """
 
     root: Path
@@ -45,6 +45,7 @@ class Given:
     required: Sequence[str] = ()
     problems: Sequence[Problem] = ()
     notes: Sequence[str] = ()
+    label_notes: Sequence[str] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
