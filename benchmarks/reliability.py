@@ -111,10 +111,10 @@ def fuzz_parser(name: str, runs: int) -> Tally:
         limits = ["-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={folder}/"]
         words = [sys.executable, "-m", "benchmarks.fuzz.parsers", name, f"-atheris_runs={runs}", "-seed=1", *limits]
         result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, errors="replace")
-    done = re.findall(r"#(\d+)\s", result.stderr)
+    done = re.findall(r"^(?:#|Done )(\d+)\s", result.stderr, re.MULTILINE)
     tally = Tally(tried=int(done[-1]) if done else 0)
     if result.returncode:
-        tally.crashed.append(f"{name}: {result.stdout[-300:]} {result.stderr[-300:]}")
+        tally.crashed.append(f"{name}: exit {result.returncode}: {result.stdout[-300:]} {result.stderr[-300:]}")
     return tally
 
 

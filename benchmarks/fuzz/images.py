@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,8 @@ from facecade.faces.synthetic import draw_face
 from .mutations import MUTATIONS, many_scans, saved
 from .running import run
 from .tally import Tally
+
+Result = TypeVar("Result")
 
 MAX_SECONDS = 10.0
 """Bar for the slowest image."""
@@ -68,38 +73,52 @@ def mutated(files: list[tuple[str, bytes]], number: int) -> tuple[str, bytes]:
 
 def infer_mutated(run_folder: Path, work: Path, start: int, count: int) -> Tally:
     """`infer` of `count` mutated files."""
+    return _infer(run_folder, work / f"images-{start}", partial(_mutated_cases, start, count))
+
+
+def _mutated_cases(start: int, count: int) -> list[tuple[str, bytes]]:
     files = seeds()
-    return _infer(
-        run_folder, work / f"images-{start}", [mutated(files, number) for number in range(start, start + count)]
-    )
+    return [mutated(files, number) for number in range(start, start + count)]
 
 
 def infer_large(run_folder: Path, work: Path) -> Tally:
     """`infer` of files that take as much memory and time as the limits allow, or more."""
+    return _infer(run_folder, work / "images-large", _large_cases)
+
+
+def _large_cases() -> list[tuple[str, bytes]]:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (765, 1020, 3), np.uint8))
     phone = noise.resize((16320, 12240))
     square = noise.resize((7071, 7071))
-    cases = [
+    return [
         ("200-megapixels.jpg", saved(phone, "JPEG", quality=85)),
         ("200-megapixels-progressive.jpg", saved(phone, "JPEG", quality=75, progressive=True)),
         ("108-megapixels.jpg", saved(phone.crop((0, 0, 12000, 9000)), "JPEG", quality=90)),
         ("50.png", saved(square.convert("RGBA"), "PNG", compress_level=1)),
         ("50-gray.png", saved(square.convert("L").convert("I;16"), "PNG", compress_level=1)),
+        ("50.avif", saved(square, "AVIF", speed=10, quality=60)),
+        ("25.webp", saved(noise.resize((5000, 5000)), "WEBP", quality=50, method=0)),
         ("50.webp", saved(square, "WEBP", quality=50, method=0)),
         ("50.tif", saved(square.convert("CMYK"), "TIFF", compression="tiff_lzw")),
         ("100.png", saved(Image.new("1", (10_000, 10_000)), "PNG")),
         ("scans.jpg", many_scans(7000, 20_000)),
         ("400.png", saved(Image.new("1", (20_000, 20_000)), "PNG")),
     ]
-    return _infer(run_folder, work / "images-large", cases)
 
 
-def _infer(run_folder: Path, folder: Path, cases: list[tuple[str, bytes]]) -> Tally:
-    tally = Tally(tried=len(cases))
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for name, data in cases:
-        (folder / "images" / name).write_bytes(data)
-    names = [name for name, _ in cases]
+def _write(cases: Callable[[], list[tuple[str, bytes]]], folder: Path) -> list[str]:
+    """Write the files of some cases; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for name, data in cases():
+        (folder / name).write_bytes(data)
+        names.append(name)
+    return names
+
+
+def _infer(run_folder: Path, folder: Path, cases: Callable[[], list[tuple[str, bytes]]]) -> Tally:
+    names = _in_child(_write, cases, folder / "images")
+    tally = Tally(tried=len(names))
     (folder / "info.csv").write_text("\n".join(["ImageID,ans", *(f"{name},0" for name in names)]))
     outcome = run(
         "infer", folder, "--artifacts", run_folder, "--output", folder / "output", "--json", "--engine", "torch"
@@ -114,8 +133,7 @@ def _infer(run_folder: Path, folder: Path, cases: list[tuple[str, bytes]]) -> Ta
     submission = pd.read_csv(folder / "output/submission.csv", dtype={"ImageID": str}, keep_default_na=False)
     for table in (rows, submission):
         tally.lost += 0 if table["ImageID"].tolist() == names else abs(len(table) - len(names)) or len(names)
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a crash of a decoder is one of that process
-        reasons = pool.submit(decode_each, folder / "images", names).result()
+    reasons = _in_child(decode_each, folder / "images", names)
     for name, flags in zip(rows["ImageID"], rows["flags"], strict=True):
         reason, seconds = reasons[name]
         tally.refused += bool(reason)
@@ -125,6 +143,12 @@ def _infer(run_folder: Path, folder: Path, cases: list[tuple[str, bytes]]) -> Ta
         if seconds > MAX_SECONDS:
             tally.wrong.append(f"{name}: {seconds:.1f} s")
     return tally
+
+
+def _in_child(call: Callable[..., Result], *arguments: object) -> Result:
+    """A call in a process of its own: a decoder may crash, and memory that it took would count as that of later commands."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(call, *arguments).result()
 
 
 def decode_each(folder: Path, names: list[str]) -> dict[str, tuple[str, float]]:

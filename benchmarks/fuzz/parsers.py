@@ -7,7 +7,9 @@ Ends with another code than 0 at the first input that raises anything but Faceca
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,8 @@ def main() -> None:
             with contextlib.suppress(FacecadeError):
                 read(file)
 
+        # The alarm that ends slow inputs would end the interpreter, which frees torch for seconds.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
         atheris.Setup(sys.argv, one)
         atheris.Fuzz()
 

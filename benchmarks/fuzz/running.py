@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ TINY = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended. code: negative for a signal, as of subprocess. peak_mib: of it and its children, whichever is larger."""
+    """How a command ended. code: negative for a signal, as of subprocess. peak_mib: memory of its main process."""
 
     code: int
     output: str
@@ -50,18 +51,27 @@ def start(words: Sequence[object], log: Path, environment: Mapping[str, str] | N
 
 def run(*words: object, seconds: float = 1800, environment: Mapping[str, str] | None = None) -> Outcome:
     """Run a command to its end, or for so many seconds."""
-    began = time.monotonic()
+    began, peak = time.monotonic(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         process = start(words, Path(folder, "log"), environment)
-        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+        while process.poll() is None:
             if time.monotonic() - began > seconds:
                 kill(process)
-                return Outcome(-signal.SIGALRM, "hangs", seconds, 0.0)
+                return Outcome(-signal.SIGALRM, "hangs", seconds, peak)
+            peak = max(peak, _peak_mib(process.pid))
             time.sleep(0.02)
-        _, status, usage = ended
-        process.returncode = os.waitstatus_to_exitcode(status)
         text = Path(folder, "log").read_text(errors="replace")
-    return Outcome(process.returncode, text, time.monotonic() - began, usage.ru_maxrss / 1024)
+    return Outcome(process.returncode, text, time.monotonic() - began, peak)
+
+
+def _peak_mib(process: int) -> float:
+    """Peak memory of a running process so far; 0 at its end. What the system reports after the end includes its parent's, from
+    before the process got a program of its own."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def kill(process: subprocess.Popen[bytes]) -> str:

@@ -22,14 +22,17 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """Formats that cameras, scanners and browsers write. Pillow reads more, some of them (PostScript) by running other programs."""
 
 MAX_PIXELS = 50_000_000
-"""Maximum pixels that are decoded: all threads together, and of one image. They take up to 0.8 GB and 4 s (WebP)."""
+"""Maximum pixels that are decoded: all threads together, and of one image. They take up to 0.5 GB and 4 s (AVIF, PNG)."""
+
+MAX_WEBP_PIXELS = 25_000_000
+"""Maximum pixels of a WebP image, whose decoder keeps it in memory five times: 0.4 GB."""
 
 MAX_JPEG_PIXELS = 256_000_000
 """Maximum pixels of a JPEG, which is scaled by 2, 4 or 8 while it is decoded if it has more than MAX_PIXELS: 200 megapixels of a phone
 take 0.4 GB and 1.4 s, or, if it is progressive, 0.8 GB and 4 s. A face that the detector finds at its default `min_face` is then still over
 200 pixels high: it searches at a longest side of 1024 (faces/detect.py)."""
 
-SCALE_DOWN = f"scale it down: at most {MAX_JPEG_PIXELS:,} pixels as JPEG, {MAX_PIXELS:,} in other formats"
+SCALE_DOWN = f"scale it down: at most {MAX_JPEG_PIXELS:,} pixels as JPEG, {MAX_WEBP_PIXELS:,} as WebP, {MAX_PIXELS:,} in other formats"
 """Hint for an image that is too large."""
 
 MAX_SCANS = 200
@@ -53,6 +56,9 @@ BIT_DEPTHS = (8, 10, 12, 14, 16, 32)
 
 # Pillow warns of what is checked here, or of metadata that is not needed. A filter for each call would not be thread-safe.
 warnings.filterwarnings("ignore", module="PIL")
+
+# Pillow's blocks of 16 MB come from heaps that glibc keeps for each thread; larger ones go back to the system when they are freed.
+Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]  # Pillow documents it, its types do not
 
 
 class DecodeError(FacecadeError):
@@ -118,6 +124,7 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
             _require_size(path, image)
             reserved.enter_context(_pixels_in_flight.reserve(_scale_while_decoding(path, image)))
             pixels = _to_rgb(image)
+        del image  # closing it does not free its pixels
         yield pixels
 
 
@@ -182,7 +189,7 @@ def _unidentified(path: Path) -> DecodeError:
 
 def _require_size(path: Path, image: Image.Image) -> None:
     width, height = image.size
-    limit = MAX_JPEG_PIXELS if image.format == "JPEG" else MAX_PIXELS
+    limit = {"JPEG": MAX_JPEG_PIXELS, "WEBP": MAX_WEBP_PIXELS}.get(image.format or "", MAX_PIXELS)
     if width * height > limit:
         raise DecodeError(
             path,
@@ -200,7 +207,7 @@ def _scale_while_decoding(path: Path, image: Image.Image) -> int:
     width, height = image.size
     pixels = width * height
     if image.format != "JPEG":
-        return pixels
+        return pixels * MAX_PIXELS // MAX_WEBP_PIXELS if image.format == "WEBP" else pixels
     limit = min(MAX_SCANS, MAX_SCANNED_PIXELS // pixels)
     scans = _scans(path, limit)
     if scans > limit:

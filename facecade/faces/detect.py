@@ -46,7 +46,7 @@ def make_all_faces_detector(face: Face, nets: MTCNNNetworks | None = None) -> Al
     def detect_all(image: np.ndarray) -> list[Box]:
         scale = max(1.0, max(image.shape[:2]) / MAX_SIDE)
         if scale > 1:
-            size = (round(image.shape[1] / scale), round(image.shape[0] / scale))
+            size = (max(1, round(image.shape[1] / scale)), max(1, round(image.shape[0] / scale)))
             image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         boxes = mtcnn(image).astype(float)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

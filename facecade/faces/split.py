@@ -47,8 +47,10 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
 
 
 def small_groups(table: pd.DataFrame, folds: int) -> dict[str, int]:
-    """The groups of gender and age band, and the mask states, with fewer people than folds, and how many people each has."""
+    """The groups of gender and age band that are known, and the mask states, with fewer people than folds, and how many people
+    each has."""
     groups = strata(people_of(table)).value_counts(sort=False)
+    groups = groups[groups.index.isin(STRATA)]
     masks = table[table["mask"] != ""].groupby("mask", sort=True)["person"].nunique()
     return {str(name): int(count) for name, count in [*groups.items(), *masks.items()] if count < folds}
 

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from facecade.base.errors import FacecadeError
 from facecade.base.progress import note
-from facecade.faces.decode import MAX_JPEG_PIXELS, MAX_PIXELS
+from facecade.faces.decode import MAX_JPEG_PIXELS, MAX_PIXELS, MAX_WEBP_PIXELS
 from facecade.web.limits import Limits, RefusedError, file_too_large, require_count
 from facecade.web.predictor import Predictor
 from facecade.web.problem import problem
@@ -41,7 +41,7 @@ INTERNAL_ERROR = ("internal error of the server", "try again; the server's log h
 def _description(limits: Limits) -> str:
     return f"""Send images; get for every face mask, gender and age band with probabilities, the age by both
 regressors, each stage's prediction, and the contributions to the prediction. At most {limits.files} images per request, each of
-at most {limits.megabytes:g} MB, of {MAX_JPEG_PIXELS:,} pixels as JPEG or {MAX_PIXELS:,} in other formats.
+at most {limits.megabytes:g} MB, of {MAX_JPEG_PIXELS:,} pixels as JPEG, {MAX_WEBP_PIXELS:,} as WebP or {MAX_PIXELS:,} in other formats.
 
 `curl -F images=@one.jpg -F images=@two.jpg ADDRESS/predict`"""
 

@@ -87,6 +87,15 @@ def test_mtcnn_finds_the_faces_of_real_images() -> None:
     assert small_box and large_box and large_box.left / 6 == pytest.approx(small_box.left, abs=8)
 
 
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (2, 50_000)])
+def test_a_line_is_an_image_without_a_face(shape: tuple[int, int]) -> None:
+    """Scaled for the detector, its other side would have no pixel."""
+    line = np.full((*shape, 3), 128, np.uint8)
+    face = Face(size=(48, 36))
+    box = make_detector(face)(line)
+    assert box is None and crop(line, box, face).shape == (48, 36, 3)
+
+
 def test_a_narrow_image_has_no_face() -> None:
     """Reduced to MAX_SIDE, it is narrower than the smallest face."""
     detector = make_detector(Face(detector="mtcnn", min_face=60))

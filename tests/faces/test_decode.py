@@ -235,7 +235,7 @@ def test_truncated_files_are_rejected(tmp_path: Path, suffix: str) -> None:
 
 
 def test_enormous_files_are_rejected_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, limit in (("a.png", "MAX_PIXELS"), ("a.jpg", "MAX_JPEG_PIXELS")):
+    for name, limit in (("a.jpg", "MAX_JPEG_PIXELS"), ("a.webp", "MAX_WEBP_PIXELS"), ("a.png", "MAX_PIXELS")):
         red_and_blue().save(tmp_path / name)
         monkeypatch.setattr(module, limit, 799)
         assert reason(tmp_path / name).startswith("enormous: 40×20")
