@@ -90,7 +90,7 @@ def _check_training(checked: Checked, recipe: Path | None, settings: tuple[str, 
 
     parsed = parse(override(read_toml(recipe or shipped.find("recipe", DEFAULT_RECIPE)), settings, []))
     if not checked.source.labelled:
-        if all_stages:
+        if all_stages and not checked.problems:  # else the labels may only be wrong
             checked.problems.append(Problem(str(checked.data), UNLABELLED))
         return
     result = trainable(checked.table, parsed)

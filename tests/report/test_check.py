@@ -142,3 +142,11 @@ def test_wrong_words_are_one_line_and_can_be_mapped(tmp_path: Path) -> None:
     assert "Next: if that is meant: --map gender.M=male" in result.stderr
     assert len(json.loads(call("check", data, "--json").stdout)["problems"]) == 12
     assert "note: gender 'm' is male: 12 rows" in succeed("check", data, "--map", "gender.M=male")
+
+
+def test_labels_that_are_all_wrong_are_not_called_missing(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 8)
+    sheet = data / "manifest.csv"
+    sheet.write_text(sheet.read_text().replace(",male,", ",M,").replace(",female,", ",F,"))
+    result = call("check", data, "--for", "training")
+    assert result.exit_code == 1 and "unlabelled" not in result.stdout and "24 problem(s)" in result.stdout
