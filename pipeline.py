@@ -15,7 +15,8 @@ from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
 from facecade.combiner import selection
 from facecade.faces.coverage import absent_classes
-from facecade.faces.table import classes, read_source
+from facecade.faces.source import read_source
+from facecade.faces.table import classes
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.records import CombinerRecord, CombinerSummary, FitRecord, read_fit_record
 from facecade.runs.fits import (

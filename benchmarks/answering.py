@@ -22,8 +22,9 @@ from steps import ROOT, commit, machine, run_step
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_csv, write_json
 from facecade.base.choices import EnsembleKind
+from facecade.faces.source import read_source, require_no_problems
 from facecade.faces.split import assign_folds
-from facecade.faces.table import classes, read_source, require_no_problems
+from facecade.faces.table import classes
 from facecade.recipe_file import parse, read_toml
 from facecade.report.metrics import as_json, paired_difference, score
 from facecade.report.results import table

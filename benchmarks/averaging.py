@@ -28,7 +28,8 @@ from facecade.combiner.decision import NO_WEIGHTS, decide
 from facecade.combiner.estimators import SoftVote
 from facecade.combiner.nested import Candidate, nested
 from facecade.combiner.stage_outputs import StageOutputs, average_folds, concatenate, missing_targets
-from facecade.faces.table import classes, read_source
+from facecade.faces.source import read_source
+from facecade.faces.table import classes
 from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import stream
 from facecade.report.evaluate import read_labels

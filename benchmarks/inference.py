@@ -35,7 +35,7 @@ from facecade.faces.crop import Box, box_from_values, crop
 from facecade.faces.decode import decode
 from facecade.faces.mtcnn import MTCNN
 from facecade.faces.reader import FaceCrop
-from facecade.faces.table import read_source
+from facecade.faces.source import read_source
 from facecade.inference.cascade import Cascade
 from facecade.inference.loading import cascade_of_run, export
 from facecade.recipe import Face
@@ -194,7 +194,7 @@ times = [time.monotonic()]
 from facecade import cli, pipeline
 import facecade.inference.torch_engine, facecade.report.predictions, facecade.faces.mtcnn_networks
 from facecade.base.machine import Machine
-from facecade.faces.table import read_source
+from facecade.faces.source import read_source
 from facecade.inference.loading import cascade_of_run
 from facecade.runs.run import open_run
 times.append(time.monotonic())

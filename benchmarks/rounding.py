@@ -33,7 +33,7 @@ from facecade.base.threads import bounded_map
 from facecade.combiner import methods
 from facecade.combiner.stage_outputs import StageOutputs, average_folds
 from facecade.faces.reader import FaceCrop
-from facecade.faces.table import read_source
+from facecade.faces.source import read_source
 from facecade.inference.engines import Model
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, margin_error, recompute_close_calls

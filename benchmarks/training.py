@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_json
 from facecade.base.machine import cores
 from facecade.faces.labels import BAND_EDGES
+from facecade.faces.source import read_source
 from facecade.faces.store import Entry, FaceStore
-from facecade.faces.table import read_source
 from facecade.recipe import Recipe, StageRecipe
 from facecade.recipe_file import parse, read_toml
 from facecade.report.results import table

@@ -15,7 +15,9 @@ from facecade import pipeline, shipped
 from facecade.base.choices import Device, Engine, EnsembleKind, Precision
 from facecade.base.errors import unknown_name
 from facecade.base.machine import Machine, default_workers
-from facecade.faces.table import read_source
+from facecade.faces.boxes import ImageFile, path_of
+from facecade.faces.reading import make_reading
+from facecade.faces.source import read_source
 from facecade.inference.cascade import Cascade as Networks
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade, open_fitted
@@ -48,6 +50,9 @@ def fit(
     extra: PathLike | None = None,
     skip_bad: bool = False,
     same_person: Sequence[PathLike] = (),
+    maps: Sequence[str] = (),
+    layout: PathLike | None = None,
+    person_pattern: str | None = None,
     device: Device = "auto",
     jobs: int = 0,
 ) -> Run:
@@ -64,6 +69,9 @@ def fit(
         extra: labelled images to train on that are never scored.
         skip_bad: skip bad rows and files.
         same_person: CSV files of ids that are one person, or that only look alike.
+        maps: what words of the data mean, each `FIELD.WORD=LABEL`, e.g. `"gender.M=male"`.
+        layout: TOML that says what each folder of a folder of classes means.
+        person_pattern: where an image's path names its person: a regular expression with one group.
         jobs: fits at once; 0 = number of cores.
 
     Raises:
@@ -75,6 +83,7 @@ def fit(
         extra=Path(extra) if extra else None,
         skip_bad=skip_bad,
         same_person=[Path(each) for each in same_person],
+        reading=make_reading(maps, Path(layout) if layout else None, person_pattern),
     )
     file = shipped.find("recipe", str(recipe))
     run, stages = prepare_run(Path(artifacts), Path(data), options, file, ["all"], settings, workers=machine.workers)
@@ -207,9 +216,9 @@ class Cascade:
             ):
                 age, if_male, if_female = (float(value) for value in years)
                 index = len(rows)
-                rows.append(
-                    Prediction(inputs[index], ids[index], int(label), probability, age, if_male, if_female, box, flags)
-                )
+                image = inputs[index]
+                shown = image if isinstance(image, np.ndarray) else path_of(image)
+                rows.append(Prediction(shown, ids[index], int(label), probability, age, if_male, if_female, box, flags))
         return Predictions(rows)
 
     def explain(self, image: ImageLike) -> Explanation:
@@ -257,13 +266,13 @@ def _scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _ids_and_inputs(images: ImageLike | Sequence[ImageLike]) -> tuple[list[str], list[Path | np.ndarray]]:
-    """Each image's id, and each image as a path or pixels."""
+def _ids_and_inputs(images: ImageLike | Sequence[ImageLike]) -> tuple[list[str], list[ImageFile | np.ndarray]]:
+    """Each image's id, and each image as a file or pixels."""
     if isinstance(images, str | Path) and Path(images).is_dir():
         source = read_source(Path(images))
-        return source.image_ids, [source.root / path for path in source.table["path"]]
+        return source.image_ids, [*source.images]
     many = list(images) if isinstance(images, list | tuple) else [images]
-    inputs = [_path_or_pixels(each) for each in many]  # type: ignore[arg-type]  # raises for what is not an image
+    inputs: list[ImageFile | np.ndarray] = [_path_or_pixels(each) for each in many]  # type: ignore[arg-type]  # raises for what is not an image
     return [str(each) if isinstance(each, Path) else f"image {index}" for index, each in enumerate(inputs)], inputs
 
 

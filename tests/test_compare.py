@@ -13,8 +13,12 @@ from conftest import arrays, call, scenes, succeed, tracked
 from scipy.special import softmax
 
 from facecade.base.errors import FacecadeError
+from facecade.base.machine import Machine
 from facecade.comparison.budget import Budget, read_budget, scale
+from facecade.comparison.compare import ComparisonSettings, _run
 from facecade.comparison.repeats import with_repeats
+from facecade.faces.reading import make_reading
+from facecade.faces.source import read_source
 from facecade.recipe_file import parse, read_toml
 from facecade.report.leaderboard import best_published, page
 from facecade.runs.run import open_run
@@ -229,3 +233,15 @@ def test_small_budget_takes_fewer_images_per_person() -> None:
     tiny = Budget(teraflops=flops(tables, table) / 7 / 1e12)
     stage = parse(scale(tables, parse(tables), tiny, table).tables).stages["mask"]
     assert (stage.epochs, stage.per_person) == (1, 2)  # a seventh of two epochs of seven
+
+
+def test_a_run_of_other_labels_is_begun_anew(two: list[Path], tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 12)
+
+    def labels(*maps: str) -> str:
+        settings = ComparisonSettings(data, 3, 1, None, None, reading=make_reading(maps))
+        source = read_source(data, settings.reading)
+        return _run(two[0], tmp_path / "run", source, settings, Machine())[0].labels_hash
+
+    first = labels()
+    assert labels() == first and labels("mask.normal=wear") != first

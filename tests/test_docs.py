@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, succeed
+from conftest import TINY, scene, succeed
 
 from benchmarks.tables import required_ratios, tables
 from facecade.cli import main
@@ -259,6 +260,26 @@ def test_tutorial_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch
             corrections = tmp_path / "output/quick/corrections.csv"
             corrections.write_text("".join(corrections.read_text().splitlines(keepends=True)[:2]))
     assert list(dict.fromkeys(ran)) == TUTORIAL_COMMANDS and ran.count("fit-stage") == 2
+
+
+def test_own_images_are_read_as_their_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its manifest, folders and classes are made, and every `check` of it finds nothing wrong."""
+    text = (ROOT / "docs/own-images.md").read_text()
+    blocks = dict(re.findall(r"^```(csv|text|toml)\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    paths = [f"own/{line.partition(',')[0]}" for line in blocks["csv"].splitlines()[1:]]
+    classes = blocks["text"].split()
+    batches = [f"batches/{name}/{i}.png" for name in tomllib.loads(blocks["toml"])["classes"] for i in range(3)]
+    for number, path in enumerate([*paths, *classes, *batches]):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        scene(number).save(tmp_path / path)
+    (tmp_path / "own/manifest.csv").write_text(blocks["csv"])
+    (tmp_path / "classes.toml").write_text(blocks["toml"])
+    monkeypatch.chdir(tmp_path)
+    outputs = [succeed(*words) for words in commands(text) if words[0] == "check"]
+    assert len(outputs) == 4
+    assert outputs[0].startswith("manifest: 5 images of 4 people") and "all three 4" in outputs[0]
+    assert outputs[2].startswith("class folders: 6 images of 4 people") and "gender female, age 30-59" in outputs[2]
+    assert outputs[3].startswith("class folders: 6 images of 6 people")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

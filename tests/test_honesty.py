@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from conftest import succeed
 
-from facecade.faces.table import read_source
+from facecade.faces.source import read_source
 
 
 def test_shuffled_labels_score_at_chance_level(drawn: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from conftest import TINY, call, succeed
 
 from facecade.base.errors import FacecadeError
-from facecade.faces.table import classes, read_source
+from facecade.faces.source import read_source
+from facecade.faces.table import classes
 from facecade.report.nested import NestedPredictions
 from facecade.runs.fits import require_labelled_folds
 from facecade.runs.run import open_run

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from facecade.faces.table import read_source
+from facecade.faces.source import read_source
 from facecade.recipe_file import parse, read_toml
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes/published").glob("*.toml"))

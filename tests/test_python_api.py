@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import facecade
+import facecade.api
+from facecade.base.errors import FacecadeError
 from facecade.faces.decode import decode
+from facecade.runs.begin import DataOptions
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -160,3 +164,12 @@ def test_the_notebook_runs(drawn: Path, tmp_path: Path, monkeypatch: pytest.Monk
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= kinds and not [each for each in shown if each["output_type"] == "error"]
+
+
+def test_fit_is_told_how_to_read_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, data: Path, options: DataOptions, *_: object, **__: object) -> None:
+        raise FacecadeError(" ".join(options.reading.options))
+
+    monkeypatch.setattr(facecade.api, "prepare_run", refuse)
+    with pytest.raises(FacecadeError, match=re.escape("--map gender.M=male --person-pattern (p)")):
+        facecade.fit(tmp_path, "demo", tmp_path / "run", maps=["gender.M=male"], person_pattern="(p)")

@@ -9,7 +9,8 @@ import pandas as pd
 from conftest import REAL, TINY, real_images, succeed
 
 from facecade.faces.labels import GENDERS, band_of
-from facecade.faces.table import age_cap, classes, read_source, require_no_problems
+from facecade.faces.source import read_source, require_no_problems
+from facecade.faces.table import age_cap, classes
 
 pytestmark = real_images
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from facecade.base.errors import FacecadeError
 from facecade.faces.corrections import apply_corrections
 from facecade.faces.csv_rows import read_csv_rows
-from facecade.faces.table import Source, read_source
+from facecade.faces.source import Source, read_source
 from facecade.recipe_file import parse, read_toml
 from facecade.report.evaluate import read_labels
 

@@ -69,9 +69,15 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> FacecadeError:
     return FacecadeError(f"unknown {kind} '{name}'", hint)
 
 
-def problems(source: object, lines: Sequence[str], hint: str = "", max_lines: int | None = None) -> FacecadeError:
-    """One error that lists all problems of a file, or the first `max_lines` of them."""
+def problems(
+    source: object, lines: Sequence[str], hint: str = "", max_lines: int | None = None, count: int | None = None
+) -> FacecadeError:
+    """One error that lists all problems of a file, or the first `max_lines` of them.
+
+    Args:
+        count: how many there are, if a line may stand for several.
+    """
     shown = (
         [*lines[:max_lines], f"and {len(lines) - max_lines} more"] if max_lines and len(lines) > max_lines else lines
     )
-    return FacecadeError(f"{source} has {len(lines)} problem(s):\n  " + "\n  ".join(shown), hint)
+    return FacecadeError(f"{source} has {count or len(lines)} problem(s):\n  " + "\n  ".join(shown), hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -77,5 +78,6 @@ def command(
     correction_files = [run.corrections_file] * bool(run.corrections) + [files[-1]]
     same_person = f" --same-person {run.same_person_file}" if run.same_person else ""
     given = "".join(f" --corrections {file}" for file in correction_files)
-    fit_again = f"fit-stage all --data {run.root}{same_person}{given}"
+    reading = "".join(f" {shlex.quote(word)}" for word in run.reading)
+    fit_again = f"fit-stage all --data {run.root}{reading}{same_person}{given}"
     click.echo(f"Next: review {files[-1]}, then {run.command(fit_again)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +12,24 @@ from facecade.commands import options
 from facecade.commands.command import Command
 from facecade.report.text import columns
 
+if TYPE_CHECKING:
+    from facecade.faces.reading import Reading
+    from facecade.report.check import Checked
+
+UNLABELLED = "unlabelled: can be predicted, not trained on"
+
 
 @click.command("check", cls=Command)
 @click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["training", "prediction"]),
+    help="training: bad is also what fit-stage all would refuse.  [default: by whether there are labels]",
+)
+@click.option("--recipe", type=options.Shipped("recipe"), help="Recipe to be trained.  [default: cpu]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as folds=3.")
+@options.reading
 @options.SAME_PERSON
 @click.option(
     "--write-pairs",
@@ -24,34 +39,85 @@ from facecade.report.text import columns
 )
 @options.JSON
 @options.WORKERS
-def command(data: Path, same_person: tuple[Path, ...], write_pairs: Path | None, as_json: bool, workers: int) -> None:
+def command(
+    data: Path,
+    purpose: str | None,
+    recipe: Path | None,
+    settings: tuple[str, ...],
+    reading: Reading,
+    same_person: tuple[Path, ...],
+    write_pairs: Path | None,
+    as_json: bool,
+    workers: int,
+) -> None:
     """Count the images, people and classes of a dataset; list every bad row and file with its reason.
 
-    DATA is a folder with train.csv or info.csv and images/, a manifest CSV, a folder of images
+    DATA is a folder with train.csv or info.csv and images/, a manifest, a folder for each class, a folder of images
     or one image. Exits with 1 if anything is bad. People who share images, as equal files or near-duplicates, are bad too:
-    they may be one person under two ids.
+    they may be one person under two ids. So is what fit-stage would refuse, as too few people for its folds.
 
     \b
     Example:
       python cli.py check ../shared/data/faces/train
     """
+    from facecade.faces.problems import map_hint
     from facecade.faces.shared_images import advice
     from facecade.report.check import check_source
 
-    result = check_source(data, workers, same_person, write_pairs)
-    click.echo(json.dumps(result, indent=2) if as_json else _check_text(result))
-    if result["pairs"]:
+    checked = check_source(data, workers, same_person, write_pairs, reading)
+    if purpose != "prediction":
+        _check_training(checked, recipe, settings, purpose == "training")
+    click.echo(json.dumps(checked.json(), indent=2) if as_json else _check_text(checked))
+    if maps := map_hint(checked.problems):
+        click.echo(f"Next: if that is meant: {maps}", err=True)
+    if checked.pairs:
         click.echo(f"Next: {advice(write_pairs)}", err=True)
-    if result["problems"]:
+    if checked.problems or checked.pairs:
         raise click.exceptions.Exit(1)
 
 
-def _check_text(result: dict[str, Any]) -> str:
+def _check_training(checked: Checked, recipe: Path | None, settings: tuple[str, ...], all_stages: bool) -> None:
+    """Add what `fit-stage` would refuse, and what it would note.
+
+    Args:
+        all_stages: whether every stage of the recipe is to be trained; else some are enough.
+    """
+    from facecade import shipped
+    from facecade.faces.problems import Problem
+    from facecade.recipe_file import override, parse, read_toml
+    from facecade.runs.prepare import DEFAULT_RECIPE
+    from facecade.runs.trainable import trainable
+
+    parsed = parse(override(read_toml(recipe or shipped.find("recipe", DEFAULT_RECIPE)), settings, []))
+    if not checked.source.labelled:
+        if all_stages and not checked.problems:  # else the labels may only be wrong
+            checked.problems.append(Problem(str(checked.data), UNLABELLED))
+        return
+    result = trainable(checked.table, parsed)
+    name = recipe.stem if recipe else DEFAULT_RECIPE
+    checked.notes.append(
+        f"for training with {parsed.folds} folds, as recipe {name} has"
+        + ("" if recipe or settings else "; another: --recipe, --set folds=N")
+    )
+    checked.notes += result.notes
+    checked.problems += [Problem("training", reason) for reason in result.refused]
+    if not result.refused:
+        for stage, reason in result.stages.items():
+            if all_stages:
+                checked.problems.append(Problem(f"stage {stage}", reason, kind=stage))
+            else:
+                checked.notes.append(f"stage {stage} cannot be trained: {reason}")
+
+
+def _check_text(checked: Checked) -> str:
+    result = checked.json()
     lines = [f"{result['layout']}: {result['images']} images of {result['people']} people"]
     if result["classes"]:
         rows = [[str(c["class"]), c["name"], str(c["images"]), str(c["people"])] for c in result["classes"]]
         lines += ["", columns(rows, ["class", "meaning", "images", "people"]), ""]
+    elif not result["labelled"] and not result["problems"]:
+        lines.append(UNLABELLED)
     lines += [f"note: {text}" for text in result["notes"]]
-    lines += [f"bad: {text}" for text in result["problems"]]
+    lines += [f"bad: {text}" for text in checked.lines()]
     lines.append(f"{len(result['problems'])} problem(s)" if result["problems"] else "no problems")
     return "\n".join(lines)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from facecade.base.program import command as command_line
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
+
+if TYPE_CHECKING:
+    from facecade.faces.reading import Reading
 
 
 @click.command("compare", cls=Command)
@@ -35,6 +39,7 @@ from facecade.commands.command import Command, say_next
     help="Number of times each network is trained; the average is scored.",
 )
 @options.SAME_PERSON
+@options.reading
 @options.JOBS
 @options.THREADS
 @options.artifacts("artifacts/compare", "Folder of the comparison, with one run for each recipe.")
@@ -53,6 +58,7 @@ def command(
     seed: int,
     repeats: int,
     same_person: tuple[Path, ...],
+    reading: Reading,
     jobs: int,
     threads: int,
     artifacts: Path,
@@ -85,7 +91,7 @@ def command(
         raise FacecadeError("--eval and --labels must be given together", "give both, or neither")
     evaluation_files = (evaluation, labels) if evaluation and labels else None
     comparison_settings = ComparisonSettings(
-        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person
+        data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person, reading
     )
     tracker = Tracker(mlflow) if mlflow else None
     machine = Machine(device, jobs, threads, workers)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facecade.commands import options
 from facecade.commands.command import Command
+
+if TYPE_CHECKING:
+    from facecade.faces.reading import Reading
 
 
 @click.command("eda", cls=Command)
@@ -21,10 +24,18 @@ from facecade.commands.command import Command
     show_default=True,
     help="Recipe whose settings are used to detect faces.",
 )
+@options.reading
 @options.OUTPUT
 @options.WORKERS
 @options.JSON
-def command(data: Path, recipe: Path, output: Path, workers: int, as_json: bool) -> None:
+def command(
+    data: Path,
+    recipe: Path,
+    reading: Reading,
+    output: Path,
+    workers: int,
+    as_json: bool,
+) -> None:
     """Write eda.html, a page that describes a dataset before training.
 
     It shows class balance, ages and censoring, image sizes, brightness and blur, faces found and missed, duplicates
@@ -41,7 +52,7 @@ def command(data: Path, recipe: Path, output: Path, workers: int, as_json: bool)
 
     face = parse(read_toml(recipe), str(recipe)).face
     with locked(output):
-        result = write_eda(data, output, face, workers)
+        result = write_eda(data, output, face, workers, reading)
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
 
 

@@ -15,6 +15,7 @@ from facecade.commands.command import Command, say_next
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from facecade.faces.reading import Reading
     from facecade.records import FitRecord
     from facecade.runs.run import Run
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     help="CSV of label corrections: id,field,value (may be repeated).",
 )
 @options.SAME_PERSON
+@options.reading
 @click.option("--skip-bad", is_flag=True, help="Skip bad rows and files, and list each.")
 @click.option(
     "--pseudo",
@@ -75,6 +77,7 @@ def command(
     weights: str | None,
     corrections: tuple[Path, ...],
     same_person: tuple[Path, ...],
+    reading: Reading,
     skip_bad: bool,
     pseudo: Path | None,
     extra: Path | None,
@@ -109,7 +112,7 @@ def command(
     from facecade.runs.run import open_run
 
     tracker = Tracker(mlflow) if mlflow else None
-    data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person)
+    data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person, reading)
     run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
     require_folds(folds, run.recipe.folds)
     numbers = folds or run.recipe.fits

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import click
 
@@ -77,6 +78,44 @@ SAME_PERSON = click.option(
     metavar="FILE",
     help="CSV of ids that are one person, or that only look alike: person,other,same (may be repeated).",
 )
+
+
+def reading(function: Function) -> Function:
+    """The options `--map`, `--layout` and `--person-pattern` of commands that read labels, as the one parameter `reading`."""
+
+    @wraps(function)
+    def with_reading(
+        *arguments: Any, maps: tuple[str, ...], layout: Path | None, person_pattern: str | None, **named: Any
+    ) -> Any:
+        from facecade.faces.reading import make_reading
+
+        return function(*arguments, reading=make_reading(maps, layout, person_pattern), **named)
+
+    result: Any = with_reading
+    for option in (
+        click.option(
+            "--person-pattern",
+            metavar="REGEX",
+            help="Where an image's path names its person, as one group. For data that name no person.",
+        ),
+        click.option(
+            "--layout",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="TOML that says what each folder of a folder of classes means.",
+        ),
+        click.option(
+            "--map",
+            "maps",
+            multiple=True,
+            metavar="FIELD.WORD=LABEL",
+            help="What a word of the data means, for example gender.M=male (may be repeated).",
+        ),
+    ):
+        result = option(result)
+    return cast("Function", result)
+
+
 MLFLOW = click.option(
     "--mlflow",
     metavar="FILE|URI",

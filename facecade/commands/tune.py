@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from facecade.base.program import command as command_line
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
 from facecade.report.text import columns
+
+if TYPE_CHECKING:
+    from facecade.faces.reading import Reading
 
 
 @click.command("tune", cls=Command)
@@ -39,6 +42,7 @@ from facecade.report.text import columns
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe before the search."
 )
 @options.SAME_PERSON
+@options.reading
 @options.artifacts("artifacts/tune", "Folder of the study.")
 @options.DEVICE
 @options.WORKERS
@@ -54,6 +58,7 @@ def command(
     measure: str | None,
     settings: tuple[str, ...],
     same_person: tuple[Path, ...],
+    reading: Reading,
     artifacts: Path,
     device: str,
     workers: int,
@@ -88,7 +93,7 @@ def command(
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
     tracker = Tracker(mlflow) if mlflow else None
     with locked(artifacts / stage), writing(artifacts / stage):  # Optuna does not name its file
-        data_options = DataOptions(same_person=same_person)
+        data_options = DataOptions(same_person=same_person, reading=reading)
         result = search(
             data, data_options, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from facecade import pipeline
 from facecade.base.artifact import Record, valid_record, write_json, write_record
@@ -19,9 +20,11 @@ from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.comparison.budget import Budget, ScaledRecipe, scale
 from facecade.comparison.repeats import with_repeats
+from facecade.faces.boxes import images_of
+from facecade.faces.reading import AS_WRITTEN, Reading
 from facecade.faces.same_person import read_same_person
+from facecade.faces.source import Source, read_source
 from facecade.faces.store import Entry
-from facecade.faces.table import Source, read_source
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.loading import cascade_of_run
 from facecade.recipe_file import override, parse, read_toml
@@ -42,7 +45,8 @@ SPEED_IMAGES = 256
 @dataclass(frozen=True)
 class ComparisonSettings:
     """What all recipes of a comparison share. evaluation: a folder to infer, and its labels. repeats: how often each network
-    is trained, each time within the budget. same_person: CSVs of ids that are one person, or that only look alike."""
+    is trained, each time within the budget. same_person: CSVs of ids that are one person, or that only look alike. reading: what
+    words and folders of the data mean."""
 
     data: Path
     folds: int
@@ -51,6 +55,7 @@ class ComparisonSettings:
     evaluation: tuple[Path, Path] | None
     repeats: int = 1
     same_person: Sequence[Path] = ()
+    reading: Reading = AS_WRITTEN
 
 
 class Request(Record):
@@ -91,7 +96,7 @@ def compare(
         raise FacecadeError("two recipes have the same file name", "rename one: results are kept by name")
     for path in recipes:  # typing errors show now, not after hours
         parse(read_toml(path), str(path))
-    source = read_source(settings.data)
+    source = read_source(settings.data, settings.reading)
     for path in recipes:
         note(f"--- {path.stem}")
         try:
@@ -172,14 +177,20 @@ def _run(
         run = open_run(folder)
         people = read_same_person(settings.same_person, source.table["person"].tolist())
         same_data = run.root.resolve() == source.root.resolve() and list(run.same_person) == list(people.rows)
-        if run.tables == scaled.tables and same_data:
+        same_labels = _labels(run.table) == _labels(people.join(source.table))
+        if run.tables == scaled.tables and same_data and same_labels:
             return run, scaled.changes
     scaled_recipe = parse(scaled.tables)
     check_recipe(scaled_recipe, list(scaled_recipe.stages))
     with held_to_begin(folder):
-        options = DataOptions(same_person=settings.same_person)
+        options = DataOptions(same_person=settings.same_person, reading=settings.reading)
         run = begin_run(folder, settings.data, scaled.tables, options, machine.workers, shared_cache=True)
     return run, scaled.changes
+
+
+def _labels(table: pd.DataFrame) -> list[list[object]]:
+    """The images, people and labels of a sample table."""
+    return table[["path", "person", "mask", "gender", "age"]].fillna({"age": 0}).to_numpy().tolist()
 
 
 def _difference(predictions: LabeledPredictions, best: LabeledPredictions) -> dict[str, float]:
@@ -231,7 +242,7 @@ def _output_folder(folder: Path, kind: str) -> Path:
 def _speed(run: Run, models: Ensemble, workers: int) -> float:
     """Images per second through all models, from stored crops."""
     store = run.store()
-    entries = store.fill([run.root / path for path in run.table["path"][:SPEED_IMAGES]], workers)
+    entries = store.fill(images_of(run.root, run.table[:SPEED_IMAGES]), workers)
     rows = np.resize([entry.row for entry in entries if isinstance(entry, Entry)], SPEED_IMAGES)
     crops = store.crops()
     chunks = [crops[part] for part in np.split(rows, range(models.batch, len(rows), models.batch))]

@@ -13,9 +13,9 @@ import pandas as pd
 
 from facecade.base.errors import excerpt, problems
 from facecade.faces.csv_rows import read_csv_rows
+from facecade.faces.label_text import YEARS, is_label
 from facecade.faces.labels import GENDERS, MASKS
 from facecade.faces.same_person import NOBODY, SamePerson
-from facecade.faces.table import is_label
 
 _ALLOWED = {
     "gender": f"gender is {' or '.join(GENDERS)}",
@@ -79,9 +79,13 @@ def _change(table: pd.DataFrame, rows: pd.Series, field: str, value: str) -> str
     new = float(value) if field == "age" else value
     old = sorted(table.loc[rows, field].unique())
     table.loc[rows, field] = new
+    if field == "age":
+        table.loc[rows, "middle"] = False
     known = [str(value) if value == value and value != "" else "unknown" for value in old]
     return f"{field} is already {new}" if old == [new] else f"{field} {', '.join(known)} → {new}"
 
 
 def _is_valid(field: str, value: str) -> bool:
+    if field == "age" and not YEARS.fullmatch(value):
+        return False
     return (field, value) == ("mask", "swap") or (field in _ALLOWED and is_label(field, value))

@@ -17,8 +17,21 @@ def coverage_notes(table: pd.DataFrame) -> list[str]:
         each = ", ".join(f"{name} {count}" for name, count in counts.items())
         lines.append(f"labels: {each} of {len(table)} images; all three {complete}")
     if not complete:
-        return [*lines, "no image has all three labels: stages can be trained, but not combined by fit-meta"]
+        lines.append("no image has all three labels: stages can be trained, but not combined by fit-meta")
+        return lines + _absent_labels(table)
     return lines + absent_classes(label[label >= 0])
+
+
+def _absent_labels(table: pd.DataFrame) -> list[str]:
+    """A line on the mask states and genders that no image has, of labels that some images have."""
+    absent = [
+        name
+        for column, names in (("mask", MASKS), ("gender", GENDERS))
+        if (table[column] != "").any()
+        for name in names
+        if not (table[column] == name).any()
+    ]
+    return [f"no image is {' or '.join(absent)}: no stage can learn that"] if absent else []
 
 
 def label_counts(table: pd.DataFrame) -> dict[str, int]:

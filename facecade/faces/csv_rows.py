@@ -28,7 +28,7 @@ class Row:
     problems: list[str] = field(default_factory=list)
 
 
-def read_csv_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_csv_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
     """The rows of a CSV; blank lines are skipped.
 
     The file may be UTF-8, UTF-16 with a byte order mark, or CP949 (Korean Windows); cells may be separated by comma, semicolon,
@@ -36,13 +36,14 @@ def read_csv_rows(path: Path, columns: Sequence[str]) -> list[Row]:
 
     Args:
         columns: that must be there; their spelling is used in `Row.cells`.
+        optional: that may be missing; their spelling is used too.
 
     Raises:
         FacecadeError: the file is missing, too large or not text, or columns are missing or there twice.
     """
     text = _text(path)
     first_line = next((line for line in text.splitlines() if line.strip()), "")
-    names = {name.casefold(): name for name in columns}
+    names = {name.casefold(): name for name in (*columns, *optional)}
     delimiter = max(DELIMITERS, key=lambda each: sum(name in names for name in _header(first_line, each)))
     try:
         reader = csv.reader(StringIO(text, newline=""), skipinitialspace=True, delimiter=delimiter)
@@ -50,15 +51,26 @@ def read_csv_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     except csv.Error as error:
         raise FacecadeError(f"{path} cannot be read as CSV: {error}", "look for a quote that is not closed") from None
     lines = [(number, cells) for number, cells in lines if any(cells)]
-    header = [names.get(name.casefold(), name) for name in lines[0][1]] if lines else []
+    header = named_columns(path, lines[0][1] if lines else [], columns, optional)
+    return [_row(number, cells, header) for number, cells in lines[1:]]
+
+
+def named_columns(path: Path, header: Sequence[str], columns: Sequence[str], optional: Sequence[str] = ()) -> list[str]:
+    """A table's header, with `columns` and `optional` as they are spelled here.
+
+    Raises:
+        FacecadeError: one of `columns` is missing, or one of either is there twice.
+    """
+    names = {name.casefold(): name for name in (*columns, *optional)}
+    header = [names.get(name.casefold(), name) for name in header]
     missing = [column for column in columns if column not in header]
     if missing:
         found = excerpt(", ".join(header), 200) or "none"
         raise FacecadeError(f"{path} lacks the column(s) {', '.join(missing)}", f"it has {found}")
-    twice = [column for column in columns if header.count(column) > 1]
+    twice = [column for column in (*columns, *optional) if header.count(column) > 1]
     if twice:
         raise FacecadeError(f"{path} has the column(s) {', '.join(twice)} twice", "remove or rename one")
-    return [_row(number, cells, header) for number, cells in lines[1:]]
+    return header
 
 
 def _text(path: Path) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from facecade.base.artifact import Record, digest, read_record, remove_leftovers, write_csv, write_record
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import PathText, one_of
+from facecade.faces.boxes import box_columns
 from facecade.faces.table import read_saved_table
 
 COLUMNS = ["fold", "path", "content", "person", "mask", "gender", "age"]
@@ -55,7 +56,8 @@ class ExtraData:
 
     @property
     def hash(self) -> str:
-        return digest(self.table[["fold", "content", "person", "mask", "gender", "age"]].to_numpy().tolist())
+        columns = ["fold", "content", "person", "mask", "gender", "age", *box_columns(self.table)]
+        return digest(self.table[columns].to_numpy().tolist())
 
     def save(self, folder: Path) -> None:
         """Write labels.csv, and labels.json last."""
@@ -70,7 +72,7 @@ def read_extra(folder: Path) -> ExtraData:
 
 
 def build_extra(
-    root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int, near: Collection[str] = ()
+    root: Path, table: pd.DataFrame, scored: pd.DataFrame, folds: int, near: Collection[str] = (), years: bool = True
 ) -> ExtraData:
     """Extra labeled images for every fold.
 
@@ -81,6 +83,7 @@ def build_extra(
         table: sample table of the extra images, with `content`.
         scored: the run's own sample table, with `content` and `fold`.
         near: content of the near-duplicates of scored images.
+        years: whether ages are years, and not only bands.
 
     Raises:
         FacecadeError: all of the images are left out.
@@ -101,5 +104,7 @@ def build_extra(
         + (f"; left out {left_near} near-duplicates of scored images" if left_near else "")
         + (f"; {shared} people are also scored, and left out of the fold that is scored on them" if shared else "")
     )
-    rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[COLUMNS]
-    return ExtraData(rows, ExtraRecord(data=str(root.resolve()), text=text, flag=TRAINED_ON, years=True))
+    rows = pd.concat([new[own_fold != fold].assign(fold=fold) for fold in range(folds)], ignore_index=True)[
+        [*COLUMNS, *box_columns(new)]
+    ]
+    return ExtraData(rows, ExtraRecord(data=str(root.resolve()), text=text, flag=TRAINED_ON, years=years))

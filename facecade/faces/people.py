@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from facecade.base.errors import excerpt
@@ -20,6 +21,11 @@ def people_of(table: pd.DataFrame) -> pd.DataFrame:
     known = table.assign(gender=table["gender"].where(table["gender"] != "", None))
     people = known.groupby("person", sort=True).agg(gender=("gender", "first"), age=("age", "median"))
     return people.assign(gender=people["gender"].fillna(""))
+
+
+def recorded_ages(table: pd.DataFrame) -> np.ndarray:
+    """The age of each person in years, as far as it is recorded; people of whom a band is known are left out."""
+    return people_of(table[~table["middle"]])["age"].dropna().to_numpy(float)
 
 
 def contradicting_genders(table: pd.DataFrame) -> dict[int, str]:

@@ -31,8 +31,9 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """
     people = people_of(table)
     if len(people) < folds:
-        hint = f"use fewer folds (--set folds={MIN_FOLDS})" if len(people) >= MIN_FOLDS else "give more people"
-        raise FacecadeError(f"{len(people)} people cannot be split into {folds} folds", hint)
+        raise FacecadeError(
+            f"{len(people)} people cannot be split into {folds} folds", _at_least(f"{folds} people", len(people))
+        )
     stratum = pd.factorize(strata(people))[0]
     if np.bincount(stratum).max() < folds:  # scikit-learn refuses that
         stratum = np.zeros_like(stratum)
@@ -45,10 +46,31 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     return table["person"].map(fold).to_numpy(np.int64)
 
 
-def small_strata(table: pd.DataFrame, folds: int) -> dict[str, int]:
-    """The groups of gender and age band with fewer people than folds, and how many people each has."""
-    counts = strata(people_of(table)).value_counts(sort=False)
-    return {str(name): int(count) for name, count in counts.items() if count < folds}
+def small_groups(table: pd.DataFrame, folds: int) -> dict[str, int]:
+    """The groups of gender and age band that are known, and the mask states, with fewer people than folds, and how many people
+    each has."""
+    groups = strata(people_of(table)).value_counts(sort=False)
+    groups = groups[groups.index.isin(STRATA)]
+    masks = table[table["mask"] != ""].groupby("mask", sort=True)["person"].nunique()
+    return {str(name): int(count) for name, count in [*groups.items(), *masks.items()] if count < folds}
+
+
+def small_groups_notes(table: pd.DataFrame, folds: int) -> list[str]:
+    """A line on groups with fewer people than folds, which some folds cannot hold out, and what would help; none if there are
+    none."""
+    groups = small_groups(table, folds)
+    if not groups:
+        return []
+    few = ", ".join(f"{name}: {count}" for name, count in groups.items())
+    return [
+        f"groups with fewer people than the {folds} folds: {few}; some folds hold none of them out:"
+        f" {_at_least(f'{folds} people of each', min(groups.values()))}"
+    ]
+
+
+def _at_least(needed: str, people: int) -> str:
+    """What to do about fewer people than folds."""
+    return f"label at least {needed}" + (f", or use fewer folds: --set folds={people}" if people >= MIN_FOLDS else "")
 
 
 def strata(people: pd.DataFrame) -> pd.Series:

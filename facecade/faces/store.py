@@ -19,17 +19,23 @@ from facecade.base.fields import Content
 from facecade.base.files import is_file
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
+from facecade.faces.boxes import ImageFile, crop_key
 from facecade.faces.crop import Box, box_from_values
 from facecade.faces.decode import DecodeError
 from facecade.faces.duplicates import HASH_BITS, perceptual_hashes
-from facecade.faces.reader import FaceCrop, FaceReader
+from facecade.faces.reader import FaceReader
 from facecade.recipe import Face
 
 Hashes = Annotated[str, Field(pattern=f"^[0-9a-f]{{{HASH_BITS // 2}}}$")]
 """Hashes of an image and of its mirror image, HASH_BITS each, in hexadecimal digits."""
 
-_LINE = TypeAdapter(tuple[Content, int, list[FiniteFloat] | None, Hashes], config=ConfigDict(strict=True))
-"""A line of the index: the values of an `Entry`."""
+Values = list[FiniteFloat]
+
+_LINE = TypeAdapter(
+    tuple[Content, int, Values | None, Hashes] | tuple[Content, int, Values, Hashes, Values],
+    config=ConfigDict(strict=True),
+)
+"""A line of the index: the values of an `Entry`; the last only if its box is given."""
 
 MAX_LINE_BYTES = 4096
 
@@ -39,13 +45,18 @@ STORE_VERSION = 4
 
 @dataclass(frozen=True)
 class Entry:
-    """The store's record of a file: content hash, row of its crop, the face box (None: center crop), and the perceptual
-    hashes of the whole image."""
+    """The store's record of a file: content hash, row of its crop, the face box (None: center crop), the perceptual
+    hashes of the whole image, and the box as it came with the data."""
 
     content: str
     row: int
     box: Box | None
     hashes: str
+    given: Box | None = None
+
+    @property
+    def key(self) -> str:
+        return crop_key(self.content, self.given)
 
 
 def hashes_of(entries: Sequence[Entry]) -> np.ndarray:
@@ -70,15 +81,15 @@ class FaceStore:
         self._index_position = 0
         self._reader = FaceReader(face, self._entries, hash_pixels=perceptual_hashes)
 
-    def fill(self, paths: Sequence[Path], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
+    def fill(self, images: Sequence[ImageFile], workers: int = 2, title: str = "faces") -> list[Entry | DecodeError]:
         """Add the crops that are missing.
 
         Returns:
-            For each path, in order, its entry, or the error if it cannot be read.
+            For each image, in order, its entry, or the error if it cannot be read.
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with Bar(title, len(paths), "images") as bar, self._lock:
+        with Bar(title, len(images), "images") as bar, self._lock:
             self._load()
             results: list[Entry | DecodeError] = []
             with (
@@ -86,17 +97,22 @@ class FaceStore:
                 open(self.pixels, "r+b" if self.pixels.exists() else "w+b") as pixels,
                 open(self._index, "ab") as index,
             ):
-                for item in bounded_map(self._reader, paths, workers):
-                    if isinstance(item, FaceCrop) and item.content not in self._entries:
+                for item in bounded_map(self._reader, images, workers):
+                    if isinstance(item, Entry | DecodeError):
+                        results.append(item)
+                    elif (key := crop_key(item.content, item.given)) in self._entries:  # a copy, read at the same time
+                        results.append(self._entries[key])
+                    else:
                         assert item.hashes is not None, "the store's reader computes them"
-                        entry = Entry(item.content, len(self._entries), item.box, item.hashes.tobytes().hex())
+                        hashes = item.hashes.tobytes().hex()
+                        entry = Entry(item.content, len(self._entries), item.box, hashes, item.given)
                         pixels.seek(entry.row * item.crop.size)
                         pixels.write(item.crop.tobytes())
                         pixels.flush()
                         index.write(_line(entry))
                         index.flush()
-                        self._entries[item.content] = entry
-                    results.append(item if isinstance(item, DecodeError) else self._entries[item.content])
+                        self._entries[key] = entry
+                        results.append(entry)
                     bar.advance()
             self._index_position = self._index.stat().st_size
         return results
@@ -137,13 +153,14 @@ class FaceStore:
                     file.truncate(self._index_position)
                     break
                 try:
-                    content, row, values, hashes = _LINE.validate_json(line)
+                    content, row, values, hashes, *given = _LINE.validate_json(line)
                     box = box_from_values(values) if values else None
+                    entry = Entry(content, row, box, hashes, box_from_values(given[0]) if given else None)
                 except ValueError:
                     raise self._damaged(f"{self._index} is damaged in line {len(self._entries) + 1}") from None
-                if row != len(self._entries) or content in self._entries:
+                if row != len(self._entries) or entry.key in self._entries:
                     raise self._damaged(f"{self._index} is out of order")
-                self._entries[content] = Entry(content, row, box, hashes)
+                self._entries[entry.key] = entry
                 self._index_position += len(line)
         if self._entries and not (is_file(self.pixels) and self.pixels.stat().st_size >= math.prod(self.shape)):
             raise self._damaged(f"{self.pixels} has fewer crops than {self._index}")
@@ -154,4 +171,5 @@ class FaceStore:
 
 def _line(entry: Entry) -> bytes:
     values = entry.box.values if entry.box else None
-    return (json.dumps([entry.content, entry.row, values, entry.hashes]) + "\n").encode()
+    given = [entry.given.values] if entry.given else []
+    return (json.dumps([entry.content, entry.row, values, entry.hashes, *given]) + "\n").encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -11,6 +10,7 @@ from PIL import ExifTags, Image
 from facecade.base.files import content_hash
 from facecade.base.progress import Bar
 from facecade.base.threads import bounded_map
+from facecade.faces.boxes import BoxedImage, ImageFile, box_in_pixels, path_of
 from facecade.faces.crop import Box, box_from_values, crop
 from facecade.faces.decode import DecodeError, decoded, opened, upright_size
 from facecade.faces.detect import make_all_faces_detector
@@ -40,8 +40,8 @@ height after that; number of faces; box (left, top, right, bottom) and probabili
 landmarks, NaN where there are none; `quality` of its crop, or of the center crop; `perceptual_hashes`."""
 
 
-def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray, list[str]]:
-    """Measure images.
+def survey(images: Sequence[ImageFile], face: Face, workers: int) -> tuple[np.ndarray, list[str]]:
+    """Measure images. Where the box of a face is given, it is the only one.
 
     Args:
         face: how faces are detected and cropped.
@@ -49,20 +49,22 @@ def survey(paths: Sequence[Path], face: Face, workers: int) -> tuple[np.ndarray,
     Returns:
         SURVEY_DTYPE (N,), and for each image why it cannot be read, or an empty text.
     """
-    rows, reasons = np.zeros(len(paths), SURVEY_DTYPE), [""] * len(paths)
+    rows, reasons = np.zeros(len(images), SURVEY_DTYPE), [""] * len(images)
     detect_all = make_all_faces_detector(face)
 
-    def measure(path: Path) -> tuple[object, ...] | DecodeError:
+    def measure(item: ImageFile) -> tuple[object, ...] | DecodeError:
+        path = path_of(item)
         try:
             with opened(path) as file:
                 header = _header(file)
             with decoded(path) as image:
-                return (content_hash(path), *header, *_measured(image, detect_all(image), face))
+                boxes = [box_in_pixels(item, image.shape[1])] if isinstance(item, BoxedImage) else detect_all(image)
+                return (content_hash(path), *header, *_measured(image, boxes, face))
         except DecodeError as error:
             return error
 
-    with Bar("survey", len(paths), "images") as bar:
-        for index, item in enumerate(bounded_map(measure, paths, workers)):
+    with Bar("survey", len(images), "images") as bar:
+        for index, item in enumerate(bounded_map(measure, images, workers)):
             if isinstance(item, DecodeError):
                 reasons[index] = item.reason
             else:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from facecade.base.artifact import write_bytes, write_text
 from facecade.faces.labels import GENDERS, band_of, encode
-from facecade.faces.table import FILE_MASKS
+from facecade.faces.layouts.competition import FILE_MASKS
 
 WIDTH, HEIGHT = 96, 128
 

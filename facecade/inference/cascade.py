@@ -20,11 +20,13 @@ from facecade.base.progress import Bar, note
 from facecade.combiner.methods import UNSTACKED, FittedCombiner
 from facecade.combiner.methods import load as load_combiner
 from facecade.combiner.stage_outputs import StageOutputs, average_folds
+from facecade.faces.boxes import BoxedImage, ImageFile, path_of
 from facecade.faces.crop import Box
 from facecade.faces.decode import DecodeError
 from facecade.faces.mtcnn import MTCNNNetworks
+from facecade.faces.problems import grouped
 from facecade.faces.reader import FaceCrop, FaceReader
-from facecade.faces.table import Source, require_files
+from facecade.faces.source import Source, require_files
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
@@ -66,7 +68,7 @@ class Cascade:
         """The fitted combiner, read once."""
         return RowPredictor.load(self, self.combiner)
 
-    def predict(self, images: Sequence[Path | np.ndarray], workers: int) -> Iterator[Rows]:
+    def predict(self, images: Sequence[ImageFile | np.ndarray], workers: int) -> Iterator[Rows]:
         """Predict images in order, a few dozen at a time.
 
         Args:
@@ -101,11 +103,11 @@ class Cascade:
         if not allow_missing:
             require_files(source)
         _note_problems(source)
-        paths, ids = [source.root / path for path in source.table["path"]], source.image_ids
+        images, ids = source.images, source.image_ids
         request = {
             **self.made_of,
             "root": str(source.root.resolve()),
-            "images": [[name, str(path), *_size_and_time(path)] for name, path in zip(ids, paths, strict=True)],
+            "images": [_described(name, image) for name, image in zip(ids, images, strict=True)],
         }
         combiners = {output: self.combiner}
         combiners |= {folder: self.combiner / UNSTACKED[method] for method, folder in (unstacked or {}).items()}
@@ -117,14 +119,14 @@ class Cascade:
                 target: PredictionFiles(target, {**request, "combiner": each.record.json_value()})
                 for target, each in predictors.items()
             }
-            self._write(paths, ids, workers, predictors, files)
-            summary = next(iter([file.close(len(paths)) for file in files.values()]))
+            self._write(images, ids, workers, predictors, files)
+            summary = next(iter([file.close(len(images)) for file in files.values()]))
         engine = " ".join(self.made_of["engine"])
         return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
 
     def _write(
         self,
-        paths: Sequence[Path],
+        images: Sequence[ImageFile],
         ids: Sequence[str],
         workers: int,
         predictors: Mapping[Path, RowPredictor],
@@ -133,9 +135,9 @@ class Cascade:
         """Predict the images that are not in the files yet, and append their rows."""
         done = min(file.done for file in files.values())
         if done:
-            note(f"resuming after {done} of {len(paths)} images")
-        with Bar("infer", len(paths) - done, "images") as bar:
-            for batch in self._batches(paths[done:], workers, list(predictors.values()), bar.advance):
+            note(f"resuming after {done} of {len(images)} images")
+        with Bar("infer", len(images) - done, "images") as bar:
+            for batch in self._batches(images[done:], workers, list(predictors.values()), bar.advance):
                 end = done + len(batch.faces)
                 for target, predictor in predictors.items():
                     files[target].add(done, predictor.rows(batch).table(ids[done:end]))
@@ -143,7 +145,7 @@ class Cascade:
 
     def _batches(
         self,
-        images: Sequence[Path | np.ndarray],
+        images: Sequence[ImageFile | np.ndarray],
         workers: int,
         predictors: Sequence[RowPredictor],
         advance: Callable[[int], None],
@@ -161,14 +163,20 @@ class Cascade:
 def _note_problems(source: Source) -> None:
     """Note what is wrong with rows and files; raises FacecadeError where no row is left."""
     if source.table.empty:
-        lines = "".join(f"\n  {problem}" for problem in source.problems)
+        lines = "".join(f"\n  {line}" for line in grouped(source.problems))
         raise FacecadeError(f"{source.root} holds no image that can be predicted{lines}")
     prefix = "left out: " if source.labelled else ""
-    messages = [*source.notes, *(f"{prefix}{problem}" for problem in source.problems)]
+    messages = [*source.notes, *(f"{prefix}{line}" for line in grouped(source.problems, max_groups=None))]
     for message in messages[:MAX_NOTES]:
         note(message)
     if len(messages) > MAX_NOTES:
         note(f"and {len(messages) - MAX_NOTES} more; {command('check DATA')} lists them")
+
+
+def _described(name: str, image: ImageFile) -> list[object]:
+    """What decides the prediction of an image: its file, and the box of its face if that is given."""
+    box = image.box.values if isinstance(image, BoxedImage) else []
+    return [name, str(path_of(image)), *_size_and_time(path_of(image)), *box]
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -13,11 +13,13 @@ from facecade.base.machine import Machine
 from facecade.base.progress import Bar
 from facecade.combiner.estimators import SoftVote
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
+from facecade.faces.boxes import box_columns
 from facecade.faces.extra import COLUMNS, PSEUDO_LABELLED, TRAINED_ON
 from facecade.faces.labels import N_CLASSES
 from facecade.faces.pseudo import FOLDER, PseudoLabels, PseudoRecord, make_pseudo_labels, pseudo_text
 from facecade.faces.reader import FaceCrop
-from facecade.faces.table import Source, classes, labelled_rows, read_source
+from facecade.faces.source import Source, read_source
+from facecade.faces.table import classes, labelled_rows
 from facecade.inference.cascade import Cascade
 from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import stream
@@ -53,7 +55,8 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> P
         nested[held_out_rows] = vote.probability(outputs.take(held_out_rows))
         fold_outputs = concatenate([each[held_out] for each in chunks]).take(rows)
         labels = make_pseudo_labels(vote.probability(fold_outputs), fold_outputs.age())
-        parts.append(labels.assign(fold=held_out, path=paths[new], content=content[new]))
+        boxes = source.table[box_columns(source.table)].iloc[new].reset_index(drop=True)
+        parts.append(labels.assign(fold=held_out, path=paths[new], content=content[new], **boxes))
     table = pd.concat(parts, ignore_index=True)
     kept, nested_kept = table["confidence"] >= confidence, nested.max(1) >= confidence
     if not (kept.any() and nested_kept.any()):
@@ -61,7 +64,11 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> P
             f"no label has a confidence of {confidence:g}",
             f"the highest is {table['confidence'].max():g}, of held-out people {nested.max():.4f}: give a lower --confidence",
         )
-    table = table.assign(person=table["path"]).loc[kept, [*COLUMNS, "confidence"]].reset_index(drop=True)
+    table = (
+        table.assign(person=table["path"])
+        .loc[kept, [*COLUMNS, *box_columns(table), "confidence"]]
+        .reset_index(drop=True)
+    )
     correct = nested.argmax(1) == label
     share, accuracy = float(nested_kept.mean()), float(correct[nested_kept].mean())
     record = PseudoRecord(
@@ -86,9 +93,9 @@ def _predict(cascade: Cascade, source: Source, workers: int) -> tuple[np.ndarray
     readable ones, chunk by chunk."""
     content: list[str] = []
     chunks = []
-    paths = [source.root / path for path in source.table["path"]]
-    with Bar("label", len(paths), "images") as bar:
-        for batch in stream(paths, cascade.face_reader, cascade.ensemble, workers):
+    images = source.images
+    with Bar("label", len(images), "images") as bar:
+        for batch in stream(images, cascade.face_reader, cascade.ensemble, workers):
             content += [face.content if isinstance(face, FaceCrop) else "" for face in batch.faces]
             chunks.append(batch.stage_outputs)
             bar.advance(len(batch.faces))

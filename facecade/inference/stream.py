@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from facecade.base.threads import bounded_map
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
+from facecade.faces.boxes import ImageFile
 from facecade.faces.decode import DecodeError
 from facecade.faces.reader import FaceCrop, FaceReader
 from facecade.inference.ensemble import Ensemble
@@ -33,7 +33,7 @@ class BatchOutputs:
 
 
 def stream(
-    images: Sequence[Path | np.ndarray], face_reader: FaceReader[FaceCrop], ensemble: Ensemble, workers: int
+    images: Sequence[ImageFile | np.ndarray], face_reader: FaceReader[FaceCrop], ensemble: Ensemble, workers: int
 ) -> Iterator[BatchOutputs]:
     """Predict all images in order, a chunk of readable ones at a time.
 

@@ -10,22 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from facecade.faces.boxes import images_of
 from facecade.faces.duplicates import NEAR_DUPLICATE_BITS, find_exact_duplicates, find_near_duplicates
 from facecade.faces.labels import N_CLASSES, class_name
+from facecade.faces.reading import AS_WRITTEN, Reading
+from facecade.faces.source import read_source
 from facecade.faces.survey import survey
-from facecade.faces.table import age_cap, read_source
+from facecade.faces.table import age_cap
 from facecade.pages import eda_sections as sections
 from facecade.pages.eda_sections import SurveyedDataset
 from facecade.pages.page import write_page
 from facecade.recipe import Face
 
 
-def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, Any]:
+def write_eda(data: Path, output: Path, face: Face, workers: int, reading: Reading = AS_WRITTEN) -> dict[str, Any]:
     """Read every image once and write eda.html.
 
     Args:
-        data: any layout that `faces.table.read_source` reads; without labels, the sections that need them are left out.
+        data: any layout that `faces.source.read_source` reads; without labels, the sections that need them are left out.
         face: how faces are detected and cropped.
+        reading: what words and folders of the data mean.
 
     Returns:
         The page's numbers, from `summary`; `data`, the folder; `files`, the page.
@@ -33,7 +37,7 @@ def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, A
     Raises:
         FacecadeError: `data` is not a dataset.
     """
-    dataset = survey_dataset(data, face, workers)
+    dataset = survey_dataset(data, face, workers, reading)
     counts = summary(dataset)
     file = output / "eda.html"
     write_page(
@@ -55,12 +59,12 @@ def write_eda(data: Path, output: Path, face: Face, workers: int) -> dict[str, A
     return {"data": str(data), **counts, "files": [str(file)]}
 
 
-def survey_dataset(data: Path, face: Face, workers: int) -> SurveyedDataset:
+def survey_dataset(data: Path, face: Face, workers: int, reading: Reading = AS_WRITTEN) -> SurveyedDataset:
     """Read a dataset's table, measure its images, find duplicates, and collect every problem with its reason."""
-    source = read_source(data)
+    source = read_source(data, reading)
     table = source.table.drop_duplicates("path", ignore_index=True)  # a repeated row is not a second image
     with _one_torch_thread(face):
-        measured, errors = survey([source.root / path for path in table["path"]], face, workers)
+        measured, errors = survey(images_of(source.root, table), face, workers)
     problems = [str(problem) for problem in source.problems] + [
         f"{path}: {reason}"
         for path, reason in zip(table["path"], errors, strict=True)
@@ -140,7 +144,7 @@ def _ages(dataset: SurveyedDataset) -> dict[str, Any] | None:
         "lowest": float(age.min()),
         "highest": float(age.max()),
         "at_highest": int((age == age.max()).sum()),
-        "censored_at": age_cap(age),
+        "censored_at": age_cap(dataset.recorded_ages()),
     }
 
 

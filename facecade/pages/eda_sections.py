@@ -20,9 +20,10 @@ from facecade.faces.decode import decode
 from facecade.faces.duplicates import HASH_BITS, NEAR_DUPLICATE_BITS, ExactDuplicates, NearDuplicates, Pair
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, band_of, class_name
 from facecade.faces.labels import decode as parts_of
-from facecade.faces.people import people_of
+from facecade.faces.people import people_of, recorded_ages
+from facecade.faces.source import Source
 from facecade.faces.survey import largest_face
-from facecade.faces.table import Source, classes
+from facecade.faces.table import classes
 from facecade.html import elements
 from facecade.html.charts import COLOURS, chart
 from facecade.pages.page import Section
@@ -77,6 +78,10 @@ class SurveyedDataset:
         """Gender and age in years of each person whose age is known."""
         people = people_of(self.table[self.table["person"] != ""])
         return people[people["age"].notna()]
+
+    def recorded_ages(self) -> np.ndarray:
+        """The people's ages in years, without those of whom a band is known."""
+        return recorded_ages(self.table[self.table["person"] != ""])
 
     def rows(self, pair: Pair) -> tuple[int, int]:
         """The rows of a pair's two images."""
@@ -135,7 +140,10 @@ def overview(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
 
 def problems(dataset: SurveyedDataset) -> Section:
     """Every bad row and file, and what else was noted of them."""
-    notes = [elements.text(line[:1].upper() + line[1:] + ".") for line in dataset.source.notes]
+    notes = [
+        elements.text(line[:1].upper() + line[1:] + ".")
+        for line in (*dataset.source.notes, *dataset.source.label_notes)
+    ]
     if not dataset.problems:
         return Section("Problems" if not notes else "Files", notes)
     rows = [[*problem.split(": ", 1)] for problem in dataset.problems[:MAX_PROBLEMS]]

@@ -13,18 +13,22 @@ import pandas as pd
 from facecade.base.errors import FacecadeError, problems
 from facecade.base.files import content_hash, require_links_inside
 from facecade.base.progress import note
+from facecade.faces.boxes import SIDES, box_columns, images_of
 from facecade.faces.corrections import apply_corrections
 from facecade.faces.coverage import coverage_notes
 from facecade.faces.decode import DecodeError
 from facecade.faces.duplicates import look_alike, near_duplicates_of
 from facecade.faces.extra import ExtraData, build_extra
-from facecade.faces.people import age_notes, contradicting_genders, people_of
+from facecade.faces.people import age_notes, contradicting_genders, people_of, recorded_ages
+from facecade.faces.problems import grouped
 from facecade.faces.pseudo import PseudoLabels, read_pseudo, without_near
+from facecade.faces.reading import AS_WRITTEN, Reading
 from facecade.faces.same_person import SamePerson, read_same_person
 from facecade.faces.shared_images import LOOK_ALIKE, MAX_PAIRS, advice, equal_image_notes, shared_images
-from facecade.faces.split import STRATA, assign_folds, folds_hash, small_strata, strata
+from facecade.faces.source import read_source, require_no_problems
+from facecade.faces.split import STRATA, assign_folds, folds_hash, small_groups_notes, strata
 from facecade.faces.store import Entry, FaceStore, hashes_of
-from facecade.faces.table import age_cap, read_source, require_no_problems
+from facecade.faces.table import age_cap
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
 from facecade.runs.run import Run, cache_folder
@@ -37,7 +41,7 @@ class DataOptions:
     corrections: CSV files of label corrections (faces/corrections.py), applied in order. pseudo: a run that pseudo-labelled
     images to train on (inference/pseudo_label.py). extra: labelled images to train on that are never scored. skip_bad: note and
     skip bad rows and files, which otherwise are an error. same_person: CSVs of ids that are one person, or that only look alike
-    (faces/same_person.py).
+    (faces/same_person.py). reading: what words and folders of the data mean, and where the person is named.
     """
 
     corrections: Sequence[Path] = ()
@@ -45,6 +49,7 @@ class DataOptions:
     extra: Path | None = None
     skip_bad: bool = False
     same_person: Sequence[Path] = ()
+    reading: Reading = AS_WRITTEN
 
 
 def begin_run(
@@ -71,8 +76,8 @@ def begin_run(
     require_links_inside(folder)
     recipe = parse(tables)
     pseudo_labels = read_pseudo(options.pseudo) if options.pseudo else None
-    root, table = _read_labelled(data, options.skip_bad)
-    extra_root, extra_table = _read_labelled(options.extra, options.skip_bad) if options.extra else (root, table[:0])
+    root, table = _read_labelled(data, options)
+    extra_root, extra_table = _read_labelled(options.extra, options) if options.extra else (root, table[:0])
     people = read_same_person(options.same_person, [*table["person"], *extra_table["person"]])
     table, corrected = _correct(table, options.corrections, people)
     for line in people.notes:
@@ -101,16 +106,24 @@ def begin_run(
     if options.extra:
         extra_table, extra_hashes = with_content(extra_table, extra_root)
         near = near_scored(extra_table, extra_hashes)
-        extra_data["added"] = build_extra(extra_root, extra_table, table, recipe.folds, near)
+        extra_data["added"] = build_extra(
+            extra_root,
+            extra_table,
+            table,
+            recipe.folds,
+            near,
+            bool(table["middle"].any() or not extra_table["middle"].any()),
+        )
     if pseudo_labels:
         _require_same_folds(pseudo_labels, table)
         images = pseudo_labels.table.drop_duplicates("content")
         extra_data["pseudo"] = without_near(pseudo_labels, near_scored(*with_content(images, pseudo_labels.root)))
     for line in _notes(table, recipe.folds):
         note(line)
-    table = table.drop(columns="where")
     cap, same = _age_cap(table, recipe), list(people.rows)
-    run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same)
+    table = table.drop(columns=["where", "middle", *(set(SIDES) - set(box_columns(table)))])
+    read_by = options.reading.options
+    run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same, read_by)
     if not dry:
         run.save()
     note(_summary(run))
@@ -119,20 +132,21 @@ def begin_run(
     return run
 
 
-def _read_labelled(data: Path, skip_bad: bool) -> tuple[Path, pd.DataFrame]:
-    """Root and table of labelled data; raises FacecadeError for bad rows (unless `skip_bad`) or no labels."""
-    source = read_source(data)
+def _read_labelled(data: Path, options: DataOptions) -> tuple[Path, pd.DataFrame]:
+    """Root and table of labelled data; raises FacecadeError for bad rows (unless they are skipped) or no labels."""
+    source = read_source(data, options.reading)
     table = source.table
-    for line in source.notes:
+    for line in (*source.notes, *source.label_notes):
         note(line)
-    if skip_bad:
-        for problem in source.problems:
-            note(f"skipped: {problem}")
-    elif source.layout in ("competition", "manifest"):
+    if options.skip_bad:
+        for line in grouped(source.problems, max_groups=None):
+            note(f"skipped: {line}")
+    elif source.layout != "evaluation":
         table = require_no_problems(source)
     if not source.labelled:
         raise FacecadeError(
-            f"{data} holds no labels to train on", "training needs train.csv with images/, or a manifest CSV"
+            f"{data} holds no labels to train on",
+            "training needs train.csv with images/, a manifest, or a folder for each class (docs/own-images.md)",
         )
     return source.root, table
 
@@ -182,9 +196,12 @@ def _require_no_shared_images(
 
 def _notes(table: pd.DataFrame, folds: int) -> list[str]:
     """What is unusual about the people and the labels."""
-    few = ", ".join(f"{name}: {count}" for name, count in small_strata(table, folds).items())
-    notes = [*age_notes(table), *equal_image_notes(table), *coverage_notes(table)]
-    return [*notes, f"groups with fewer people than folds: {few}; some folds hold none of them out"] if few else notes
+    return [
+        *age_notes(table),
+        *equal_image_notes(table),
+        *coverage_notes(table),
+        *small_groups_notes(table, folds),
+    ]
 
 
 def _require_same_folds(pseudo: PseudoLabels, table: pd.DataFrame) -> None:
@@ -201,7 +218,7 @@ def _with_content(
     table: pd.DataFrame, root: Path, store: FaceStore, skip_bad: bool, workers: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows of readable images, with `content`, and the images' perceptual hashes."""
-    entries = store.fill([root / path for path in table["path"]], workers)
+    entries = store.fill(images_of(root, table), workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     if unreadable and not skip_bad:
         raise FacecadeError(
@@ -214,8 +231,11 @@ def _with_content(
     table = table[readable].reset_index(drop=True)
     read = [entry for entry in entries if isinstance(entry, Entry)]
     if store.face.detector == "mtcnn":
-        without_face = sum(entry.box is None for entry in read)
-        note(f"faces: found in {len(read) - without_face} of {len(read)} images; {without_face} use the centre crop")
+        given, without_face = sum(entry.given is not None for entry in read), sum(entry.box is None for entry in read)
+        note(
+            f"faces: found in {len(read) - given - without_face} of {len(read)} images; {without_face} use the centre crop"
+            + (f"; of {given} the box is given" if given else "")
+        )
     return table.assign(content=[entry.content for entry in read]), hashes_of(read)
 
 
@@ -224,7 +244,7 @@ def _age_cap(table: pd.DataFrame, recipe: Recipe) -> float | None:
         return None
     if recipe.age_cap != "auto":
         return float(recipe.age_cap)
-    cap = age_cap(people_of(table)["age"].to_numpy(float))
+    cap = age_cap(recorded_ages(table))
     if cap is not None:
         note(f"ages: censored at {cap:.0f} (mass at the maximum); the age stages train on it as 'at least {cap:.0f}'")
     return cap

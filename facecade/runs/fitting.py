@@ -27,8 +27,8 @@ def require_years(run: Run, stages: Sequence[str]) -> None:
     of_years = [name for name in stages if banded and make_fit(run, name, 0).stage.learns_years]
     if of_years:
         raise FacecadeError(
-            f"the pseudo-labels have only age bands, and {', '.join(of_years)} would train on years made from them",
-            "use the pseudo-labels of a run whose stages predict years",
+            f"the extra data have only age bands, and {', '.join(of_years)} would train on years made from them",
+            "use data with years, or the pseudo-labels of a run whose stages predict years",
         )
 
 

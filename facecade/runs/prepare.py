@@ -51,7 +51,8 @@ def prepare_run(
     exists = (folder / "run.json").exists()
     if options != DataOptions(skip_bad=options.skip_bad) and not data:
         raise FacecadeError(
-            "--corrections, --pseudo, --extra and --same-person change the data of a run", "give --data as well"
+            "--corrections, --pseudo, --extra, --same-person, --map, --layout and --person-pattern change the data of a run",
+            "give --data as well",
         )
     if not data and not exists:
         raise FacecadeError(f"{folder} holds no run yet", "give the training data: --data DATA")

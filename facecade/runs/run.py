@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from facecade.base.artifact import Record, again, digest, read_record, valid_record, versions, write_csv, write_record
 from facecade.base.errors import FacecadeError
@@ -18,6 +19,7 @@ from facecade.base.files import content_hash, require_links_inside
 from facecade.base.lock import locked
 from facecade.base.program import command, option
 from facecade.base.seeding import derive
+from facecade.faces.boxes import box_columns, images_of
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.decode import DecodeError
 from facecade.faces.extra import TRAINED_ON, ExtraData, read_extra
@@ -44,7 +46,7 @@ class RunRecord(Record):
 
     data: where the images are. shared_cache: whether the face crops are in `cache` beside the run's folder, which several
     runs share, and not in it. recipe: its tables as written. folds_hash, labels_hash: of table.csv. extra_data: kinds, each
-    in a folder of its name.
+    in a folder of its name. reading: options that say what words and folders of the data mean, as on a command line.
     """
 
     made_by: ClassVar[str] = "fit-stage all --data DATA --recipe RECIPE"
@@ -57,6 +59,7 @@ class RunRecord(Record):
     folds_hash: Digest
     labels_hash: Digest
     extra_data: list[Annotated[str, one_of(*EXTRA_DATA)]]
+    reading: list[PathText] = Field(default_factory=list)
     versions: Versions
 
 
@@ -67,10 +70,12 @@ State = Literal["fitted", "stale", "damaged", "begun", "missing"]
 class Run:
     """A run as saved in its folder.
 
-    table: one row per image: `path, id, person, mask, gender, age, fold, content`. tables: the recipe as written. cap: the
+    table: one row per image: `path, id, person, mask, gender, age, fold, content`, and the sides of boxes that came with the
+    data. tables: the recipe as written. cap: the
     age at which ages are censored ("at least"), or None. shared_cache: whether runs beside this one share its face crops.
     extra_data: images to train on that are never scored, by kind. corrections: `id, field, value` of the labels that were
-    changed, and same_person: `person, other, same` of the ids that were joined or kept apart, before the table was written.
+    changed, and same_person: `person, other, same` of the ids that were joined or kept apart, before the table was written. reading: the options that say what words and
+    folders of the data mean.
     """
 
     folder: Path
@@ -82,6 +87,7 @@ class Run:
     extra_data: Mapping[str, ExtraData] = field(default_factory=dict)
     corrections: Sequence[Mapping[str, str]] = ()
     same_person: Sequence[Mapping[str, str]] = ()
+    reading: Sequence[str] = ()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -93,7 +99,8 @@ class Run:
 
     @cached_property
     def labels_hash(self) -> str:
-        return digest(self.table[["path", "content", "person", "mask", "gender", "age"]].to_numpy().tolist())
+        columns = ["path", "content", "person", "mask", "gender", "age", *box_columns(self.table)]
+        return digest(self.table[columns].to_numpy().tolist())
 
     def signature(self, stage: str, fold: int = 0) -> str:
         """A hash of everything that a stage's fit depends on; when it changes, the fit is stale. The same for all folds."""
@@ -238,6 +245,7 @@ class Run:
             folds_hash=self.folds_hash,
             labels_hash=self.labels_hash,
             extra_data=list(self.extra_data),
+            reading=list(self.reading),
             versions=versions(),
         )
         write_record(self.folder / "run.json", record)
@@ -256,7 +264,7 @@ def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) 
     """
     if not root.is_dir():
         raise FacecadeError(f"{root} does not exist, where the run's images were", "give their new folder: --data DATA")
-    entries = store.fill([root / path for path in table["path"]], workers)
+    entries = store.fill(images_of(root, table), workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     changed = [
         path
@@ -287,7 +295,17 @@ def open_run(folder: Path) -> Run:
         _read_rows(folder / CORRECTIONS, ["id", "field", "value"]),
         _read_rows(folder / SAME_PERSON, ["person", "other", "same"]),
     )
-    run = Run(folder, Path(record.data), record.recipe, table, record.cap, record.shared_cache, extra_data, *given)
+    run = Run(
+        folder,
+        Path(record.data),
+        record.recipe,
+        table,
+        record.cap,
+        record.shared_cache,
+        extra_data,
+        *given,
+        record.reading,
+    )
     folds = set(range(run.recipe.folds))
     if (run.folds_hash, run.labels_hash, set(table["fold"])) != (record.folds_hash, record.labels_hash, folds):
         raise FacecadeError(

@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from facecade.base.errors import FacecadeError
 from facecade.faces.people import people_of
-from facecade.faces.split import assign_folds, folds_hash, small_strata, strata
+from facecade.faces.split import assign_folds, folds_hash, small_groups, strata
 
 
 def table_of(people: int, images: int, seed: int) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     gender = np.array(["male", "female"])[np.arange(people) % 2]
     age = np.array([20, 45, 70])[np.arange(people) // 2 % 3]
-    rows = pd.DataFrame({"person": [f"p{i}" for i in range(people)], "gender": gender, "age": age.astype(float)})
+    rows = pd.DataFrame(
+        {"person": [f"p{i}" for i in range(people)], "gender": gender, "age": age.astype(float), "mask": "wear"}
+    )
     return rows.loc[rows.index.repeat(images)].sample(frac=1, random_state=int(generator.integers(1 << 31)))
 
 
@@ -48,8 +50,8 @@ def test_small_groups_are_split_and_named() -> None:
     table = table_of(14, 2, 0)
     fold = assign_folds(table, 3, 0)
     assert set(fold) == {0, 1, 2}
-    assert small_strata(table, 3) == {"male 30-59": 2, "female 30-59": 2, "male >=60": 2, "female >=60": 2}
-    assert small_strata(table_of(60, 1, 0), 3) == {}
+    assert small_groups(table, 3) == {"male 30-59": 2, "female 30-59": 2, "male >=60": 2, "female >=60": 2}
+    assert small_groups(table_of(60, 1, 0), 3) == {}
 
 
 @pytest.mark.parametrize("people", [3, 4, 5])
@@ -71,7 +73,14 @@ def test_unknown_labels_are_groups_of_their_own() -> None:
     assert ((counts.max(axis=1) - counts.min(axis=1)) <= 1).all()
 
 
-@pytest.mark.parametrize(("people", "folds", "hint"), [(2, 3, "give more people"), (4, 5, "(--set folds=3)")])
+@pytest.mark.parametrize(
+    ("people", "folds", "hint"),
+    [
+        (2, 3, "label at least 3 people"),
+        (4, 5, "label at least 5 people, or use fewer folds: --set folds=4"),
+        (3, 4, "--set folds=3"),
+    ],
+)
 def test_fewer_people_than_folds_are_refused(people: int, folds: int, hint: str) -> None:
     with pytest.raises(FacecadeError, match=f"{people} people cannot be split into {folds} folds") as caught:
         assign_folds(table_of(people, 2, 0), folds, 0)

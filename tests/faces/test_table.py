@@ -13,15 +13,9 @@ from PIL import Image
 
 from facecade.base.artifact import write_csv
 from facecade.base.errors import FacecadeError
-from facecade.faces.table import (
-    FILE_MASKS,
-    age_cap,
-    classes,
-    read_saved_table,
-    read_source,
-    require_files,
-    require_no_problems,
-)
+from facecade.faces.layouts.competition import FILE_MASKS
+from facecade.faces.source import read_source, require_files, require_no_problems
+from facecade.faces.table import age_cap, classes, read_saved_table
 
 
 def image(path: Path) -> None:
@@ -189,7 +183,7 @@ def test_a_blank_label_of_the_competition_is_a_problem(tmp_path: Path) -> None:
     person(root, "2_m")
     assert [str(problem) for problem in read_source(root).problems] == [
         "train.csv row 2: gender is '', expected male or female",
-        "train.csv row 3: age is '', expected years between 1 and 120",
+        "train.csv row 3: age is '', expected years between 1 and 120, or a band: <30, 30-59, >=60",
     ]
 
 

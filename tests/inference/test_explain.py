@@ -225,7 +225,7 @@ def box_corners(box: Box | None) -> list[float]:
 
 def predictions_file(cascade: Cascade, folder: Path) -> Path:
     """predictions.csv of both.png in a folder, written by `infer`."""
-    from facecade.faces.table import read_source
+    from facecade.faces.source import read_source
 
     cascade.infer(read_source(folder / "both.png"), folder / "output", 1)
     return folder / "output/predictions.csv"

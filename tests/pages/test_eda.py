@@ -14,7 +14,7 @@ from conftest import call, succeed
 from PIL import Image
 
 from facecade.faces.duplicates import NEAR_DUPLICATE_BITS
-from facecade.faces.table import FILE_MASKS
+from facecade.faces.layouts.competition import FILE_MASKS
 
 NO_DETECTOR = ("--recipe", "recipes/demo.toml")
 """A recipe without a face detector: drawn faces need not be detected."""

@@ -81,3 +81,72 @@ def test_images_to_predict_are_not_compared(tmp_path: Path, layout: str) -> None
     if layout == "info":
         (data / "info.csv").write_text("ImageID,ans\np0-wear.png,0\np1-wear.png,0\n")
     assert json.loads(succeed("check", data, "--json"))["pairs"] == []
+
+
+def test_unlabelled_images_can_be_predicted_and_not_trained_on(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 2) / "images"
+    text = succeed("check", data)
+    assert "unlabelled: can be predicted, not trained on" in text and "no problems" in text
+    result = call("check", data, "--for", "training")
+    assert result.exit_code == 1 and "bad: " in result.stdout and "not trained on" in result.stdout
+
+
+def test_too_few_people_for_the_folds_are_bad(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 3)
+    result = call("check", data)
+    assert result.exit_code == 1
+    assert "note: for training with 4 folds, as recipe cpu has; another: --recipe, --set folds=N" in result.stdout
+    assert (
+        "bad: training: 3 people cannot be split into 4 folds: label at least 4 people, or use fewer folds:"
+        in result.stdout
+    )
+    assert "--set folds=3" in result.stdout
+    assert "no problems" in succeed("check", data, "--for", "prediction")
+    of_three = succeed("check", data, "--set", "folds=3")
+    assert "male <30: 1" in of_three and "label at least 3 people of each" in of_three
+    assert "--set folds=3" not in of_three, "there are three already"
+
+
+def test_too_few_people_of_a_mask_state_are_named(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 24)
+    sheet = data / "manifest.csv"
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join(line for line in lines if "incorrect" not in line or ",p0," in line or ",p1," in line))
+    assert "incorrect: 2; some folds hold none of them out" in succeed("check", data)
+    sheet.write_text("\n".join(line for line in lines if "incorrect" not in line))
+    assert "note: no image is incorrect: classes 6, 7, 8, 9, 10, 11 cannot be learned" in succeed("check", data)
+
+
+def test_stages_without_their_label_are_named_and_bad_for_training(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 8)
+    sheet = data / "manifest.csv"
+    lines = [line.split(",") for line in sheet.read_text().splitlines()]
+    rows = [[path, person, "wear" if mask == "incorrect" else mask, "", ""] for path, person, mask, _, _ in lines[1:]]
+    sheet.write_text("\n".join(map(",".join, [lines[0], *rows])))
+    text = succeed("check", data, "--recipe", "demo")
+    assert "stage gender cannot be trained: no image has its label" in text
+    assert "no image is incorrect: no stage can learn that" in text
+    result = call("check", data, "--recipe", "demo", "--for", "training")
+    assert result.exit_code == 1 and "bad: stage gender: no image has its label" in result.stdout
+    assert "stage mask" not in result.stdout
+
+
+def test_wrong_words_are_one_line_and_can_be_mapped(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 8)
+    sheet = data / "manifest.csv"
+    sheet.write_text(sheet.read_text().replace(",male,", ",M,"))
+    result = call("check", data)
+    assert result.exit_code == 1 and "12 problem(s)" in result.stdout
+    line = "bad: gender is 'M', expected male or female; did you mean male?: 12 rows, first manifest.csv row 2"
+    assert [each for each in result.stdout.splitlines() if each.startswith("bad")] == [line]
+    assert "Next: if that is meant: --map gender.M=male" in result.stderr
+    assert len(json.loads(call("check", data, "--json").stdout)["problems"]) == 12
+    assert "note: gender 'm' is male: 12 rows" in succeed("check", data, "--map", "gender.M=male")
+
+
+def test_labels_that_are_all_wrong_are_not_called_missing(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 8)
+    sheet = data / "manifest.csv"
+    sheet.write_text(sheet.read_text().replace(",male,", ",M,").replace(",female,", ",F,"))
+    result = call("check", data, "--for", "training")
+    assert result.exit_code == 1 and "unlabelled" not in result.stdout and "24 problem(s)" in result.stdout

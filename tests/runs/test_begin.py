@@ -16,9 +16,11 @@ from PIL import Image
 from facecade.base.errors import FacecadeError
 from facecade.base.files import content_hash
 from facecade.faces.pseudo import PseudoLabels, PseudoRecord
+from facecade.faces.reading import make_reading
 from facecade.faces.split import folds_hash
 from facecade.recipe_file import override, read_toml
 from facecade.runs.begin import DataOptions, begin_run
+from facecade.runs.fitting import require_years
 from facecade.runs.run import Run, open_run
 
 TABLES = override(read_toml(Path("recipes/demo.toml")), ["folds=3"], [])
@@ -185,4 +187,46 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_any_fit(tmp_path: Path
 
 def test_groups_with_fewer_people_than_folds_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(tmp_path, scenes(tmp_path / "data", 17))
-    assert "groups with fewer people than folds: female >=60: 2; some folds hold none" in capsys.readouterr().err
+    assert (
+        "groups with fewer people than the 3 folds: female >=60: 2; some folds hold none of them out: label at least 3"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_run_keeps_how_its_labels_were_read(tmp_path: Path) -> None:
+    data = scenes(tmp_path / "data", 12)
+    plain = begin(tmp_path, data)
+    sheet = data / "manifest.csv"
+    sheet.write_text(sheet.read_text().replace(",male,", ",M,"))
+    with pytest.raises(FacecadeError, match="gender is 'M', expected male or female") as caught:
+        begin(tmp_path, data)
+    assert "if that is meant: --map gender.M=male" in caught.value.hint
+    run = begin(tmp_path, data, reading=make_reading(["gender.M=male"], person_pattern="(p[0-9]+)"))
+    assert run.labels_hash == plain.labels_hash and run.signature("gender") == plain.signature("gender")
+    assert open_run(run.folder).reading == ["--map", "gender.M=male", "--person-pattern", "(p[0-9]+)"]
+
+
+def test_bands_train_with_a_note_and_do_not_look_censored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = scenes(tmp_path / "data", 30)
+    sheet = data / "manifest.csv"
+    text = sheet.read_text().replace(",25\n", ",<30\n").replace(",45\n", ",30-59\n")
+    sheet.write_text(text.replace(",70\n", ",\n"))
+    run = begin(tmp_path, data)
+    assert run.cap is None and set(run.table["age"].dropna()) == {15, 45}
+    assert (
+        "only a band is known of 60 images: 30-59 as 45 (30 images), <30 as 15 (30 images)" in capsys.readouterr().err
+    )
+    sheet.write_text(text.replace(",70\n", ",>=60\n"))
+    assert begin(tmp_path, data).cap == 60, "at least 60"
+
+
+def test_bands_of_extra_data_are_not_years(tmp_path: Path) -> None:
+    data, more = scenes(tmp_path / "data", 12), scenes(tmp_path / "more", 20)
+    sheet = more / "manifest.csv"
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([lines[0], *lines[37:]]).replace(",45", ",30-59"))
+    run = begin(tmp_path, data, extra=more)
+    assert not run.extra_data["added"].record.years
+    require_years(run, ["mask"])
+    with pytest.raises(FacecadeError, match="only age bands, and age-male would train on years made from them"):
+        require_years(run, ["age-male"])
