@@ -140,5 +140,5 @@ def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run, exported."""
     folder = tmp_path_factory.mktemp("exported")
-    assert "infer DATA --artifacts" in succeed("export", folder, "--artifacts", fitted)
+    assert "max difference to torch" in succeed("export", folder, "--artifacts", fitted)
     return folder
