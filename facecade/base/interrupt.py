@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,7 +23,7 @@ GRACE_SECONDS = 1.5
 @contextmanager
 def exit_on_interrupt(before_exit: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C raises KeyboardInterrupt in the main thread, later ones do nothing, and the process exits with status
-    `INTERRUPTED` if it still runs after `GRACE_SECONDS`.
+    `INTERRUPTED` if it still runs after `GRACE_SECONDS`, unless the block has handled it.
 
     It may: the main thread sees no exception while a library computes, and an image that a thread decodes is waited for. Files are
     written under temporary names, so an exit at any moment leaves none half written.
@@ -32,6 +31,7 @@ def exit_on_interrupt(before_exit: Callable[[], None]) -> Iterator[None]:
     Args:
         before_exit: called first if the process has to be ended that way.
     """
+    global _interrupted
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,10 +40,14 @@ def exit_on_interrupt(before_exit: Callable[[], None]) -> Iterator[None]:
     # The system writes to the socket at once; a Python handler would have to wait for the main thread.
     previous_sender = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     previous_handler = signal.signal(signal.SIGINT, _interrupt_once)
-    threading.Thread(target=_exit_after_interrupt, args=(receiver, before_exit), daemon=True).start()
+    handled = threading.Event()
+    threading.Thread(target=_exit_after_interrupt, args=(receiver, handled, before_exit), daemon=True).start()
     try:
         yield
+        _interrupted = False
     finally:
+        if not _interrupted:
+            handled.set()
         signal.set_wakeup_fd(previous_sender)
         sender.close()
         if signal.getsignal(signal.SIGINT) is _interrupt_once:
@@ -51,6 +55,7 @@ def exit_on_interrupt(before_exit: Callable[[], None]) -> Iterator[None]:
 
 
 _interrupted = False
+"""Whether Ctrl-C was pressed, and the command did not go on."""
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:
@@ -69,11 +74,10 @@ def _exit_if_interrupted() -> None:
         os._exit(INTERRUPTED)
 
 
-def _exit_after_interrupt(receiver: socket.socket, before_exit: Callable[[], None]) -> None:
+def _exit_after_interrupt(receiver: socket.socket, handled: threading.Event, before_exit: Callable[[], None]) -> None:
     with receiver:
         while number := receiver.recv(1):
-            if number[0] == signal.SIGINT:
-                time.sleep(GRACE_SECONDS)
+            if number[0] == signal.SIGINT and not handled.wait(GRACE_SECONDS):
                 for process in multiprocessing.active_children():
                     process.kill()
                 before_exit()

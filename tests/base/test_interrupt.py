@@ -52,6 +52,13 @@ def test_a_second_interrupt_does_not_disturb_what_cleans_up() -> None:
     assert out == "cleaned\n" and err.splitlines()[-1] == "KeyboardInterrupt"
 
 
+def test_who_handles_an_interrupt_is_not_ended() -> None:
+    process = begun("try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
 def test_interrupts_are_as_before_where_nothing_was_interrupted() -> None:
     from facecade.base.interrupt import exit_on_interrupt
 
