@@ -98,7 +98,7 @@ def interrupt(process: subprocess.Popen[bytes]) -> str:
     seconds = time.monotonic() - began
     if seconds > INTERRUPT_SECONDS:
         return f"ended {seconds:.1f} s after Ctrl-C"
-    if process.returncode not in (0, 130):
+    if process.returncode not in (0, 130, -signal.SIGINT):  # the last where all was done
         return f"exit {process.returncode} after Ctrl-C"
     deadline = time.monotonic() + 5  # the system takes a moment to forget children
     with suppress(ProcessLookupError):

@@ -67,11 +67,13 @@ def _interrupt_once(number: int, frame: FrameType | None) -> None:
 
 @atexit.register  # before other modules register, so it is called last
 def _exit_if_interrupted() -> None:
-    """Exit without freeing what torch holds, which takes seconds."""
+    """Exit without freeing what torch holds, which takes seconds; on Ctrl-C also if it comes only now."""
     if _interrupted:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _exit_after_interrupt(receiver: socket.socket, handled: threading.Event, before_exit: Callable[[], None]) -> None:
