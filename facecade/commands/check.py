@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def command(
         _check_training(checked, recipe, settings, purpose == "training")
     click.echo(json.dumps(checked.json(), indent=2) if as_json else _check_text(checked))
     if maps := map_hint(checked.problems):
-        click.echo(f"Next: if that is meant: {maps}", err=True)
+        say_next(f"if that is meant: {maps}")
     if checked.pairs:
-        click.echo(f"Next: {advice(write_pairs)}", err=True)
+        say_next(advice(write_pairs))
     if checked.problems or checked.pairs:
         raise click.exceptions.Exit(1)
 

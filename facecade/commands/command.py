@@ -73,7 +73,7 @@ class LazyGroup(ExampleLast, click.Group):
             in_words = _in_words(error)
             click.echo(f"Error: {in_words}", err=True)
             if in_words.hint:
-                click.echo(f"Next: {in_words.hint}", err=True)
+                say_next(in_words.hint)
             ctx.exit(1)
 
     def _say_stopped(self, ctx: click.Context) -> None:
@@ -89,7 +89,7 @@ class LazyGroup(ExampleLast, click.Group):
 
 
 def say_next(*steps: str) -> None:
-    """Print the commands that usually come next, on stderr: a result on stdout may be for a program."""
+    """Print what usually comes next, most often a command, on stderr: a result on stdout may be for a program."""
     for step in steps:
         click.echo(f"Next: {step}", err=True)
 

@@ -46,7 +46,7 @@ def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, 
     from facecade import pipeline
     from facecade.recipe_file import override, read_toml
     from facecade.report.tracking import Tracker
-    from facecade.runs.describe import next_steps
+    from facecade.runs.describe import next_step
     from facecade.runs.run import change_recipe, open_run
 
     tracker = Tracker(mlflow) if mlflow else None
@@ -55,7 +55,7 @@ def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, 
         run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))
     record = pipeline.fit_meta(run, tracker)
     click.echo(json.dumps(record.json_value(), indent=2) if as_json else _meta_text(record))
-    say_next(run.command("report"), *next_steps(run))
+    say_next(run.command("report"), next_step(run))
 
 
 def _meta_text(record: CombinerRecord) -> str:

@@ -107,7 +107,7 @@ def command(
     from facecade.recipe_file import require_folds
     from facecade.report.tracking import Tracker
     from facecade.runs.begin import DataOptions
-    from facecade.runs.describe import next_steps
+    from facecade.runs.describe import next_step
     from facecade.runs.prepare import prepare_run
     from facecade.runs.run import open_run
 
@@ -125,7 +125,7 @@ def command(
         click.echo(json.dumps([record.json_value() for record in records], indent=2))
     else:
         click.echo("\n".join(_stage_line(stage, records) for stage in names))
-    say_next(*next_steps(open_run(artifacts)))
+    say_next(next_step(open_run(artifacts)))
 
 
 def _print_plan(run: Run, stages: list[str], folds: Sequence[int], resume: bool, as_json: bool) -> None:

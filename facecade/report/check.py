@@ -24,7 +24,7 @@ from facecade.faces.labels import N_CLASSES, class_name
 from facecade.faces.people import age_notes, contradicting_genders, recorded_ages
 from facecade.faces.problems import Problem, grouped
 from facecade.faces.reading import AS_WRITTEN, Reading
-from facecade.faces.same_person import NOBODY, SamePerson, read_same_person
+from facecade.faces.same_person import SamePerson, read_same_person
 from facecade.faces.shared_images import (
     LOOK_ALIKE,
     MAX_PAIRS,
@@ -128,7 +128,7 @@ def check_source(
     if write_pairs and write_pairs.exists():
         raise FacecadeError(f"{write_pairs} exists already", "give --write-pairs another file")
     source = read_source(data, reading)
-    people = read_same_person(same_person, source.table["person"].tolist()) if same_person else NOBODY
+    people = read_same_person(same_person, source.table["person"].tolist())
     source = replace(source, table=people.join(source.table))
     table = source.table
     joined = [

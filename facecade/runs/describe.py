@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from facecade.runs.run import Run
@@ -24,6 +25,7 @@ def describe(run: Run) -> dict[str, Any]:
                     "seconds": record.seconds if record else None,
                 }
             )
+    unfitted = list(dict.fromkeys(item["stage"] for item in fits if item["state"] != "fitted"))
     combiner: dict[str, Any] = {"state": run.combiner_state()}
     if combined := run.combiner_record():
         combiner |= {"method": combined.method, "score": combined.nested_choice["macro-F1"]}
@@ -35,17 +37,21 @@ def describe(run: Run) -> dict[str, Any]:
         "extra_data": [each.record.text for each in run.extra_data.values()],
         "fits": fits,
         "combiner": combiner,
-        "next": next_steps(run),
+        "next": [_next_step(run, unfitted, combiner["state"])],
     }
 
 
-def next_steps(run: Run) -> list[str]:
-    """The commands that fit what is not fitted; at last the one that predicts."""
-    if stages := [
-        name for name in run.recipe.stages if any(run.state(name, fold) != "fitted" for fold in run.recipe.fits)
-    ]:
-        return [run.command(f"fit-stage {' '.join(stages)} --resume")]
-    return [run.command("infer DATA" if run.combiner_state() == "fitted" else "fit-meta")]
+def next_step(run: Run) -> str:
+    """The command that fits what is not fitted; at last the one that predicts."""
+    fits = run.recipe.fits
+    unfitted = [name for name in run.recipe.stages if any(run.state(name, fold) != "fitted" for fold in fits)]
+    return _next_step(run, unfitted, run.combiner_state())
+
+
+def _next_step(run: Run, unfitted: Sequence[str], combiner: str) -> str:
+    if unfitted:
+        return run.command(f"fit-stage {' '.join(unfitted)} --resume")
+    return run.command("infer DATA" if combiner == "fitted" else "fit-meta")
 
 
 def scores_text(scores: dict[str, float]) -> str:
