@@ -23,7 +23,7 @@ from facecade.faces.listing import IMAGE_SUFFIXES, list_images, passed_over_text
 from facecade.faces.people import contradicting_genders
 from facecade.faces.problems import Problem, grouped, map_hint
 from facecade.faces.reading import AS_WRITTEN, Reading
-from facecade.faces.table import COLUMNS
+from facecade.faces.table import sample_table
 
 TABLES: dict[str, Callable[[Path, Reading], Given]] = {
     ".csv": manifest,
@@ -157,7 +157,7 @@ def check(given: Given, reading: Reading) -> Source:
             if age and age.of_band:
                 bands[labels["age"], age.years] += 1
             table.append(_table_row(row, person, labels, age))
-    frame = pd.DataFrame(table, columns=COLUMNS)
+    frame = sample_table(table)
     wrong = contradicting_genders(frame)
     kind = "a person of two genders"
     found += [Problem(str(frame["where"][index]), message, kind) for index, message in wrong.items()]
@@ -184,7 +184,7 @@ def _unlabelled(given: Given) -> Source:
     return Source(
         given.root,
         given.layout,
-        pd.DataFrame(table, columns=COLUMNS),
+        sample_table(table),
         [*given.problems, *problems],
         list(given.notes),
         list(given.label_notes),

@@ -9,6 +9,7 @@ and the row that the labels are from). `faces.split` adds `fold`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -24,6 +25,13 @@ from facecade.faces.labels import GENDERS, MASKS, band_of, encode
 COLUMNS = ["path", "id", "person", "mask", "gender", "age", "middle", *SIDES, "where"]
 SAVED_COLUMNS = ["path", "person", "mask", "gender", "age", "fold", "content"]
 TEXT_DTYPES = {"path": str, "id": str, "person": str, "mask": str, "gender": str, "content": str}
+
+
+def sample_table(rows: Sequence[Sequence[object]]) -> pd.DataFrame:
+    """A table of `COLUMNS` with these rows. Text is held as Python objects: pyarrow, which pandas uses for text where it is
+    installed, refuses file names that are not UTF-8."""
+    numbers = {"middle": bool, **dict.fromkeys(["age", *SIDES], float)}
+    return pd.DataFrame(list(rows), columns=COLUMNS, dtype=object).astype(numbers)
 
 
 def read_saved_table(path: Path) -> pd.DataFrame:
