@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C before and after a command ends the process at once: Python would print a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import io
 import sys
 

@@ -1,5 +1,17 @@
-"""`python -m facecade`: the command."""
+"""`facecade` and `python -m facecade`: the command line, as installed."""
 
-from facecade.cli import main
+from __future__ import annotations
 
-main(prog_name="python -m facecade")
+import signal
+import sys
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in cli.py
+    from facecade.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -286,7 +286,7 @@ def test_own_images_are_read_as_their_page_says(tmp_path: Path, monkeypatch: pyt
 def test_shell_completion_works(shell: str) -> None:
     line = f"_FACECADE_COMPLETE={shell}_source facecade"
     assert line in (ROOT / "docs/README.md").read_text()
-    assert read_toml(ROOT / "pyproject.toml")["project"]["scripts"]["facecade"] == "facecade.cli:main"
+    assert read_toml(ROOT / "pyproject.toml")["project"]["scripts"]["facecade"] == "facecade.__main__:main"
     variable = {"_FACECADE_COMPLETE": f"{shell}_source"}
     result = CliRunner().invoke(main, [], prog_name="facecade", env=variable)
     assert result.exit_code == 0 and f"_FACECADE_COMPLETE={shell}_complete" in result.stdout

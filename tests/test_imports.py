@@ -133,6 +133,7 @@ def test_cli_imports_at_its_head_only_what_is_light() -> None:
         "contextlib",
         "inspect",
         "io",
+        "signal",
         "json",
         "os",
         "sys",

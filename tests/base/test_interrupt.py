@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,9 @@ def busy(item=0):
 with exit_on_interrupt(lambda: print("last words", flush=True)):
     print("begun", flush=True)
 """
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def begun(code: str) -> subprocess.Popen[str]:
@@ -66,3 +71,46 @@ def test_interrupts_are_as_before_where_nothing_was_interrupted() -> None:
     with exit_on_interrupt(lambda: None):
         assert signal.getsignal(signal.SIGINT) is not handler
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("started_as", [["cli.py"], ["-m", "facecade"]])
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("click", "print('begun', flush=True); import time; time.sleep(60)"),
+        (
+            "sitecustomize",  # Python waits for this thread when the command has ended
+            """
+import threading, time
+
+def late():
+    threading.main_thread().join()
+    print("begun", flush=True)
+    time.sleep(60)
+
+threading.Thread(target=late).start()
+""",
+        ),
+    ],
+)
+def test_an_interrupt_before_or_after_a_command_ends_the_process_at_once(
+    started_as: list[str], module: str, code: str, tmp_path: Path
+) -> None:
+    """While modules are imported, and while Python waits for threads and frees what torch holds."""
+    (tmp_path / f"{module}.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, *started_as, "ls", "--artifacts", tmp_path],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert process.stdout and process.stderr
+    while process.stdout.readline() != "begun\n":
+        assert process.poll() is None
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == -signal.SIGINT and time.monotonic() - started < 2
+    assert "Traceback" not in err
