@@ -24,6 +24,9 @@ WEIGHTS_HINT = "--weights none | hub | package | FILE"
 
 SAFETENSORS = ".safetensors"
 
+MAX_BYTES = 8 * MAX_FILE_BYTES
+"""Maximum size of a file that `weights` of a recipe names."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 """Of tensors, by name."""
 
@@ -144,6 +147,11 @@ def require_weights(name: str, weights: str) -> None:
     elif weights not in ("none", "hub"):
         if not is_file(Path(weights)):
             raise _missing_file_error(weights, name)
+        size = Path(weights).stat().st_size
+        if size > MAX_BYTES:
+            raise FacecadeError(
+                f"{excerpt(weights, 200)} has {size:,} bytes, more than the allowed {MAX_BYTES:,}", WEIGHTS_HINT
+            )
         backbone = excerpt(_metadata(Path(weights)).get("backbone", name))
         if name not in (backbone, SAME_TENSORS.get(backbone)):
             raise FacecadeError(
@@ -307,7 +315,7 @@ def _from_file(path: Path, name: str) -> dict[str, Tensor]:
     )
     if path.suffix != SAFETENSORS and not _may_be_of_torch(path):
         raise not_tensors
-    data = read_bytes(path, 8 * MAX_FILE_BYTES)
+    data = read_bytes(path, MAX_BYTES)
     try:
         if path.suffix == SAFETENSORS:
             # Files of fitted stages and converted files have the names of a Backbone, where timm's model is `model`.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from facecade.base.artifact import again, write_bytes
 from facecade.base.errors import FacecadeError, first_line
-from facecade.base.files import is_file
+from facecade.base.files import bytes_hash, is_file
 
 
 def save_weights(path: Path, module: nn.Module) -> str:
@@ -68,7 +68,8 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    metadata = {"notes": json.dumps(notes)}
+    # safetensors has no checksum, and a fit that resumes from a flipped bit would end in other weights.
+    metadata = {"notes": json.dumps(notes), "content": bytes_hash(save(tensors))}
     write_bytes(path, save(tensors, metadata=metadata))
 
 
@@ -90,6 +91,8 @@ def _load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.opti
         raise ValueError("it is not a regular file")
     with safe_open(path, framework="pt") as file:
         tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    if bytes_hash(save(tensors)) != metadata["content"]:
+        raise ValueError("its tensors were changed")
     for name, module in modules.items():
         prefix = f"{name}/"
         module.load_state_dict({key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)})

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from facecade.backbones.backbone import Backbone
 from facecade.backbones.catalog import CATALOG
 from facecade.backbones.weights import (
+    MAX_BYTES,
     convert,
     converted_path,
     list_weights,
@@ -237,6 +238,14 @@ def test_a_missing_converted_file_names_the_command_to_convert_it(
                 action(name, f"weights/{name}.safetensors")
             assert f"python cli.py weights {file}" in caught.value.hint and PRETRAINED[name].source in caught.value.hint
     assert converted_path(PRETRAINED["faceres"]) == Path("weights/faceres.safetensors")
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # takes no room on the disk
+    with pytest.raises(FacecadeError, match="bytes, more than the allowed"):
+        require_weights("faceres", str(path))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
