@@ -3,7 +3,8 @@
     python benchmarks/reliability.py
 
 Everything is drawn and mutated from seeds, so a case can be repeated by its number. What is done is kept in `--work`, and a call
-that was stopped goes on from there. `tests/test_reliability.py` runs a short form.
+that was stopped goes on from there. `--only PART` measures some parts again; the page keeps the rows of the others, each with its
+commit, from benchmarks/reliability.json. `tests/test_reliability.py` runs a short form.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 from fuzz import artifacts, images, processes, running, server, tables
@@ -29,6 +32,8 @@ sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_text
 
 Chunks = list[tuple[str, Callable[[], Tally]]]
+
+MEASURED = ROOT / "benchmarks/reliability.json"
 
 PARSERS = ("image", "csv", "recipe", "dlib_resnet29", "sface", "faceres", "face_reid_0095")
 
@@ -41,18 +46,32 @@ PARSERS = ("image", "csv", "recipe", "dlib_resnet29", "sface", "faceres", "face_
 @click.option("--only", multiple=True, help="Parts to run.")
 def main(work: Path, share: float, only: tuple[str, ...]) -> None:
     """Try broken images, tables, artifacts, kills, disks and requests, and write down what happened."""
-    work.mkdir(parents=True, exist_ok=True)
-    record_commit(work)
-    results = {}
+    measured = {title: Part(**part) for title, part in json.loads(MEASURED.read_text()).items()}
     for name, (title, chunks) in parts(work, share).items():
         if not only or name in only:
-            results[title] = resumable(
+            commits = record_commit(work / name)
+            tally = resumable(
                 work / name, chunks, lambda text: click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
             )
-            click.echo(f"{title}: {results[title]}"[:2000])
-    if share == 1 and not only:
-        write_text(ROOT / "benchmarks/RELIABILITY.md", page(results, json.loads((work / "commits.json").read_text())))
+            measured[title] = Part(asdict(tally), commits, machine())
+            click.echo(f"{title}: {tally}"[:2000])
+    if share == 1:
+        write_text(MEASURED, json.dumps({title: asdict(part) for title, part in measured.items()}, indent=1) + "\n")
+        write_text(ROOT / "benchmarks/RELIABILITY.md", page(measured))
         click.echo("benchmarks/RELIABILITY.md")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row of the page. result: of a Tally."""
+
+    result: dict[str, Any]
+    commits: list[str]
+    machine: str
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(**self.result)
 
 
 def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
@@ -95,7 +114,7 @@ def parts(work: Path, share: float = 1.0) -> dict[str, tuple[str, Chunks]]:
         "kills-fit-stage": ("kills of `fit-stage`", stops("fit-stage", 100, running.kill)),
         "kills-fit-meta": ("kills of `fit-meta`", stops("fit-meta", 50, running.kill)),
         "kills-infer": ("kills of `infer`", stops("infer", 50, running.kill)),
-        **{f"interrupts-{name}": (f"Ctrl-C in `{name}`", stops(name, 10, running.interrupt)) for name in jobs},
+        **{f"interrupts-{name}": (f"Ctrl-C in `{name}`", stops(name, 20, running.interrupt)) for name in jobs},
         "twice": (
             "two commands at once in one folder",
             [(name, partial(processes.run_twice, job, scratch / "twice", number(10))) for name, job in jobs.items()],
@@ -118,20 +137,25 @@ def fuzz_parser(name: str, runs: int) -> Tally:
     return tally
 
 
-def record_commit(work: Path) -> None:
-    """Note the commit of this call: parts may be of several."""
-    file = work / "commits.json"
-    commits = json.loads(file.read_text()) if file.exists() else []
-    write_text(file, json.dumps(list(dict.fromkeys([*commits, commit()]))))
+def record_commit(folder: Path) -> list[str]:
+    """Note the commit of this call, and return those of all calls: the chunks of a part may be of several."""
+    file = folder / "commits"
+    commits = file.read_text().split() if file.exists() else []
+    commits = list(dict.fromkeys([*commits, commit()]))
+    write_text(file, "\n".join(commits))
+    return commits
 
 
-def page(results: dict[str, Tally], commits: list[str]) -> str:
+def page(measured: dict[str, Part]) -> str:
     """The page's Markdown."""
+    results = {title: part.tally for title, part in measured.items()}
     rows = [
         f"| {title} | {tally.tried:,} | {tally.refused:,} | {tally.lost} | {len(tally.crashed)} | {len(tally.wrong)} | "
-        f"{f'{tally.slowest:.1f} s' if tally.slowest else ''} | {f'{tally.peak_mib:,.0f} MiB' if tally.peak_mib else ''} |"
+        f"{f'{tally.slowest:.1f} s' if tally.slowest else ''} | {f'{tally.peak_mib:,.0f} MiB' if tally.peak_mib else ''} | "
+        f"{', '.join(measured[title].commits)} |"
         for title, tally in results.items()
     ]
+    machines = dict.fromkeys(part.machine for part in measured.values())
     failures = [
         f"* {title}: `{case[:200]}`" for title, tally in results.items() for case in [*tally.crashed, *tally.wrong]
     ]
@@ -159,7 +183,7 @@ def page(results: dict[str, Tally], commits: list[str]) -> str:
     return (
         f"""# What broken input does
 
-Machine: {machine()}. Commit: {", ".join(commits)}. Written by `python benchmarks/reliability.py`. All cases come from seeds.
+Machine: {"; ".join(machines)}. Written by `python benchmarks/reliability.py`. All cases come from seeds.
 
 | what | measured | bar | met |
 | --- | --- | --- | --- |
@@ -169,8 +193,8 @@ Machine: {machine()}. Commit: {", ".join(commits)}. Written by `python benchmark
 doubled. *Crashed* are tracebacks, unexpected exceptions, hangs and signals. *Wrong* are other bytes, flags, predictions or statuses than
 expected, images that took over 10 s, temporary files that were left, and a server whose memory grew by over a tenth.
 
-| tried | cases | refused | lost | crashed | wrong | slowest | peak memory |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| tried | cases | refused | lost | crashed | wrong | slowest | peak memory | commit |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
 * Images: {len(images.seeds())} sound files of every format that is read, with flipped bits, cuts, zeros, insertions, splices, repetitions, extreme
