@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from facecade.comparison.repeats import with_repeats
 from facecade.faces.reading import make_reading
 from facecade.faces.source import read_source
 from facecade.recipe_file import parse, read_toml
-from facecade.report.leaderboard import best_published, page
+from facecade.report.leaderboard import Comparison, best_published, page
 from facecade.runs.run import open_run
 from facecade.stages import make_stage
 from facecade.stages.cost import training_flops
@@ -98,14 +99,20 @@ def test_two_recipes_end_to_end_and_again(two: list[Path], drawn: Path, tmp_path
     assert len(pd.read_csv(tmp_path / "o/leaderboard.csv")) == 4
     assert "| 1 | " in (tmp_path / "o/leaderboard.md").read_text()
     with_budget = {**result, "budget": {"teraflops": 20, "pixels": 16128, "weights": "package"}}
-    calls = [{"commit": "abc", "machine": "m"}] * 2
-    text = page([(with_budget, "python cli.py compare")], "first", calls)
+
+    def comparison(result: Mapping[str, Any], command: str) -> Comparison:
+        return Comparison(result, command, ["abc", "def"], "m")
+
+    text = page([comparison(with_budget, "python cli.py compare")], "first")
     assert "averaged" not in text
     rival = next(row for row in result["entries"] if row["recipe"] == "second" and row["kind"] == "combined")
-    assert "Commit: abc." in text and f"combined, `second`, has {rival['nested']['macro-F1']['value']:.3f}" in text
+    assert (
+        "Machine: m. Commit: abc, def. `python cli.py compare`" in text
+        and f"combined, `second`, has {rival['nested']['macro-F1']['value']:.3f}" in text
+    )
     faces = {**result, "budget": {**with_budget["budget"], "weights": "weights/w.safetensors"}}
-    others = [(faces, "c --budget faces"), ({**with_budget, "repeats": 2}, "c --repeats 2")]
-    text = page([(with_budget, "c"), *others], "first", calls)
+    others = [comparison(faces, "c --budget faces"), comparison({**with_budget, "repeats": 2}, "c --repeats 2")]
+    text = page([comparison(with_budget, "c"), *others], "first")
     assert "starts from `weights/w.safetensors`, as `first` does" in text and "c --budget faces" in text
     assert "## The published recipes from ImageNet, every network 2 times, averaged" in text
     assert text.count("| 1 | ") == 3 and best_published(result, "first", 2) == ["second"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -48,27 +49,36 @@ def _gap(to_best: Mapping[str, float], rank: int) -> str:
     return difference(to_best, 3) if rank > 1 else "best"
 
 
-Comparison = tuple[Mapping[str, Any], str]
-"""A comparison's result, and the command that made it."""
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison's result, the command that made it, the commits of its calls, and their machine."""
+
+    result: Mapping[str, Any]
+    command: str
+    commits: Sequence[str]
+    machine: str
+
+    def origin(self) -> str:
+        return f"Machine: {self.machine}. Commit: {', '.join(self.commits)}. `{self.command}`"
 
 
-def page(comparisons: Sequence[Comparison], own: str, calls: Sequence[Mapping[str, str]]) -> str:
+def page(comparisons: Sequence[Comparison], own: str) -> str:
     """The leaderboard as a page: what was compared, under which conditions, and the results.
 
     Args:
         comparisons: the main one, and further ones of the same recipes from other weights or with `repeats`, each a
             section.
-        own: name of Facecade's own recipe. calls: commit and machine of each command that was run.
+        own: name of Facecade's own recipe.
     """
-    calls_text = {key: ", ".join(sorted({call[key] for call in calls})) for key in ("commit", "machine")}
-    (result, command), *others = comparisons
+    first, *others = comparisons
+    result = first.result
     budget = result["budget"]
     return "\n".join(
         [
             "# Published systems and Facecade on the same people, folds and operations",
             "",
-            f"Machine: {calls_text['machine']}. Commit: {calls_text['commit']}. Written by `python benchmarks/comparison.py`, which ran",
-            f"`{command}`; every number is read from its output.",
+            f"{first.origin()},",
+            "run by `python benchmarks/comparison.py`; every number is read from its output.",
             "",
             f"{result['folds']} folds by person, seed {result['seed']}; {budget['teraflops']:g}·10¹² operations of training per fold, inputs of at most",
             f"{budget['pixels']} pixels; each published recipe has one kind of backbone from the same ImageNet weights (a small network that a",
@@ -83,13 +93,14 @@ def page(comparisons: Sequence[Comparison], own: str, calls: Sequence[Mapping[st
             "",
             summary(result, own),
             "",
-            *(line for other in others for line in _part(*other, own)),
+            *(line for other in others for line in _part(other, own)),
         ]
     )
 
 
-def _part(result: Mapping[str, Any], command: str, own: str) -> list[str]:
+def _part(comparison: Comparison, own: str) -> list[str]:
     """The section of a further comparison: its initial weights, and how often each network was trained."""
+    result = comparison.result
     weights, repeats = result["budget"]["weights"], result["repeats"]
     starts = "ImageNet" if weights == "package" else "a face network"
     averaged = f", every network {repeats} times, averaged" if repeats > 1 else ""
@@ -105,7 +116,7 @@ def _part(result: Mapping[str, Any], command: str, own: str) -> list[str]:
             "seed, and the nested predictions are averages too. The published recipes are the best ones of the comparison without averaging.",
         ]
     title = f"## The published recipes from {starts}{averaged}"
-    return [title, "", *lines, f"`{command}`:", "", markdown(result), summary(result, own), ""]
+    return [title, "", *lines, f"{comparison.origin()}:", "", markdown(result), summary(result, own), ""]
 
 
 def best_published(result: Mapping[str, Any], own: str, count: int) -> list[str]:
