@@ -74,7 +74,7 @@ def main(data: Path, budget: Path, artifacts: Path, output: Path) -> None:
         f"The same, with every network {REPEATS} times, averaged:",
     ]
     texts = [
-        f"{heading}\n{summary(result, OWN.stem)}".strip()
+        f"{heading}\n\n{summary(result, OWN.stem)}".strip()
         for heading, (result, _) in zip(headings, comparisons[:3], strict=True)
     ]
     into(ROOT / "README.md", "comparison", "\n\n".join(texts))

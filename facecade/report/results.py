@@ -209,7 +209,7 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
             "",
             table(["score", "nested out-of-fold", "eval"], rows),
             "",
-            f"Combining method: {combiner.method}; “{combiner.simplest}” scores {interval(simplest, 3)} on the same nested rows.",
+            f"Selected combining method: {combiner.method}. The simplest method, “{combiner.simplest}”, has a nested macro-F1 of {interval(simplest, 3)}.",
             "All results and steps: `benchmarks/RESULTS.md`.",
         ]
     )

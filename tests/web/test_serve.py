@@ -30,9 +30,6 @@ pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
 
 from facecade.web import hosts, serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-CHROMIUM_FLAGS += ["--disable-sync", "--no-first-run"]
 TIMEOUT_MS = 90_000
 """Long enough for a machine with few, shared cores."""
 
@@ -57,17 +54,6 @@ def address(fitted: Path) -> Iterator[str]:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err.splitlines()[-1]) == (0, "", "stopped") and "KeyboardInterrupt" not in err, err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not on this machine: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
