@@ -91,9 +91,7 @@ def classes(nested: NestedPredictions) -> Section:
 def confusions(nested: NestedPredictions) -> Section:
     """Confusion matrices of each axis and of the 18 classes."""
     true, predicted = decode(nested.label), decode(nested.prediction)
-    parts: list[Markup] = [
-        elements.text("Rows are true classes, columns predicted classes; as shares of each row in %, and as counts.")
-    ]
+    parts: list[Markup] = [elements.text("Rows are true classes, columns are predicted classes.")]
     for axis, (name, names) in enumerate(AXES.items()):
         counts = confusion(true[axis], predicted[axis], len(names))
         parts += [
@@ -131,8 +129,8 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
             axes.scatter(
                 means["age"],
                 means["predicted"],
-                s=8,
-                alpha=0.5,
+                s=14,
+                alpha=0.85,
                 linewidths=0,
                 color=COLOURS[GENDERS.index(name)],
                 rasterized=True,
