@@ -28,7 +28,8 @@ def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_jso
 
     \b
     Example:
-      python cli.py export cascade/ && python cli.py infer eval/ --artifacts cascade/ --engine onnx
+      python cli.py export cascade/
+      python cli.py infer eval/ --artifacts cascade/ --engine onnx
     """
     from facecade.inference.loading import export
     from facecade.runs.run import open_run
