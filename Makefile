@@ -38,7 +38,7 @@ check: .venv/.dev typing
 typing: .venv/.dev build/typing/facecade
 	$(BIN)/mypy
 
-# What a wheel has in one folder, for mypy, which knows of no package in two.
+# The package in one folder, as in a wheel: mypy does not support a package in two places.
 build/typing/facecade: $(wildcard facecade/*)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix $(CURDIR)/,$(wildcard facecade/*) stages pipeline.py cli.py) $@
