@@ -191,6 +191,10 @@ def test_an_uploaded_image_is_explained(page: Any, fitted: Path, drawn: Path) ->
     for summary in page.locator("#answer summary").all():
         summary.click()
     assert fits_a_phone(page, "#answer .fc-card") and fits_a_phone(page, "#attention .fc-card")
+    table = page.locator("#answer .scroll").first  # wider than a phone: it scrolls, and shows that it does
+    assert table.evaluate("each => each.scrollWidth > each.clientWidth")
+    assert "gradient" in table.evaluate("each => getComputedStyle(each).backgroundImage")
+    assert table.locator("td").first.evaluate("each => getComputedStyle(each).position") == "sticky"
 
 
 def test_a_file_that_is_not_an_image_is_refused_and_the_next_is_predicted(
