@@ -50,7 +50,9 @@ def main(debug: bool) -> None:
 
     \b
     Example:
-      python cli.py fit-stage all --data DATA && python cli.py fit-meta && python cli.py infer eval/
+      python cli.py fit-stage all --data DATA
+      python cli.py fit-meta
+      python cli.py infer eval/
     """
     for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal's encoding lacks
         if isinstance(stream, io.TextIOWrapper):

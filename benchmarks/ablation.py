@@ -72,7 +72,7 @@ def page(artifacts: Path, run: Run, stage_outputs: StageOutputs, sets: dict[str,
             for name, stage in run.recipe.stages.items()
         ],
     )
-    return f"""# What each stage is worth
+    return f"""# What each stage contributes
 
 Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/ablation.py {artifacts}`. {len(label)} images of {len(set(person))} people.
 

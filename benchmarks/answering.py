@@ -101,11 +101,11 @@ lower than those of a run on all people: compare the ensembles with each other o
 {table(head, rows)}
 
 The default is the cheapest ensemble whose macro-F1 is within {MAX_LOSS} of `mean`: **`{result["default"]}`**. Intervals are 95 %, by bootstrap
-over people; those of the last column are paired. They are wider than {MAX_LOSS}, so they do not settle the order of ensembles that are
-close. *Networks* is how many networks run on an image; `benchmarks/INFERENCE.md` has the speed of each ensemble.
+over people; those of the last column are paired. They are wider than {MAX_LOSS}, so the order of similar ensembles is not
+significant. *Networks* is how many networks run on an image; `benchmarks/INFERENCE.md` has the speed of each ensemble.
 
 Our explanation, which was not measured: the folds start from the same weights but diverge early, at learning rates that
-train them in three epochs, so the mean of their weights lies where none of them has been. And one network lacks the
+train them in three epochs, so the mean of their weights is in a region that no training reached. And one network lacks the
 averaging that makes several less confident where they differ.
 
 Fitting the folds took {minutes["fit"]:.1f} minutes, the refits {minutes["fit refit"]:.1f} more, the soups {minutes["fit soup"]:.1f}.

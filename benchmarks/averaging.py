@@ -120,15 +120,15 @@ def page(artifacts: Path, run: Run, held_out: StageOutputs, new: Images, sets: M
 Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/averaging.py {artifacts} DATA LABELS`. Nested: {len(label)}
 images of {len(set(run.table["person"]))} people, each predicted by the networks of one fold. The other columns: {len(new.label)} images of {len(set(new.person))} people that
 no network was trained on, predicted by the networks of one fold (mean of {len(new.folds)} folds' scores) and by those of all folds. The
-method is the soft vote, fitted on out-of-fold logits. Nothing was trained again, and these scores chose nothing. The interval
+method is the soft vote, fitted on out-of-fold logits. Nothing was trained again, and nothing was selected by these scores. The interval
 is 95 %, by bootstrap over people. A temperature below 1 means that the probabilities should be sharper than they are.
 
 {table(head, rows)}
 
-Averaging removes random errors of networks. A network alone has many of them and gains most. With other networks beside
-it, the vote has already averaged out many of them, on one fold too: nested scores count as a gain what new people would
-get from the folds anyway. All rows use the same method, so the method is not what keeps a cascade of several networks
-from gaining. One temperature for all classes changes no prediction here: the largest probability stays the largest.
+Averaging removes random errors of networks. A single network has many of them and gains most. In a vote of several networks,
+many of these errors are already averaged out, also with the networks of one fold. So nested scores count as a gain of more networks
+what new people would get from the folds anyway. All rows use the same method, so the method is not the reason why a cascade of several networks
+gains less. One temperature for all classes changes no prediction here: the largest probability stays the largest.
 """
 
 

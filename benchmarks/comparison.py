@@ -77,7 +77,7 @@ def write_page(comparisons: Sequence[Comparison]) -> None:
         f"The same, with every network {REPEATS} times, averaged:",
     ]
     texts = [
-        f"{heading}\n{summary(each.result, OWN.stem)}".strip()
+        f"{heading}\n\n{summary(each.result, OWN.stem)}".strip()
         for heading, each in zip(headings, comparisons, strict=False)
     ]
     into(ROOT / "README.md", "comparison", "\n\n".join(texts))

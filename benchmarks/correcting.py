@@ -130,7 +130,7 @@ Corrected in total: {result["people_corrected"]} people ({fields["mask"]} with t
 
 Scoring by corrected labels changes macro-F1 by {labels}, training on them by {learning} (95 %, paired by person).
 
-Corrections were looked for where the networks disagree with the labels, so scoring by them can hardly lower the score.
+Corrections were searched only where the networks disagree with the labels, so scoring with them can hardly lower the score.
 Folds are stratified by labels: the corrected run has other folds, and so other networks.
 """
 

@@ -374,7 +374,7 @@ one call, on the same images. Each network runs on an image and on its mirror im
 {texts}
 
 Decoding and networks share the cores here, so the time of one adds to the other's: no pipeline can exceed the bound,
-and min(c, d) is out of reach. Heavy networks are bounded by (d), their arithmetic; light ones by finding faces.
+and min(c, d) is not possible. Heavy networks are bounded by (d), their arithmetic; light ones by finding faces.
 
 ## Memory
 
@@ -408,7 +408,7 @@ One thread, {result["faces"]} images of `train`, at regular intervals. *Lost* ar
 ## Attempts without a gain
 
 * OpenVINO with threads pinned to cores, its default: the first stream of every network runs on the same core, and half
-  the machine idles.
+  of the cores are idle.
 * One network at a time on all cores instead of one network per core: cores wait for each other after every layer.
 * Larger batches: OpenVINO is no faster, torch is slower (a layer's output no longer fits into the cache), and a single
   image waits longer.

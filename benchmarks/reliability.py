@@ -189,7 +189,7 @@ Machine: {"; ".join(machines)}. Written by `python benchmarks/reliability.py`. A
 | --- | --- | --- | --- |
 {chr(10).join(bar_rows)}
 
-*Refused* cases ended in an error in words, or in a flag on the row: broken input should. *Lost* are rows or files that are missing or
+*Refused* cases ended in an error in words, or in a flag on the row: broken input should end so. *Lost* are rows or files that are missing or
 doubled. *Crashed* are tracebacks, unexpected exceptions, hangs and signals. *Wrong* are other bytes, flags, predictions or statuses than
 expected, images that took over 10 s, temporary files that were left, and a server whose memory grew by over a tenth.
 
@@ -197,14 +197,14 @@ expected, images that took over 10 s, temporary files that were left, and a serv
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-* Images: {len(images.seeds())} sound files of every format that is read, with flipped bits, cuts, zeros, insertions, splices, repetitions, extreme
+* Images: {len(images.seeds())} valid files of every format that is read, with flipped bits, cuts, zeros, insertions, splices, repetitions, extreme
   numbers in headers, declared sizes up to 2³⁰, wrong extensions, and bombs. `infer` must give every row in order, with the flag that decoding alone gives.
-* Tables: train.csv, info.csv, manifests, corrections and labels with strange cells, delimiters and encodings (hypothesis). Each row must be used or named.
+* Tables: train.csv, info.csv, manifests, corrections and labels with strange cells, delimiters and encodings (hypothesis). Each row must be used or reported.
 * Parsers: of images, tables, recipes and four formats of weights (atheris), at most 10 s and 2 GB for an input.
 * Runs and exports: one file damaged, or one value of a JSON file deleted or replaced. They must be refused, or predict the same.
 * Kills: SIGKILL to the whole process group at a random moment; the same command, with `--resume` where it has it, must end with the bytes of an unbroken run.
 * Ctrl-C: the same with SIGINT; the command must end within {running.INTERRUPT_SECONDS} s, and leave no process.
-* Requests: images sound and broken, bodies that are no forms, values that the page never sends, other hosts, methods and paths, four at a time.
+* Requests: valid and broken images, bodies that are no forms, values that the page never sends, other hosts, methods and paths, four at a time.
 
 {"## Failures" if failures else "No failures."}
 

@@ -148,7 +148,7 @@ for each of the {count} images of `eval` whose margin is smaller.
 
 {table(["precision", "recomputed", "same class as fp32", "macro-F1", "change"], rows)}
 
-Required: 99.9 % of the classes equal, and macro-F1 within .001. On `eval` bf16 changes a margin by up to {result["furthest"]:.3f} nats; nothing was chosen there.
+Required: 99.9 % of the classes equal, and macro-F1 within .001. On `eval` bf16 changes a margin by up to {result["furthest"]:.3f} nats; no margin was chosen there.
 """
 
 

@@ -63,7 +63,7 @@ def page(before: Sequence[Mapping[str, str]], result: Mapping[str, Any], about: 
             if new != "-":
                 earlier = old[0][column]
                 rows.append([entry["recipe"], entry["kind"], column, earlier, new, moved(earlier, new)])
-    return f"""# The comparison's scores before and after
+    return f"""# Scores before and after the speed-ups
 
 Machine: {about["machine"]}. Commit: {about["commit"]}. Written by `{about["command"]}`, which ran `{about["ran"]}`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from facecade.records import CombinerSummary, FitRecord
 from facecade.report.tracking import EXPERIMENT
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/faces"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+CHROMIUM_FLAGS += ["--disable-sync", "--no-first-run"]
 TINY = [*SMALL, "--jobs", "1"]
 """Settings under which the demo recipe fits in seconds and learns next to nothing."""
 
@@ -142,3 +146,15 @@ def exported(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     assert "max difference to torch" in succeed("export", folder, "--artifacts", fitted)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium. Of one module: Playwright's event loop runs in this thread, and other modules' tests start their own."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not on this machine: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()

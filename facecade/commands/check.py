@@ -25,17 +25,19 @@ UNLABELLED = "unlabelled: can be predicted, not trained on"
     "--for",
     "purpose",
     type=click.Choice(["training", "prediction"]),
-    help="training: bad is also what fit-stage all would refuse.  [default: by whether there are labels]",
+    help="training: report everything that fit-stage all would refuse.  [default: training if there are labels]",
 )
-@click.option("--recipe", type=options.Shipped("recipe"), help="Recipe to be trained.  [default: cpu]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as folds=3.")
+@click.option("--recipe", type=options.Shipped("recipe"), help="Recipe that you will train.  [default: cpu]")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, for example folds=3."
+)
 @options.reading
 @options.SAME_PERSON
 @click.option(
     "--write-pairs",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the people who share images to a new CSV, to be completed for --same-person.",
+    help="Write the people who share images to a new CSV. Complete it and give it as --same-person.",
 )
 @options.JSON
 @options.WORKERS
@@ -50,15 +52,16 @@ def command(
     as_json: bool,
     workers: int,
 ) -> None:
-    """Count the images, people and classes of a dataset; list every bad row and file with its reason.
+    """Count images, people and classes; list every problem.
 
     DATA is a folder with train.csv or info.csv and images/, a manifest, a folder for each class, a folder of images
-    or one image. Exits with 1 if anything is bad. People who share images, as equal files or near-duplicates, are bad too:
-    they may be one person under two ids. So is what fit-stage would refuse, as too few people for its folds.
+    or one image. Bad rows and files are listed with the reason. People who share images, as equal files or near-duplicates, are bad too:
+    they may be one person under two ids. Everything that fit-stage would refuse is also bad, such as too few people for the folds.
+    Exits with 1 if anything is bad.
 
     \b
     Example:
-      python cli.py check ../shared/data/faces/train
+      python cli.py check DATA
     """
     from facecade.faces.problems import map_hint
     from facecade.faces.shared_images import advice

@@ -68,7 +68,7 @@ def command(
     mlflow: str | None,
     as_json: bool,
 ) -> None:
-    """Train several recipes on the same people and folds, and rank them.
+    """Train recipes on the same people and folds; rank them.
 
     Call it again to continue after a stop.
     Writes leaderboard.md, leaderboard.csv and leaderboard.json.

@@ -25,9 +25,9 @@ from facecade.commands.command import Command, say_next
 @click.option("--seed", type=int, default=0, show_default=True)
 @options.JSON
 def command(folder: Path, people: int, seed: int, as_json: bool) -> None:
-    """Generate a dataset of drawn faces with known labels, in the competition's layout.
+    """Generate a dataset of drawn faces with known labels.
 
-    Writes FOLDER/train and FOLDER/eval.
+    Writes FOLDER/train and FOLDER/eval, in the competition's layout.
 
     \b
     Example:

@@ -36,7 +36,7 @@ def command(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Write eda.html, a page that describes a dataset before training.
+    """Write eda.html, a page that describes a dataset.
 
     It shows class balance, ages and censoring, image sizes, brightness and blur, faces found and missed, duplicates
     within a person and across people, and every bad row and file. DATA is anything that check accepts. Without labels,
@@ -44,7 +44,7 @@ def command(
 
     \b
     Example:
-      python cli.py eda ../shared/data/faces/train --output output
+      python cli.py eda DATA --output output
     """
     from facecade.base.lock import locked
     from facecade.pages.eda import write_eda

@@ -21,14 +21,15 @@ from facecade.report.text import columns
 @options.ARTIFACTS
 @options.JSON
 def command(folder: Path, ensemble: EnsembleKind | None, artifacts: Path, as_json: bool) -> None:
-    """Write the fitted cascade as ONNX, to a folder that `infer` runs without torch.
+    """Write the cascade as ONNX, to run it without torch.
 
-    Writes the networks (with those of MTCNN), the combiner, a manifest, and a requirements.txt with the packages that
+    `infer --artifacts FOLDER` runs it. Writes the networks (with those of MTCNN), the combiner, a manifest, and a requirements.txt with the packages that
     infer needs.
 
     \b
     Example:
-      python cli.py export cascade/ && python cli.py infer eval/ --artifacts cascade/ --engine onnx
+      python cli.py export cascade/
+      python cli.py infer eval/ --artifacts cascade/ --engine onnx
     """
     from facecade.inference.loading import export
     from facecade.runs.run import open_run

@@ -19,7 +19,7 @@ from facecade.report.text import columns, interval
 @options.ARTIFACTS
 @options.JSON
 def command(artifacts: Path, as_json: bool) -> None:
-    """List the stages, folds and scores of a run, and what is stale.
+    """List the stages, folds, states and scores of a run.
 
     \b
     Example:

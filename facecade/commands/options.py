@@ -47,7 +47,7 @@ ARTIFACTS = artifacts("artifacts", "Folder of the run: fits, folds, caches.", "F
 MOVED_DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True),
-    help="Where the run's images are now.  [default: where they were when it began]",
+    help="Where the run's images are now.  [default: their path when the run was started]",
 )
 OUTPUT = click.option(
     "--output",
@@ -69,7 +69,7 @@ THREADS = click.option(
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Threads of each fit on a CPU. Another number changes rounding; the number of jobs does not.",
+    help="Threads of each fit on a CPU. Changing it changes floating-point rounding, hence results slightly; --jobs never does.",
 )
 SAME_PERSON = click.option(
     "--same-person",
@@ -96,20 +96,20 @@ def reading(function: Function) -> Function:
         click.option(
             "--person-pattern",
             metavar="REGEX",
-            help="Where an image's path names its person, as one group. For data that name no person.",
+            help="Regular expression with one group that finds the person in an image's path.",
         ),
         click.option(
             "--layout",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="TOML that says what each folder of a folder of classes means.",
+            help="TOML with the labels of each class folder.",
         ),
         click.option(
             "--map",
             "maps",
             multiple=True,
             metavar="FIELD.WORD=LABEL",
-            help="What a word of the data means, for example gender.M=male (may be repeated).",
+            help="Translate a word of the data, for example gender.M=male (may be repeated).",
         ),
     ):
         result = option(result)
@@ -156,7 +156,7 @@ PRECISION = click.option(
     type=click.Choice(get_args(Precision)),
     default="auto",
     show_default=True,
-    help="Precision of the networks. bf16 needs OpenVINO, and predicts close calls again in fp32. "
+    help="Precision of the networks. bf16 needs OpenVINO; images whose two best classes are close are re-run in fp32. "
     "auto: bf16 if the CPU has it and it is faster.",
 )
 ENSEMBLE = click.option(

@@ -24,7 +24,7 @@ from facecade.commands.command import Command
 @click.option("--list", "listed", is_flag=True, help="List the available weights, installed or not.")
 @options.JSON
 def command(file: Path | None, backbone: str | None, output: Path | None, listed: bool, as_json: bool) -> None:
-    """Convert pretrained weights, so that training can start from them.
+    """Convert pretrained weights for training, or list them.
 
     Writes FILE as safetensors, with its source, licence and input statistics as metadata. Weights that a package
     installs need no conversion: a recipe uses them with weights = "package".

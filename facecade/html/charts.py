@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import matplotlib
+import numpy as np
 from cycler import cycler
 from markupsafe import Markup
 
 matplotlib.use("svg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 TEXT_PLACEHOLDER = "#010203"
 """Color that is replaced by the page's text color (`currentColor`), which matplotlib cannot name."""
@@ -22,6 +24,7 @@ COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccaa33", "#66bbdd", "#aa3377", "#8
 
 STYLE: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "facecade",
     "font.size": 9.0,
     "savefig.dpi": 200,
     "axes.spines.top": False,
@@ -40,23 +43,33 @@ STYLE: Any = {
 """matplotlib's rcParams."""
 
 
-def chart(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.2) -> Markup:
-    """Call a function that draws on axes, and return the SVG; width and height in inches."""
-    return charts([draw], width, height)
+def chart(draw: Callable[[Axes], None], width: float = 4.4, height: float = 3.2) -> Markup:
+    """Call a function that draws on axes, and return the SVG; width and height in inches. A phone shows up to 4.4 inches with readable type."""
+    return _svg(_drawn(draw, width, height)[0])
 
 
 def charts(draw_functions: list[Callable[[Axes], None]], width: float, height: float) -> Markup:
-    """Several charts side by side, with a shared vertical axis; width and height of them all in inches."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "facecade"}):
-        figure, axes = pyplot.subplots(
-            1, len(draw_functions), figsize=(width, height), sharey=True, squeeze=False, layout="constrained"
-        )
-        for axis, draw in zip(axes[0], draw_functions, strict=True):
-            draw(axis)
-        buffer = io.StringIO()
+    """Charts with the same vertical axis, side by side or, on a narrow page, below each other; width and height of each in inches."""
+    drawn = [_drawn(draw, width, height) for draw in draw_functions]
+    limits = np.array([axes.get_ylim() for _, axes in drawn])
+    for _, axes in drawn:
+        axes.set_ylim(limits.min(), limits.max())
+    return Markup('<div class="panels">{}</div>').format(Markup("").join(_svg(figure) for figure, _ in drawn))
+
+
+def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+        draw(axes)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> Markup:
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(["Date", "Creator", "Format", "Type"])
         )
-        pyplot.close(figure)
+    pyplot.close(figure)
     svg = buffer.getvalue()
     return Markup(svg[svg.index("<svg") :].replace(TEXT_PLACEHOLDER, "currentColor"))  # matplotlib's output is markup

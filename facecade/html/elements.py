@@ -81,8 +81,9 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str], normalized: bool)
         for row in indices
     )
     return Markup(
-        '<div class="scroll"><table class="cells"><thead><tr><th>true ↓ predicted →</th>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(head, rows)
+        '<div class="scroll"><table class="cells"><caption>{}</caption>'
+        "<thead><tr><th>true ↓ predicted →</th>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format("share of each row, %" if normalized else "number of images", head, rows)
 
 
 def figure(chart: Markup, caption: str) -> Markup:

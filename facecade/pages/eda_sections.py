@@ -199,7 +199,7 @@ def class_balance(dataset: SurveyedDataset) -> Section:
     return Section(
         "Classes",
         [
-            elements.figure(chart(draw, 7, 4.6), "Images of each class, colored by mask."),
+            elements.figure(chart(draw, 4.4, 4.6), "Images of each class, colored by mask."),
             elements.text(comment),
             elements.row([elements.table(["class", *head], rows), elements.table(["label", *head], by_axis)]),
         ],
@@ -250,7 +250,7 @@ def ages(dataset: SurveyedDataset, summary: Mapping[str, Any] | None) -> Section
         for index, name in enumerate(BANDS)
     ]
     drawing = elements.figure(
-        chart(draw, 6.4, 4.2), "People per five years of age; dashed: the edges of the age bands."
+        chart(draw, 4.4, 4.2), "People per five years of age; dashed: the edges of the age bands."
     )
     near = {
         edge: int((np.abs(people["age"] - edge + 0.5) < 2).sum()) for edge in BAND_EDGES
@@ -366,7 +366,7 @@ def brightness_and_blur(dataset: SurveyedDataset) -> Section:
             ),
         )
     ]
-    drawings = elements.row([chart(draw_brightness, 4.6, 2.6), chart(draw_sharpness, 4.6, 2.6)])
+    drawings = elements.row([chart(draw_brightness, 4.4, 2.6), chart(draw_sharpness, 4.4, 2.6)])
     names = {0: "lowest", 50: "median", 100: "highest"}
     table = elements.table(["", *(names.get(percent, f"{percent} %") for percent in PERCENTILES)], rows)
     return Section("Brightness and blur", [elements.text(about), drawings, table, *galleries])
@@ -413,8 +413,8 @@ def faces(dataset: SurveyedDataset) -> Section:
         parts.append(
             elements.row(
                 [
-                    chart(_histogram(height[has_face], "face height, pixels"), 4.6, 2.6),
-                    chart(_probability_histogram(measured["probability"][has_face]), 4.6, 2.6),
+                    chart(_histogram(height[has_face], "face height, pixels"), 4.4, 2.6),
+                    chart(_probability_histogram(measured["probability"][has_face]), 4.4, 2.6),
                 ]
             )
         )
@@ -486,7 +486,7 @@ def duplicates(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
         elements.text(about),
         table,
         elements.text(method),
-        elements.figure(chart(_distances(dataset), 7, 3), _distance_caption(dataset, summary)),
+        elements.figure(chart(_distances(dataset), 4.4, 3), _distance_caption(dataset, summary)),
     ]
     parts += _exact_duplicates(dataset)
     pairs = _closest_pairs(dataset)

@@ -91,9 +91,7 @@ def classes(nested: NestedPredictions) -> Section:
 def confusions(nested: NestedPredictions) -> Section:
     """Confusion matrices of each axis and of the 18 classes."""
     true, predicted = decode(nested.label), decode(nested.prediction)
-    parts: list[Markup] = [
-        elements.text("Rows are true classes, columns predicted classes; as shares of each row in %, and as counts.")
-    ]
+    parts: list[Markup] = [elements.text("Rows are true classes, columns are predicted classes.")]
     for axis, (name, names) in enumerate(AXES.items()):
         counts = confusion(true[axis], predicted[axis], len(names))
         parts += [
@@ -131,8 +129,8 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
             axes.scatter(
                 means["age"],
                 means["predicted"],
-                s=8,
-                alpha=0.5,
+                s=14,
+                alpha=0.85,
                 linewidths=0,
                 color=COLOURS[GENDERS.index(name)],
                 rasterized=True,
@@ -172,12 +170,12 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
         "Ages",
         [
             elements.figure(
-                charts([scatter(name) for name in GENDERS], 9, 4.2),
+                charts([scatter(name) for name in GENDERS], 4.4, 4.2),
                 "Each point is a person: the mean out-of-fold prediction over the person's images, by the regressor of the recorded gender. "
                 "Horizontal lines are the fitted cuts, dotted lines the edges of the bands.",
             ),
             elements.figure(
-                charts([curve(0), curve(1)], 9, 3.0),
+                charts([curve(0), curve(1)], 4.4, 3.0),
                 "Macro-F1 of the three bands as a function of one cut, by the regressor of the recorded gender, per image. Dashed: the fitted cut, "
                 "which lies where the score is high over a whole neighborhood.",
             ),
@@ -217,7 +215,7 @@ def calibrations(nested: NestedPredictions, stages: Mapping[str, np.ndarray]) ->
         "Calibration",
         [
             elements.figure(
-                charts([draw(axis) for axis in AXES], 9.5, 3.3),
+                charts([draw(axis) for axis in AXES], 3.3, 3.3),
                 "Accuracy of the images with a given confidence; on the grey line both are equal. Stages: their mean out-of-fold probabilities. "
                 "Combined: nested probabilities.",
             ),
@@ -244,7 +242,7 @@ def mean_contributions(contributions: Mapping[str, float], images: int) -> Secti
         f"Mean absolute contribution of each part to the margin between the best class and the runner-up, on {images:,} images: the soft vote that the "
         "combiner starts from, and XGBoost's feature contributions (TreeSHAP), both summed by the stage that the features come from."
     )
-    return Section("Contributions", [elements.figure(chart(draw, 7, 0.6 + 0.26 * len(ascending)), caption)])
+    return Section("Contributions", [elements.figure(chart(draw, 4.4, 0.6 + 0.26 * len(ascending)), caption)])
 
 
 def deferral(nested: NestedPredictions) -> Section:

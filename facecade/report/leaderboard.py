@@ -82,8 +82,8 @@ def page(comparisons: Sequence[Comparison], own: str) -> str:
             "",
             f"{result['folds']} folds by person, seed {result['seed']}; {budget['teraflops']:g}·10¹² operations of training per fold, inputs of at most",
             f"{budget['pixels']} pixels; each published recipe has one kind of backbone from the same ImageNet weights (a small network that a",
-            f"recipe trains from scratch is not changed). `{own}` is Facecade's own recipe, designed for about this budget, with settings chosen on folds of these people (never on",
-            "eval, so that column counts most); the others are scaled to the budget, as listed below, and not tuned for it.",
+            f"recipe trains from scratch is not changed). `{own}` is Facecade's own recipe, designed for about this budget. Its settings were chosen on folds of these people, never on",
+            "eval, so the eval column is the fairest. The others are scaled to the budget, as listed below, and not tuned for it.",
             "Training is the sum of the fits' times; fits ran in parallel.",
             "*As published* is the prediction of the system itself, *combined* that of the same models stacked by Facecade. Intervals are 95 %,",
             "by bootstrap over people; differences are paired by person.",
@@ -126,27 +126,49 @@ def best_published(result: Mapping[str, Any], own: str, count: int) -> list[str]
 
 
 def summary(result: Mapping[str, Any], own: str) -> str:
-    """Sentences that compare Facecade's own recipe with the best of the others."""
+    """A table of Facecade's own recipe and the best of the others, and a sentence that compares them."""
     entries = result["entries"]
     own_row = next(row for row in entries if row["recipe"] == own and row["kind"] == "combined")
-    best = "the cascade" if own_row is entries[0] else "the best row"
-    lines = []
-    for kind in ("as published", "combined"):
-        rival = next(row for row in entries if row["recipe"] != own and row["kind"] == kind)
-        lines.append(
-            f"The best other system {kind}, `{rival['recipe']}`, has {interval(rival['nested']['macro-F1'], 3)} nested"
-            + (f", on eval {interval(rival['eval']['macro-F1'], 3)}" if rival["eval"] else "")
-            + f"; paired by person, against {best}: {_gap(rival['to_best'], 2)} nested"
-            + (f", {_gap(rival['eval_to_best'], 2)} on eval" if rival["eval_to_best"] else "")
-            + "."
-        )
-    own_eval = f", on eval {interval(own_row['eval']['macro-F1'], 3)}" if own_row["eval"] else ""
-    return "\n".join(
+    kinds = ("as published", "combined")
+    rivals = [next(row for row in entries if row["recipe"] != own and row["kind"] == kind) for kind in kinds]
+    with_eval = bool(own_row["eval"])
+    rows = [
         [
-            f"Facecade's cascade with its combiner has a macro-F1 of {interval(own_row['nested']['macro-F1'], 3)} nested{own_eval}.",
-            *lines,
+            name,
+            interval(row["nested"]["macro-F1"], 3),
+            *([interval(row["eval"]["macro-F1"], 3)] if with_eval else []),
+            *("-" if row is entries[0] else _gap(row[gap], 2) for gap in ("to_best", "eval_to_best")[: 1 + with_eval]),
         ]
-    )
+        for name, row in [
+            ("Facecade's cascade, combined", own_row),
+            *((f"best other system, {row['kind']}: `{row['recipe']}`", row) for row in rivals),
+        ]
+    ]
+    head = ["macro-F1", "nested", *["eval"] * with_eval, "difference, nested", *["difference, eval"] * with_eval]
+    return f"{table(head, rows)}\n\n{_conclusion(own_row, rivals, is_best=own_row is entries[0])}"
+
+
+def _conclusion(own_row: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]], is_best: bool) -> str:
+    """Whether Facecade is better or worse than the others, or not significantly different, nested and on eval."""
+    if not is_best:
+        return "Facecade's cascade does not have the best nested score. Differences are to the best, paired by person."
+    nested = _compared([row["to_best"] for row in rivals])
+    on_eval = _compared([row["eval_to_best"] for row in rivals]) if own_row["eval"] else nested
+    words = f"Nested, Facecade's cascade {nested}" + ("" if nested == on_eval else f"; on eval, it {on_eval}")
+    if own_row["eval"] and nested == on_eval:
+        words = f"Nested and on eval, Facecade's cascade {nested}"
+    return f"{words}. Differences are to Facecade's, paired by person."
+
+
+def _compared(differences: Sequence[Mapping[str, float]]) -> str:
+    """What differences (another system minus Facecade's) say, with their 95 % intervals."""
+    if all(each["high"] < 0 for each in differences):
+        return "is significantly better than the other two rows"
+    if all(each["low"] > 0 for each in differences):
+        return "is significantly worse than the other two rows"
+    if all(each["low"] <= 0 <= each["high"] for each in differences):
+        return "does not differ significantly from the other two rows"
+    return "differs significantly from one of the other two rows"
 
 
 def flat_table(result: Mapping[str, Any]) -> pd.DataFrame:

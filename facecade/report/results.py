@@ -90,7 +90,7 @@ def render(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], recip
             "",
             "*Nested* is computed without the eval set: stages, cuts, combiner, decision weights and the choice",
             f"among the methods below are all fitted without the people scored. *Eval* is {evaluation.images} images of",
-            f"{evaluation.people} people on whom nothing was fitted or chosen.",
+            f"{evaluation.people} people that were never used for training or selection.",
             "",
             table(["score", "nested out-of-fold", "eval", "intervals overlap"], score_rows),
             "",
@@ -209,7 +209,7 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
             "",
             table(["score", "nested out-of-fold", "eval"], rows),
             "",
-            f"Combining method: {combiner.method}; “{combiner.simplest}” scores {interval(simplest, 3)} on the same nested rows.",
+            f"Selected combining method: {combiner.method}. The simplest method, “{combiner.simplest}”, has a nested macro-F1 of {interval(simplest, 3)}.",
             "All results and steps: `benchmarks/RESULTS.md`.",
         ]
     )

@@ -30,9 +30,6 @@ pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
 
 from facecade.web import hosts, serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-CHROMIUM_FLAGS += ["--disable-sync", "--no-first-run"]
 TIMEOUT_MS = 90_000
 """Long enough for a machine with few, shared cores."""
 
@@ -57,17 +54,6 @@ def address(fitted: Path) -> Iterator[str]:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err.splitlines()[-1]) == (0, "", "stopped") and "KeyboardInterrupt" not in err, err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not on this machine: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -205,6 +191,10 @@ def test_an_uploaded_image_is_explained(page: Any, fitted: Path, drawn: Path) ->
     for summary in page.locator("#answer summary").all():
         summary.click()
     assert fits_a_phone(page, "#answer .fc-card") and fits_a_phone(page, "#attention .fc-card")
+    table = page.locator("#answer .scroll").first  # wider than a phone: it scrolls, and shows that it does
+    assert table.evaluate("each => each.scrollWidth > each.clientWidth")
+    assert "gradient" in table.evaluate("each => getComputedStyle(each).backgroundImage")
+    assert table.locator("td").first.evaluate("each => getComputedStyle(each).position") == "sticky"
 
 
 def test_a_file_that_is_not_an_image_is_refused_and_the_next_is_predicted(
