@@ -262,6 +262,22 @@ def test_tutorial_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch
     assert list(dict.fromkeys(ran)) == TUTORIAL_COMMANDS and ran.count("fit-stage") == 2
 
 
+def test_the_tutorials_drawn_substitutes_exist(drawn: Path) -> None:
+    """Every word that the commands leave open has a substitute for those without data, and its path exists."""
+    text = (ROOT / "docs/tutorial.md").read_text()
+    rows = re.findall(r"^\| `([\w./]+)` \|.*\| `([\w./]+)` \|$", text, re.MULTILINE)
+    substitutes = dict(rows)
+    assert set(substitutes) == {*placeholder_values(drawn), "eval/", "recipes/quick.toml"}
+    for path in substitutes.values():
+        base, _, rest = path.partition("/")
+        assert ((drawn if base == "drawings" else ROOT / base) / rest).exists(), path
+
+
+def test_the_picture_of_the_readme_is_small() -> None:
+    assert "](docs/page.png)" in README
+    assert (ROOT / "docs/page.png").stat().st_size < 200_000
+
+
 def test_own_images_are_read_as_their_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its manifest, folders and classes are made, and every `check` of it finds nothing wrong."""
     text = (ROOT / "docs/own-images.md").read_text()
