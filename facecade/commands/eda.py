@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facecade import shipped
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 if TYPE_CHECKING:
     from facecade.faces.reading import Reading
@@ -44,7 +47,7 @@ def command(
 
     \b
     Example:
-      python cli.py eda ../shared/data/faces/train --output output
+      python cli.py eda DATA --output output
     """
     from facecade.base.lock import locked
     from facecade.pages.eda import write_eda
@@ -54,6 +57,14 @@ def command(
     with locked(output):
         result = write_eda(data, output, face, workers, reading)
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
+    name = shipped.name_of("recipe", recipe)
+    chosen = "" if name == "cpu" else f" --recipe {shlex.quote(name)}"
+    if result["problems"]:
+        say_next(command_line(shlex.join(["check", str(data), *reading.options])))
+    elif result["classes"]:
+        say_next(command_line(f"fit-stage all {options.data_words(data, reading)}{chosen}"))
+    else:
+        say_next(command_line(f"infer {shlex.quote(str(data))}"))
 
 
 def _eda_text(result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from facecade.base.program import option
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
 
@@ -41,4 +42,4 @@ def command(
     with locked(output):
         files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
-    say_next(run.command("audit"))
+    say_next(run.command("audit") + option("--output", output, "output"), run.command("serve"))
