@@ -67,6 +67,14 @@ def command(
         say_next(command_line(f"infer {shlex.quote(str(data))}"))
 
 
+LOOK_ALIKE = "all images look alike, so that none can be called a copy of another"
+"""As of drawings, or of one pose before one background."""
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def _eda_text(result: dict[str, Any]) -> str:
     """A summary of the dataset in a few lines, then the path of the page."""
     duplicates, ages, faces = result["duplicates"], result["ages"], result["faces"]
@@ -79,20 +87,21 @@ def _eda_text(result: dict[str, Any]) -> str:
             f"classes: from {rarest['images']} images ({rarest['name']}) to {largest['images']} ({largest['name']})"
         )
     if ages:
-        cap = ages["censored_at"]
-        censoring = "not censored" if cap is None else f"censored at {cap:.0f}: 'at least {cap:.0f}'"
+        cap, at_highest = ages["censored_at"], _count(ages["at_highest"], "person", "people")
+        text = f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f} years, of {_count(ages['people'], 'person', 'people')}"
         lines.append(
-            f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f}, {ages['at_highest']} images at the highest;"
-            f" {censoring}"
+            text if cap is None else f"{text}; {at_highest} of {cap:.0f} stand for everybody of {cap:.0f} and over"
         )
     sizes = [f"{size}: {count}" for size, count in result["sizes"].items()]
     lines.append(f"sizes: {', '.join(sizes[:3])}{f', {len(sizes) - 3} more' if len(sizes) > 3 else ''}")
     if faces:
         lines.append(f"faces: none found in {faces['none']} images, several in {faces['several']}")
-    lines.append(
-        f"duplicates {scope}: {duplicates['same_files_across']} images with the same bytes,"
-        f" {duplicates['near_pairs_across']} near-duplicate pairs"
-    )
+    equal = _count(duplicates["same_files_across"], "equal file", "equal files")
+    if duplicates["look_alike"]:
+        lines.append(f"duplicates {scope}: {equal}; {LOOK_ALIKE}")
+    else:
+        near = _count(duplicates["near_pairs_across"], "pair", "pairs")
+        lines.append(f"duplicates {scope}: {equal}; {near} of nearly equal images")
     problems = len(result["problems"])
     lines.append(f"{problems} problem(s), listed on the page" if problems else "no problems")
     return "\n".join([*lines, *result["files"]])
