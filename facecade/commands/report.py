@@ -1,4 +1,4 @@
-"""`report`: write report.html, a self-contained page, and MODEL_CARD.md."""
+"""`report`: write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from facecade.commands.command import Command, say_next
 def command(
     evaluation: Path | None, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
 ) -> None:
-    """Write report.html, a self-contained page, and MODEL_CARD.md.
+    """Write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG.
 
     By nested predictions: scores, errors by class and by group, calibration and the worst errors; and learning curves.
+    The figures: confusion_matrix.png, confusion_matrix_normalized.png, results.png (learning curves) and ages.png.
 
     \b
     Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import chain, count
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def write_audit(
     write_page(
         files[0],
         "Which labels are probably wrong",
-        f"{run.folder}: {len(judged):,} images of {judged['person'].nunique():,} people, judged by models that held them out",
+        f"{date.today():%Y-%m-%d}: {len(judged):,} images of {judged['person'].nunique():,} people, judged by models that held them out",
         [
             _counts(found, confidence),
             _gallery(run.table, [(finding, rows, crops[store_rows[rows]]) for finding, rows in shown], len(found)),

@@ -28,12 +28,9 @@ from facecade.training.dataset import Dataset
 from facecade.training.mixing import mean_loss, mix
 from facecade.training.optimizers import Schedule, make_optimizer
 from facecade.training.sampling import epoch_rows
-from facecade.training.tracking import write_history
+from facecade.training.tracking import VALIDATION, write_history
 
 Model = TypeVar("Model", bound=torch.nn.Module)
-
-VALIDATION = "val_"
-"""Begin of the names of what is measured on held-out people after each epoch."""
 
 
 @dataclass(frozen=True)
