@@ -12,6 +12,7 @@ from pydantic import Field
 
 from facecade.base.artifact import Record, read_record
 from facecade.base.fields import Content, Count, Digest, PathText, Probability, Text, Versions, has_keys, one_of
+from facecade.base.program import option
 from facecade.faces.labels import GENDERS, N_CLASSES
 from facecade.recipe import CombinerRecipe, StageName, StageRecipe
 
@@ -63,6 +64,10 @@ class FitRecord(Record):
     score: dict[Text, float]
     versions: Versions
 
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        return fit_command(path.parent)
+
 
 CombinerFile = Annotated[str, Field(pattern=r"^(rule|nested|alignment-[A-Za-z0-9_-]+)\.npz$|^model\.json$")]
 
@@ -93,6 +98,10 @@ class CombinerSummary(Record):
     seconds: float = Field(ge=0)
     versions: Versions
 
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        return combiner_command(path.parent)
+
 
 class CombinerRecord(CombinerSummary):
     """A fitted combining method.
@@ -114,7 +123,12 @@ def fit_command(folder: Path) -> str:
     """The command that fits again what is in a folder, `RUN/stages/STAGE/fold0` or `RUN/stages/STAGE/full`."""
     number = folder.name.removeprefix("fold")
     fold = f" --fold {number}" if number.isdigit() else ""
-    return f"fit-stage {folder.parent.name}{fold} --artifacts {folder.parent.parent.parent}"
+    return f"fit-stage {folder.parent.name}{fold}" + option("--artifacts", folder.parent.parent.parent, "artifacts")
+
+
+def combiner_command(folder: Path) -> str:
+    """The command that fits again the combiner in a folder, `RUN/combiner`."""
+    return "fit-meta" + option("--artifacts", folder.parent, "artifacts")
 
 
 def read_combiner_record(folder: Path) -> CombinerRecord:

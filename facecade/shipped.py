@@ -34,6 +34,11 @@ def find(kind: Kind, name_or_path: str) -> Path:
     return known[name_or_path]
 
 
+def name_of(kind: Kind, path: Path) -> str:
+    """How a command line names a file: a shipped one by its name, others by their path."""
+    return next((name for name, file in names(kind).items() if file == path), str(path))
+
+
 def names(kind: Kind) -> dict[str, Path]:
     """All shipped files of a kind: name → file."""
     subfolder, patterns = FOLDERS_AND_PATTERNS[kind]

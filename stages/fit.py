@@ -32,13 +32,18 @@ from facecade.stages.stage import Stage
 from facecade.training import checkpoint
 from facecade.training.dataset import AugmentedCrops
 from facecade.training.freeze import ALL, CachedFeatures, PartlyFrozen, cache_features, cache_shared_features
-from facecade.training.loop import TrainingData, fit
+from facecade.training.loop import TrainingData, Validation, fit
 from facecade.training.pixels import padded_batch
 from facecade.training.predict import IMAGES_PER_CHUNK, predict
+from facecade.training.sampling import epoch_rows
 from facecade.training.tracking import read_history
 
 BATCH_NORM_CROPS = 512
 """Crops from which the statistics of folded batch norms are computed."""
+
+VALIDATION_SHARE, MIN_VALIDATION, MAX_VALIDATION = 0.1, 64, 400
+"""Held-out images that are predicted after each epoch, for the learning curve: a tenth of the images of an epoch, within these
+bounds. A forward pass is a third of a training step, so this costs about a thirtieth of the training."""
 
 NO_FOLD = -1
 """The fold of extra data, which is trained on and never scored."""
@@ -225,6 +230,11 @@ def _train(
     )
     if not len(training_data.rows):
         raise FacecadeError(f"stage {stage.name} has no labelled images to train on", "label more people")
+    validated = _validation_rows(np.flatnonzero(held_out & (weight > 0)), training_data, job)
+    if len(validated):
+        training_data = replace(
+            training_data, validation=Validation(validated, partial(_scores, stage, table.iloc[validated]))
+        )
     # hashed before training, because the file may change meanwhile
     content = content_hash(recipe.weights_file) if recipe.weights_file else None
     if recipe.start_stage:
@@ -241,9 +251,11 @@ def _train(
         workers = machine.workers if device == "cuda" else 0
         model = fit(backbone, training_data, loss, recipe, seed, *destination, workers, machine.compile, bf16)
     else:
-        partly_frozen, features = _partly_frozen(backbone, recipe, np.r_[rows, stop_rows], run_data, crop_row, job)
+        needed = np.r_[rows, stop_rows, validated]
+        partly_frozen, features = _partly_frozen(backbone, recipe, needed, run_data, crop_row, job)
         training_data = replace(training_data, samples=features)
-        covers_all = (features.feature_row[: len(run_data.table)] >= 0).all()
+        covers_all = recipe.same_in_all_folds or not held_out.any()
+        covers_all = covers_all and bool((features.feature_row[: len(run_data.table)] >= 0).all())
         cached = features if covers_all and recipe.freeze == ALL else None
         model = fit(
             partly_frozen, training_data, loss, recipe, seed, *destination, compiled=machine.compile, autocast=bf16
@@ -317,6 +329,21 @@ def _split_stop_rows(rows: np.ndarray, table: pd.DataFrame, job: Fit) -> tuple[n
     stop_people = random.choice(people, max(1, round(len(people) * job.recipe.stop_share)), replace=False)
     in_stop = np.isin(person[rows], stop_people)
     return rows[~in_stop], rows[in_stop]
+
+
+def _validation_rows(candidates: np.ndarray, training_data: TrainingData, job: Fit) -> np.ndarray:
+    """Some of the labelled held-out rows, int64 (m,), sorted; chosen by the seed."""
+    of_epoch = epoch_rows(
+        training_data.rows, training_data.person, training_data.stratum, training_data.old, job.recipe, job.seed, 0
+    )
+    count = min(max(round(VALIDATION_SHARE * len(of_epoch)), MIN_VALIDATION), MAX_VALIDATION)
+    random = np.random.default_rng(derive(job.seed, "validation", job.fold))
+    return np.sort(random.permutation(candidates)[:count])
+
+
+def _scores(stage: Stage, table: pd.DataFrame, outputs: np.ndarray) -> dict[str, float]:
+    """A stage's scores of head outputs (n, width) for the rows of a table."""
+    return stage.score(stage.logits(torch.from_numpy(outputs)).numpy(), table)
 
 
 def training_weight(stage: Stage, recipe: StageRecipe, table: pd.DataFrame) -> np.ndarray:

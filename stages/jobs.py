@@ -40,14 +40,18 @@ def fit_all(
     outcomes: dict[tuple[str, int], Outcome] = {}
     jobs = min(machine.jobs or _default_jobs(machine), len(fits))
     cost = _gigaflops(fits, run_data) if len(fits) > 1 else {}
-    with Bar("all", sum(cost[fit.key] for fit in fits), "gigaflops") if cost else nullcontext() as bar:
+    with Bar("all", sum(cost.values()), unit="") if cost else nullcontext() as bar:
+
+        def show(cost_of_fit: int) -> None:
+            if bar:
+                bar.advance(cost_of_fit, f"{len(outcomes)} of {len(fits)} fits")
 
         def finish(fit: Fit, outcome: Outcome) -> None:
             outcomes[fit.key] = outcome
             done(fit, outcome)
-            if bar:
-                bar.advance(cost[fit.key], f"{len(outcomes)} of {len(fits)} fits")
+            show(cost.get(fit.key, 0))
 
+        show(0)
         if jobs <= 1:
             for fit in fits:
                 finish(fit, _skip_reason(fit, outcomes) or _try_fit(fit, run_data, machine, resume))

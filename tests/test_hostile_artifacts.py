@@ -631,7 +631,7 @@ def test_user_reads_one_sentence_and_what_to_do(fitted: Path, exported: Path, dr
     result = infer(export, "onnx")
     lines = result.stderr.splitlines()
     assert result.exit_code == 1 and lines[0].startswith("Error: ") and "joint-fold0.onnx was changed" in lines[0]
-    assert lines[1] == "Next: make it again: python cli.py export FOLDER" and len(lines) == 2
+    assert lines[1] == f"Next: make it again: python cli.py export {export} --artifacts {fitted}" and len(lines) == 2
 
     flipped(run / "stages/mask/fold1/weights.safetensors", image, image)
     result = infer(run, "torch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
+from facecade.combiner.audit import Finding
 from facecade.faces.synthetic import draw_data
+from facecade.recipe_file import parse, read_toml
+from facecade.runs.run import open_run
 
 PEOPLE_PER_ERROR = 4
 """People with a wrong gender; as many with a wrong age, and as many with two files swapped."""
@@ -150,12 +154,43 @@ def test_earlier_corrections_are_part_of_the_proposed_command(
 ) -> None:
     artifacts = shutil.copytree(audited[0] / "artifacts", tmp_path / "run")
     run = ["--artifacts", artifacts, "--output", tmp_path / "output"]
-    assert succeed("audit", *run, "--most", 0).count("--corrections") == 1
+    assert call("audit", *run, "--most", 0).stderr.count("--corrections") == 1
     (artifacts / "corrections.csv").write_text("id,field,value\n000000,age,33\n")
     proposed = f"--corrections {artifacts}/corrections.csv --corrections {tmp_path}/output/corrections.csv"
-    assert proposed in succeed("audit", *run, "--most", 0)
+    assert proposed in call("audit", *run, "--most", 0).stderr
     succeed("report", *run)
     assert "started with 1 label correction." in (tmp_path / "output/MODEL_CARD.md").read_text()
+
+
+def test_the_proposed_command_fits_the_same_recipe_in_another_folder(
+    audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path
+) -> None:
+    """Which is not there yet, so that nothing is fitted over; and the recipe is that of the run."""
+    artifacts, output = shutil.copytree(audited[0] / "artifacts", tmp_path / "run"), tmp_path / "out put"
+    for name in ("corrected", "corrected-2"):
+        result = call("audit", "--artifacts", artifacts, "--output", output, "--most", 0)
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("Next: ")]
+        words = shlex.split(line.partition(", then python cli.py ")[2])
+        assert words[words.index("--artifacts") + 1] == str(artifacts / name)
+        planned = succeed(*words, "--dry-run")
+        assert planned.splitlines() == [f"would fit joint fold {fold} (now missing)" for fold in range(3)]
+        assert "Next: " not in result.stdout and "labels are probably wrong" in result.stdout.splitlines()[0]
+        (artifacts / name).mkdir()
+        (artifacts / name / "run.json").write_text("{}")
+    recipe = Path(words[words.index("--recipe") + 1])
+    assert parse(read_toml(recipe)) == open_run(artifacts).recipe
+
+
+def test_without_a_probable_error_the_audit_says_so_and_recommends_nothing(
+    audited: tuple[Path, set[tuple[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlikely = [Finding("age", "000001", "000001", (0,), "age", "27", "75", "about 27", 0.04, "it looks younger")] * 6
+    monkeypatch.setattr("facecade.pages.audit.audit", lambda *arguments: unlikely)
+    result = call("audit", "--artifacts", audited[0] / "artifacts", "--output", tmp_path, "--most", 0)
+    verdict = "0 labels are probably wrong (probability 0.5 or more); the least unlikely 6 are in audit.csv."
+    assert result.exit_code == 0 and result.stdout.splitlines()[0] == verdict and result.stderr == ""
+    assert "looks younger" not in result.stdout and verdict in (tmp_path / "audit.html").read_text()
+    assert len(pd.read_csv(tmp_path / "audit.csv")) == 6 and pd.read_csv(tmp_path / "corrections.csv").empty
 
 
 def test_missing_run_and_combiner_are_named(fitted: Path, tmp_path: Path) -> None:

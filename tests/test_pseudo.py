@@ -54,6 +54,18 @@ def test_record_has_counts_and_held_out_accuracy(student: Path, fitted: Path, dr
     assert record["held_out"]["accuracy"] == pytest.approx((prediction == nested["label"]).mean())
 
 
+def test_printed_counts_say_what_they_count(student: Path, fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """Images read, images with a label in some fold, and labels."""
+    run = shutil.copytree(fitted, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
+    most = pd.read_csv(run / "pseudo/labels.csv").groupby("path")["confidence"].max()
+    printed = succeed("pseudo-label", drawn / "eval", "--artifacts", run, "--confidence", most.median())
+    labels = pd.read_csv(run / "pseudo/labels.csv")
+    images, read = labels["path"].nunique(), len(pd.read_csv(drawn / "eval/info.csv"))
+    assert images < read and images < len(labels)
+    counts = f"{read} images of {drawn / 'eval'} read, {images} labelled in at least one fold, {len(labels)} labels over 3 folds"
+    assert counts in printed.splitlines()[0]
+
+
 def test_fold_is_labelled_without_its_held_out_people(fitted: Path) -> None:
     """Other labels for those people do not change the vote of the fold, but that of another fold."""
     run = open_run(fitted)

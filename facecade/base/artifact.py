@@ -112,6 +112,11 @@ class Record(BaseModel):
     max_bytes: ClassVar[int] = 1 << 20
     indent: ClassVar[int | None] = 2
 
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        """The command that makes the record at `path` again; `made_by`, with the folder where an option names it."""
+        return cls.made_by
+
     def json_value(self) -> dict[str, Any]:
         """The record as JSON has it."""
         return self.model_dump(mode="json")
@@ -127,16 +132,16 @@ def write_record(path: Path, record: Record) -> str:
 
 def read_record(path: Path, model: type[AnyRecord]) -> AnyRecord:
     """The record in a JSON artifact; raises one FacecadeError for all that is wrong with it."""
-    return _parse(path, _read(path, model.max_bytes, again(model.made_by)), model)
+    return _parse(path, _read(path, model.max_bytes, again(model.remake(path))), model)
 
 
 def read_checked_record(path: Path, content: str, model: type[AnyRecord]) -> AnyRecord:
     """The record in a JSON artifact that another record names; raises as `read_record` and `read_checked` do."""
-    return _parse(path, read_checked(path, content, model.made_by, model.max_bytes), model)
+    return _parse(path, read_checked(path, content, model.remake(path), model.max_bytes), model)
 
 
 def _parse(path: Path, data: bytes, model: type[AnyRecord]) -> AnyRecord:
-    hint = again(model.made_by)
+    hint = again(model.remake(path))
     try:
         from_json(data, allow_inf_nan=False)  # a model would accept NaN where any value is allowed
         return model.model_validate_json(data)

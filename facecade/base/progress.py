@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import count
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress import Progress
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 LOG_SECONDS = 30.0
@@ -20,12 +22,16 @@ LOG_SECONDS = 30.0
 SEND_SECONDS = 0.2
 """Seconds between the messages of a worker process about a bar."""
 
+BAR_WIDTH = 16
+"""Columns of a bar on the terminal."""
+
 Message = tuple[Any, ...]
 
 
 def console() -> Console:
-    """A new console on stderr, so that a redirected `sys.stderr` takes effect."""
-    return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    """A new console on stderr, so that a redirected `sys.stderr` takes effect. A terminal gets lines that end between words;
+    a file gets them whole."""
+    return Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 def note(text: str) -> None:
@@ -36,27 +42,42 @@ def note(text: str) -> None:
         (_display.console if _display else console()).print(text, markup=False)
 
 
-class _RateColumn(ProgressColumn):
-    """Average rate since the start: rich's own rate uses the last seconds, and jumps if the steps are large."""
+class _Display(Progress):
+    """The live display: a line for each bar, in columns that all bars share."""
 
-    def render(self, task: Task) -> Text:
-        speed = _speed(task)
-        return Text(_rate(speed, task.fields["unit"]) if speed else "", no_wrap=True)
-
-
-class _TimeLeft(ProgressColumn):
-    """Time left at the average rate."""
-
-    def render(self, task: Task) -> Text:
-        speed = _speed(task)
-        if not speed or task.total is None:
-            return Text("")
-        left = timedelta(seconds=round((task.total - task.completed) / speed))
-        return Text(f"ends in {left}", no_wrap=True)
+    def get_renderables(self) -> Iterable[Any]:
+        yield _Lines([task.fields["bar"] for task in self.tasks])
 
 
-def _speed(task: Task) -> float:
-    return task.completed / task.elapsed if task.elapsed else 0.0
+class _Lines:
+    """The lines of several bars. Where a terminal is narrow, columns are left out whole, so that no word is cut: at first the
+    bar, then the rate, then the time left."""
+
+    def __init__(self, bars: Sequence[Bar]) -> None:
+        self.bars = bars
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = [
+            [bar.title for bar in self.bars],
+            [bar.detail or f"{bar.done}/{bar.total}" for bar in self.bars],
+            ["" for _ in self.bars],
+            [bar.rate for bar in self.bars],
+            [bar.time_left for bar in self.bars],
+        ]
+        widths = [max(map(len, column), default=0) for column in columns]
+        widths[2] = BAR_WIDTH
+        kept = [column for column, width in enumerate(widths) if width]
+        for column in (2, 3, 4):
+            if sum(widths[each] + 1 for each in kept) - 1 > options.max_width and column in kept:
+                kept.remove(column)
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for column in kept:
+            table.add_column(width=widths[column], no_wrap=True)
+        for row, bar in enumerate(self.bars):
+            cells = [Text(column[row]) for column in columns]
+            drawn = ProgressBar(total=max(bar.total, 1), completed=bar.done, width=BAR_WIDTH)
+            table.add_row(*[drawn if column == 2 else cells[column] for column in kept])
+        yield table
 
 
 def _rate(speed: float, unit: str) -> str:
@@ -74,11 +95,16 @@ _bar_ids = count()
 
 
 class Bar:
-    """A progress bar on a terminal; elsewhere a log line every LOG_SECONDS."""
+    """A progress bar on a terminal; elsewhere a log line every LOG_SECONDS.
 
-    def __init__(self, title: str, total: int, unit: str) -> None:
-        self.title, self.total, self.unit, self.done = title, total, unit, 0
-        self.started = self.logged = time.monotonic()
+    unit: what is counted, in plural; empty if only the time left says something, as where the counts are costs. done: of an
+    earlier call; the rate leaves it out.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self.title, self.total, self.unit, self.done, self.detail = title, total, unit, done, ""
+        self.before = done
+        self.started = self.changed = self.logged = time.monotonic()
         self.unsent, self.bar_id = 0, next(_bar_ids)
         self.owns_display = False
         self.task: Any = None
@@ -86,21 +112,13 @@ class Bar:
     def __enter__(self) -> Bar:
         global _display
         if _send:
-            _send(("begin", self.bar_id, self.title, self.total, self.unit))
+            _send(("begin", self.bar_id, self.title, self.total, self.unit, self.done))
         elif sys.stderr.isatty():
             if _display is None:
-                _display = Progress(
-                    TextColumn("{task.description}"),
-                    BarColumn(16),
-                    TextColumn("{task.completed}/{task.total}"),
-                    _RateColumn(),
-                    _TimeLeft(),
-                    console=console(),
-                    transient=True,
-                )
+                _display = _Display(console=console(), transient=True)
                 _display.start()
                 self.owns_display = True
-            self.task = _display.add_task(self.title, total=self.total, unit=self.unit)
+            self.task = _display.add_task(self.title, bar=self)
         return self
 
     def __exit__(
@@ -115,23 +133,49 @@ class Bar:
                 _display.stop()
                 _display = None
 
-    def advance(self, count: int = 1, detail: str = "") -> None:
-        """Add `count` done units; `detail` is shown after the title."""
+    def advance(self, count: int = 1, detail: str | None = None) -> None:
+        """Add `count` done units; `detail` is shown in place of the count, until there is another."""
         self.done += count
         self.unsent += count
+        self.detail = self.detail if detail is None else detail
         now = time.monotonic()
+        if count:
+            self.changed = now
         if _send:
             if now - self.logged > SEND_SECONDS:
-                _send(("advance", self.bar_id, self.unsent, detail))
+                _send(("advance", self.bar_id, self.unsent, self.detail))
                 self.logged, self.unsent = now, 0
-        elif _display and self.task is not None:
-            _display.update(self.task, advance=count, description=f"{self.title} {detail}".rstrip())
-        elif now - self.logged > LOG_SECONDS:
+        elif self.task is None and now - self.logged > LOG_SECONDS:
             self.logged = now
-            rate = self.done / (now - self.started)
-            left = (self.total - self.done) / rate if rate else 0.0
-            ends = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
-            note(f"{self.title} {detail} {self.done}/{self.total}  {_rate(rate, self.unit)}  ends {ends}")
+            count_text = f"{self.done}/{self.total}" if self.unit else ""
+            words = [" ".join(filter(None, [self.title, self.detail, count_text])), self.rate]
+            if (left := self.seconds_left) is not None:
+                words.append(f"ends {time.strftime('%H:%M:%S', time.localtime(time.time() + left))}")
+            note("  ".join(filter(None, words)))
+
+    @property
+    def speed(self) -> float:
+        """Units per second, on average until the last one was done: steps may be large."""
+        seconds = self.changed - self.started
+        return (self.done - self.before) / seconds if seconds > 0 else 0.0
+
+    @property
+    def rate(self) -> str:
+        """The speed in words; empty if it is unknown."""
+        return _rate(self.speed, self.unit) if self.unit and self.speed else ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all is done, at the average speed; None if it is unknown."""
+        if not self.speed:
+            return None
+        return max(0.0, (self.total - self.done) / self.speed - (time.monotonic() - self.changed))
+
+    @property
+    def time_left(self) -> str:
+        """The time left in words; empty if it is unknown."""
+        seconds = self.seconds_left
+        return "" if seconds is None else f"{timedelta(seconds=round(seconds))} left".removeprefix("0:")
 
 
 def redirect(send: Callable[[Message], None]) -> None:
@@ -152,8 +196,8 @@ class RemoteBars:
         if kind == "note":
             note(*rest)
         elif kind == "begin":
-            bar_id, title, total, unit = rest
-            self.bars[process, bar_id] = Bar(title, total, unit).__enter__()
+            bar_id, *about = rest
+            self.bars[process, bar_id] = Bar(*about).__enter__()
         elif kind == "advance":
             bar_id, done, detail = rest
             self.bars[process, bar_id].advance(done, detail)

@@ -30,6 +30,10 @@ the two swapped."""
 INCORRECT, NORMAL = MASKS.index("incorrect"), MASKS.index("normal")
 
 
+PROBABLE = 0.5
+"""Probability of an error from which a label is rather wrong than right."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """A label that may be wrong.
@@ -49,6 +53,17 @@ class Finding:
     suggested: str
     score: float
     reason: str
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """How many labels are probably wrong, in one sentence."""
+    probable = sum(finding.score >= PROBABLE for finding in findings)
+    sentence = (
+        f"{probable} {'label is' if probable == 1 else 'labels are'} probably wrong (probability {PROBABLE:g} or more)"
+    )
+    if probable or not findings:
+        return f"{sentence}."
+    return f"{sentence}; the least unlikely {len(findings)} are in audit.csv."
 
 
 def audit(table: pd.DataFrame, stage_outputs: StageOutputs, cap: float | None) -> list[Finding]:

@@ -22,7 +22,7 @@ from facecade.combiner.stage_outputs import StageOutputs
 from facecade.combiner.trees import Trees
 from facecade.faces.labels import N_CLASSES
 from facecade.recipe import CombinerRecipe
-from facecade.records import CombinerRecord, CombinerSummary, read_combiner_record
+from facecade.records import CombinerRecord, CombinerSummary, combiner_command, read_combiner_record
 
 ESTIMATORS: dict[str, Any] = {
     "plain": AsTrained,
@@ -154,9 +154,9 @@ def load(folder: Path) -> tuple[FittedCombiner, CombinerRecord]:
     """A saved combiner and its record; raises FacecadeError where a file is damaged."""
     record = read_combiner_record(folder)
     if record.method not in METHODS:
-        raise FacecadeError(f"{folder} has an unknown combining method", again("fit-meta"))
+        raise FacecadeError(f"{folder} has an unknown combining method", again(combiner_command(folder)))
     name = METHODS[record.method].estimator
-    arrays = read_arrays(folder / RULE, record.files.get(RULE, ""), ESTIMATORS[name].layout(), "fit-meta")
+    arrays = read_arrays(folder / RULE, record.files.get(RULE, ""), ESTIMATORS[name].layout(), combiner_command(folder))
     if name == "boosted":
         fitted = Boosted.load(arrays, read_checked_record(folder / TREES, record.files.get(TREES, ""), Trees))
     else:

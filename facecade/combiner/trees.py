@@ -6,6 +6,7 @@ consistent reach it, and no key that is not listed here.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import xgboost as xgb
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from facecade.base.artifact import Record, again
 from facecade.base.errors import FacecadeError, first_line
 from facecade.faces.labels import N_CLASSES
+from facecade.records import combiner_command
 
 LEAF, ROOT = -1, 2**31 - 1
 """The child of a leaf, and the parent of a root."""
@@ -151,6 +153,10 @@ class Trees(Record):
 
     learner: Learner
     version: Annotated[list[int], Field(min_length=3, max_length=3)]
+
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        return combiner_command(path.parent)
 
     @classmethod
     def of(cls, booster: xgb.Booster) -> Trees:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from facecade import shipped
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from facecade.combiner.audit import Finding
+    from facecade.runs.run import Run
 
 
 @click.command("audit", cls=Command)
@@ -48,6 +58,7 @@ def command(
     from dataclasses import asdict
 
     from facecade.base.lock import locked
+    from facecade.combiner.audit import PROBABLE, verdict
     from facecade.pages.audit import write_audit
     from facecade.runs.run import open_run, with_images_in
 
@@ -55,29 +66,45 @@ def command(
     with locked(output):
         findings, files = write_audit(run, output, most, confidence, workers)
     if as_json:
-        click.echo(
-            json.dumps(
-                {"findings": [asdict(finding) for finding in findings], "files": list(map(str, files))}, indent=2
-            )
-        )
-        return
+        result = {"findings": [asdict(finding) for finding in findings], "files": list(map(str, files))}
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo("\n".join([verdict(findings), *_table(findings, min(PROBABLE, confidence)), *map(str, files)]))
+    if any(finding.score >= confidence for finding in findings):
+        say_next(f"review {files[-1]}, then {_fit_corrected(run, output, files[-1])}")
+
+
+def _table(findings: Sequence[Finding], least: float) -> list[str]:
+    """The first findings, as a table in a list; an empty list if none has the probability `least`."""
     rows = [
-        [
-            str(rank),
-            finding.kind,
-            finding.id,
-            finding.recorded,
-            finding.suggested,
-            f"{finding.score:.2f}",
-            finding.reason,
-        ]
-        for rank, finding in enumerate(findings[:20], 1)
+        [str(rank), each.kind, each.id, each.recorded, each.suggested, f"{each.score:.2f}", each.reason]
+        for rank, each in enumerate(findings[:20], 1)
     ]
-    click.echo(columns(rows, ["", "kind", "id", "recorded", "suggested", "error", "reason"]))
-    click.echo("\n".join(map(str, files)))
-    correction_files = [run.corrections_file] * bool(run.corrections) + [files[-1]]
-    same_person = f" --same-person {run.same_person_file}" if run.same_person else ""
-    given = "".join(f" --corrections {file}" for file in correction_files)
-    reading = "".join(f" {shlex.quote(word)}" for word in run.reading)
-    fit_again = f"fit-stage all --data {run.root}{reading}{same_person}{given}"
-    click.echo(f"Next: review {files[-1]}, then {run.command(fit_again)}")
+    if not findings or findings[0].score < least:
+        return []
+    return [columns(rows, ["", "kind", "id", "recorded", "suggested", "error", "reason"])]
+
+
+def _fit_corrected(run: Run, output: Path, corrections: Path) -> str:
+    """The command that fits the run's recipe to corrected labels, in a folder of its own: the run that was judged stays."""
+    folders = (run.folder / ("corrected" if number == 1 else f"corrected-{number}") for number in count(1))
+    folder = next(each for each in folders if not (each / "run.json").exists())
+    files = [run.corrections_file] * bool(run.corrections) + [corrections]
+    words = ["fit-stage", "all", "--data", str(run.root), *run.reading, "--recipe", _recipe(run, output)]
+    words += ["--same-person", str(run.same_person_file)] if run.same_person else []
+    words += [word for file in files for word in ("--corrections", str(file))]
+    return command_line(shlex.join([*words, "--artifacts", str(folder)]))
+
+
+def _recipe(run: Run, output: Path) -> str:
+    """The run's recipe as `--recipe` takes it: the name of a shipped one, or a file that is written to `output`."""
+    import tomli_w
+
+    from facecade.base.artifact import write_text
+    from facecade.recipe_file import read_toml
+
+    for name, path in shipped.names("recipe").items():
+        if read_toml(path) == run.tables:
+            return name
+    write_text(output / "recipe.toml", tomli_w.dumps(run.tables))
+    return str(output / "recipe.toml")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from facecade import shipped
+from facecade.base.program import command as command_line
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
 from facecade.report.text import columns
@@ -68,8 +71,7 @@ def command(
     from facecade.report.check import check_source
 
     checked = check_source(data, workers, same_person, write_pairs, reading)
-    if purpose != "prediction":
-        _check_training(checked, recipe, settings, purpose == "training")
+    stages = _check_training(checked, recipe, settings, purpose == "training") if purpose != "prediction" else []
     click.echo(json.dumps(checked.json(), indent=2) if as_json else _check_text(checked))
     if maps := map_hint(checked.problems):
         say_next(f"if that is meant: {maps}")
@@ -77,15 +79,29 @@ def command(
         say_next(advice(write_pairs))
     if checked.problems or checked.pairs:
         raise click.exceptions.Exit(1)
+    if not stages:
+        say_next(command_line(f"infer {shlex.quote(str(data))}"))
+        return
+    chosen = ["--recipe", shipped.name_of("recipe", recipe)] if recipe else []
+    chosen += [word for setting in settings for word in ("--set", setting)]
+    words = [
+        "fit-stage",
+        *stages,
+        options.data_words(data, reading, same_person),
+        *([shlex.join(chosen)] if chosen else []),
+    ]
+    say_next(command_line(" ".join(words)))
 
 
-def _check_training(checked: Checked, recipe: Path | None, settings: tuple[str, ...], all_stages: bool) -> None:
+def _check_training(checked: Checked, recipe: Path | None, settings: tuple[str, ...], all_stages: bool) -> list[str]:
     """Add what `fit-stage` would refuse, and what it would note.
 
     Args:
         all_stages: whether every stage of the recipe is to be trained; else some are enough.
+
+    Returns:
+        The stages that can be trained, as `fit-stage` takes them; none of data without labels.
     """
-    from facecade import shipped
     from facecade.faces.problems import Problem
     from facecade.recipe_file import override, parse, read_toml
     from facecade.runs.prepare import DEFAULT_RECIPE
@@ -95,7 +111,7 @@ def _check_training(checked: Checked, recipe: Path | None, settings: tuple[str, 
     if not checked.source.labelled:
         if all_stages and not checked.problems:  # else the labels may only be wrong
             checked.problems.append(Problem(str(checked.data), UNLABELLED))
-        return
+        return []
     result = trainable(checked.table, parsed)
     name = recipe.stem if recipe else DEFAULT_RECIPE
     checked.notes.append(
@@ -110,6 +126,7 @@ def _check_training(checked: Checked, recipe: Path | None, settings: tuple[str, 
                 checked.problems.append(Problem(f"stage {stage}", reason, kind=stage))
             else:
                 checked.notes.append(f"stage {stage} cannot be trained: {reason}")
+    return [stage for stage in parsed.stages if stage not in result.stages] if result.stages else ["all"]
 
 
 def _check_text(checked: Checked) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,24 @@ EXTRA_PACKAGES = {
     "web": ("gradio", "fastapi", "uvicorn", "starlette", "python_multipart"),
 }
 """For each extra, the packages that it installs and commands import."""
+
+
+OTHER_NAMES = {
+    "fit-stage, then fit-meta": ("fit", "train", "training", "learn"),
+    "fit-meta": ("stack", "ensemble", "combine", "leaderboard"),
+    "infer": ("predict", "prediction", "inference", "classify", "label", "run"),
+    "evaluate": ("eval", "val", "valid", "validate", "test", "score", "metrics"),
+    "explain": ("analyze", "interpret", "why"),
+    "serve": ("server", "app", "web", "api", "ui", "gradio"),
+    "report": ("results", "plot", "plots"),
+    "audit": ("clean", "label-errors"),
+    "ls": ("status", "list", "info", "show"),
+    "tune": ("search", "sweep", "hpo", "optimize"),
+    "compare": ("benchmark", "bench"),
+    "eda": ("describe", "explore", "profile"),
+    "draw": ("generate", "synthesize", "demo", "download"),
+}
+"""What other programs call a command, by what it is here."""
 
 
 class ExampleLast:
@@ -57,6 +76,14 @@ class LazyGroup(ExampleLast, click.Group):
         command: click.Command = importlib.import_module(self.modules[cmd_name]).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.modules and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}.{_did_you_mean(name, self.modules)}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         say_stopped = functools.cache(partial(self._say_stopped, ctx))  # once, whoever calls it first
         try:
@@ -86,6 +113,17 @@ class LazyGroup(ExampleLast, click.Group):
         has_resume = isinstance(command, click.Command) and any(option.name == "resume" for option in command.params)
         same_command = "the same command with --resume" if has_resume else "the same command"
         click.echo(f"\nStopped. Finished work is kept; {same_command} continues.", err=True)
+
+
+def _did_you_mean(name: str, commands: Iterable[str]) -> str:
+    """A question after the name of a command that does not exist; empty where none is near."""
+    if here := next((here for here, names in OTHER_NAMES.items() if name.lower() in names), ""):
+        return f" Did you mean {here}?"
+    meanings = {other: here for here, names in OTHER_NAMES.items() for other in names} | {
+        each: each for each in commands
+    }
+    near = difflib.get_close_matches(name.lower(), meanings, n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(dict.fromkeys(meanings[each] for each in near))}?" if near else ""
 
 
 def say_next(*steps: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from facecade import shipped
 from facecade.base.program import command as command_line
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
@@ -105,7 +106,8 @@ def command(
     click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
     if result["entries"]:
         best = next(path for path in recipes if path.stem == result["entries"][0]["recipe"])
-        words = f"fit-stage all --data {shlex.quote(str(data))} --recipe {shlex.quote(str(best))}"
+        name = shlex.quote(shipped.name_of("recipe", best))
+        words = f"fit-stage all {options.data_words(data, reading, same_person)} --recipe {name}"
         say_next(command_line(words))
     if result["failed"]:
         raise click.exceptions.Exit(1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facecade import shipped
+from facecade.base.program import command as command_line
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 if TYPE_CHECKING:
     from facecade.faces.reading import Reading
@@ -54,6 +57,22 @@ def command(
     with locked(output):
         result = write_eda(data, output, face, workers, reading)
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
+    name = shipped.name_of("recipe", recipe)
+    chosen = "" if name == "cpu" else f" --recipe {shlex.quote(name)}"
+    if result["problems"]:
+        say_next(command_line(shlex.join(["check", str(data), *reading.options])))
+    elif result["classes"]:
+        say_next(command_line(f"fit-stage all {options.data_words(data, reading)}{chosen}"))
+    else:
+        say_next(command_line(f"infer {shlex.quote(str(data))}"))
+
+
+LOOK_ALIKE = "all images look alike, so that none can be called a copy of another"
+"""As of drawings, or of one pose before one background."""
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _eda_text(result: dict[str, Any]) -> str:
@@ -68,20 +87,21 @@ def _eda_text(result: dict[str, Any]) -> str:
             f"classes: from {rarest['images']} images ({rarest['name']}) to {largest['images']} ({largest['name']})"
         )
     if ages:
-        cap = ages["censored_at"]
-        censoring = "not censored" if cap is None else f"censored at {cap:.0f}: 'at least {cap:.0f}'"
+        cap, at_highest = ages["censored_at"], _count(ages["at_highest"], "person", "people")
+        text = f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f} years, of {_count(ages['people'], 'person', 'people')}"
         lines.append(
-            f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f}, {ages['at_highest']} images at the highest;"
-            f" {censoring}"
+            text if cap is None else f"{text}; {at_highest} of {cap:.0f} stand for everybody of {cap:.0f} and over"
         )
     sizes = [f"{size}: {count}" for size, count in result["sizes"].items()]
     lines.append(f"sizes: {', '.join(sizes[:3])}{f', {len(sizes) - 3} more' if len(sizes) > 3 else ''}")
     if faces:
         lines.append(f"faces: none found in {faces['none']} images, several in {faces['several']}")
-    lines.append(
-        f"duplicates {scope}: {duplicates['same_files_across']} images with the same bytes,"
-        f" {duplicates['near_pairs_across']} near-duplicate pairs"
-    )
+    equal = _count(duplicates["same_files_across"], "equal file", "equal files")
+    if duplicates["look_alike"]:
+        lines.append(f"duplicates {scope}: {equal}; {LOOK_ALIKE}")
+    else:
+        near = _count(duplicates["near_pairs_across"], "pair", "pairs")
+        lines.append(f"duplicates {scope}: {equal}; {near} of nearly equal images")
     problems = len(result["problems"])
     lines.append(f"{problems} problem(s), listed on the page" if problems else "no problems")
     return "\n".join([*lines, *result["files"]])

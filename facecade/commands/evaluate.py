@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 @click.command("evaluate", cls=Command)
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.argument("labels", type=click.Path(path_type=Path))
+@options.artifacts("artifacts", "Run that made the predictions; for the line Next: alone.", "FACECADE_ARTIFACTS")
 @options.OUTPUT
 @options.JSON
-def command(predictions: Path, labels: Path, output: Path, as_json: bool) -> None:
+def command(predictions: Path, labels: Path, artifacts: Path, output: Path, as_json: bool) -> None:
     """Score predictions against labels, with 95 % intervals.
 
     PREDICTIONS is a submission.csv or predictions.csv, LABELS a CSV with ImageID,ans and, if known, age and person.
@@ -40,7 +41,8 @@ def command(predictions: Path, labels: Path, output: Path, as_json: bool) -> Non
     with locked(output):
         result = score(matched, output)
     click.echo(json.dumps(result.json_value(), indent=2) if as_json else _score_text(result))
-    say_next(command_line(f"report{option('--output', output, 'output')}"))
+    words = "report" + option("--artifacts", artifacts, "artifacts") + option("--output", output, "output")
+    say_next(command_line(words))
 
 
 def _score_text(result: Evaluation) -> str:

@@ -94,7 +94,8 @@ def command(
 ) -> None:
     """Train stages, fold by fold.
 
-    STAGE is a stage of the recipe (mask, gender, age-male, age-female, joint, flat or gender-age), or all.
+    STAGE is a stage of the recipe, or all. The recipe cpu has joint, joint-2, mask, gender, age-male and age-female; --dry-run
+    lists those of yours.
 
     The first call gives the data and makes the folds; later calls use the same.
 

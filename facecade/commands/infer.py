@@ -64,6 +64,8 @@ def command(
         click.echo(_summary_text(summary))
     if (data / "info.csv").exists():
         words = f"evaluate {shlex.quote(summary['submission'])} LABELS" + option("--output", output, "output")
+        if (artifacts / "run.json").exists():  # an export has no report
+            words += option("--artifacts", artifacts, "artifacts")
     else:
         words = "explain IMAGE" + option("--artifacts", artifacts, "artifacts")
     say_next(command_line(words))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
@@ -14,6 +15,8 @@ from facecade.base.machine import default_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from facecade.faces.reading import Reading
 
 
 class Shipped(click.Path):
@@ -114,6 +117,12 @@ def reading(function: Function) -> Function:
     ):
         result = option(result)
     return cast("Function", result)
+
+
+def data_words(data: Path, reading: Reading, same_person: tuple[Path, ...] = ()) -> str:
+    """`--data` as it was given, with the options that say how the data are read, for the next command's line."""
+    words = ["--data", str(data), *reading.options]
+    return shlex.join([*words, *(word for file in same_person for word in ("--same-person", str(file)))])
 
 
 MLFLOW = click.option(

@@ -55,6 +55,6 @@ def command(
         click.echo(json.dumps({**record.json_value(), "labels_file": str(file)}, indent=2))
     else:
         click.echo(f"{record.text}.")
-        click.echo(f"{record.new} images, {sum(record.labels)} labels (one per fold): {file}")
+        click.echo(file)
     data_words = f"--data {shlex.quote(str(run.root))} --pseudo {shlex.quote(str(artifacts))}"
     say_next(command_line(f"fit-stage all {data_words} --artifacts STUDENT"))

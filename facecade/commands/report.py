@@ -1,4 +1,4 @@
-"""`report`: write report.html, a self-contained page, and MODEL_CARD.md."""
+"""`report`: write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from facecade.base.program import option
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
 
@@ -25,9 +26,10 @@ from facecade.commands.command import Command, say_next
 def command(
     evaluation: Path | None, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
 ) -> None:
-    """Write report.html, a self-contained page, and MODEL_CARD.md.
+    """Write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG.
 
     By nested predictions: scores, errors by class and by group, calibration and the worst errors; and learning curves.
+    The figures: confusion_matrix.png, confusion_matrix_normalized.png, results.png (learning curves) and ages.png.
 
     \b
     Example:
@@ -41,4 +43,4 @@ def command(
     with locked(output):
         files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
-    say_next(run.command("audit"))
+    say_next(run.command("audit") + option("--output", output, "output"), run.command("serve"))

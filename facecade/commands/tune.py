@@ -99,7 +99,7 @@ def command(
         )
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
     best = shlex.quote(str(artifacts / stage / "best.toml"))
-    say_next(command_line(f"fit-stage {stage} --data {shlex.quote(str(data))} --recipe {best}"))
+    say_next(command_line(f"fit-stage {stage} {options.data_words(data, reading, same_person)} --recipe {best}"))
 
 
 def _tuning_text(result: dict[str, Any], folder: Path) -> str:

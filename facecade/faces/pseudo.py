@@ -56,11 +56,18 @@ class PseudoLabels(ExtraData):
     record: PseudoRecord
 
 
-def pseudo_text(images: int, root: Path, run: Path, confidence: float, share: float, accuracy: float) -> str:
-    """One line: how many labels, of which run, and how often such labels are right."""
+def pseudo_text(
+    read: int, table: pd.DataFrame, root: Path, run: Path, folds: int, confidence: float, share: float, accuracy: float
+) -> str:
+    """One line: how many images and labels, of which run, and how often such labels are right.
+
+    Args:
+        read: images that the run did not train on. table: a row for each label.
+    """
     return (
-        f"pseudo-labels: {images} images of {root}, labelled by {run} at confidence"
-        f" {confidence:g}; {share:.0%} of its held-out images reach that, and {accuracy:.1%} of their labels are right"
+        f"pseudo-labels of {run}: {read} images of {root} read, {table['path'].nunique()} labelled in at least one fold, "
+        f"{len(table)} labels over {folds} folds; {share:.0%} of the run's held-out images reach the confidence"
+        f" {confidence:g}, and {accuracy:.1%} of their labels are right"
     )
 
 

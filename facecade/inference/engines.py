@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def _failures_named(engine: str, source: Path) -> Iterator[None]:
         yield
     except Exception as error:
         message = f"{ENGINES[engine]} cannot run {source}: {first_line(error)}"
-        raise FacecadeError(message, again("export FOLDER")) from error
+        raise FacecadeError(message, again(f"export {shlex.quote(str(source.parent.parent))}")) from error
 
 
 def _onnx(network: bytes) -> Model:

@@ -13,6 +13,7 @@ requirements.txt        the packages that `infer` needs for this export
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from facecade.base.choices import EnsembleKind
 from facecade.base.errors import FacecadeError
 from facecade.base.fields import Content, Count, Digest, PathText, Probability, Text, Versions, one_of
 from facecade.base.files import file_hash, require_links_inside
-from facecade.base.program import command
+from facecade.base.program import command, option
 from facecade.combiner.stage_outputs import require_columns
 from facecade.faces.extra import Flag
 from facecade.faces.mtcnn import N_LANDMARKS, MTCNNNetworks, Net
@@ -44,7 +45,21 @@ MANIFEST, SEEN, COMBINER = "manifest.json", "seen.json", "combiner/meta.json"
 NETS = ("pnet", "rnet", "onet")
 """MTCNN's networks."""
 
-MADE_BY = "export FOLDER"
+
+def export_command(folder: Path, run: str | None = None) -> str:
+    """The command that writes an export again; `run`: its run's folder, if that is known."""
+    return f"export {shlex.quote(str(folder))}" + (option("--artifacts", Path(run), "artifacts") if run else "")
+
+
+class ExportRecord(Record):
+    """A record in the folder of an export."""
+
+    made_by: ClassVar[str] = "export FOLDER"
+
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        return export_command(path.parent)
+
 
 MAX_ITEMS = 1000
 """Maximum number of folds, networks and the like in a manifest."""
@@ -97,15 +112,13 @@ class Networks(Record):
     off: tuple[float, ...]
 
 
-class Manifest(Record):
+class Manifest(ExportRecord):
     """manifest.json, the record of an export.
 
     files: hash of every file that is read. detector: files of MTCNN's networks; empty where the recipe does not use it.
     columns: names of each stage's logits. fallback_margin: in nats, below which bf16 could change a prediction, as
     measured; None where it was not. fallback_share: share of the images whose bf16 margin is below that.
     """
-
-    made_by: ClassVar[str] = MADE_BY
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
     run: PathText
@@ -138,19 +151,16 @@ class Manifest(Record):
         return self
 
 
-class Format(Record):
+class Format(ExportRecord):
     """The format of any manifest."""
 
     model_config = ConfigDict(extra="ignore")
-    made_by: ClassVar[str] = MADE_BY
-
     format: Count
 
 
-class Seen(Record):
+class Seen(ExportRecord):
     """seen.json: flags of the images that the run trained on, by content hash."""
 
-    made_by: ClassVar[str] = MADE_BY
     max_bytes: ClassVar[int] = 32 << 20  # 600,000 images
     indent: ClassVar[int | None] = None
 
@@ -172,9 +182,11 @@ class Exported:
         require_links_inside(folder)
         version = read_record(folder / MANIFEST, Format).format
         if version != FORMAT:
-            raise FacecadeError(f"{folder} is an export of format {version}, not {FORMAT}", again(MADE_BY))
+            raise FacecadeError(
+                f"{folder} is an export of format {version}, not {FORMAT}", again(export_command(folder))
+            )
         manifest = read_record(folder / MANIFEST, Manifest)
-        require_columns(manifest.columns, again(MADE_BY))
+        require_columns(manifest.columns, again(export_command(folder, manifest.run)))
         return cls(folder, manifest)
 
     @classmethod
@@ -205,10 +217,14 @@ class Exported:
         """Flags of the images that the run trained on, by content hash."""
         return read_checked_record(self.folder / SEEN, self.manifest.files[SEEN], Seen).flags
 
+    @property
+    def _remake(self) -> str:
+        return export_command(self.folder, self.manifest.run)
+
     def _network(self, file: str) -> tuple[bytes, Path]:
         """A network as ONNX, and its file."""
         path = self.folder / file
-        return read_checked(path, self.manifest.files[file], MADE_BY), path
+        return read_checked(path, self.manifest.files[file], self._remake), path
 
     def mtcnn(self, streams: int) -> MTCNNNetworks | None:
         """MTCNN's networks; None where the recipe does not use it.
@@ -253,7 +269,7 @@ class Exported:
         """Folder of the fitted combiner; raises FacecadeError where it is not the one that was exported."""
         for file, content in self.manifest.files.items():
             if file.startswith("combiner/"):
-                read_checked(self.folder / file, content, MADE_BY)
+                read_checked(self.folder / file, content, self._remake)
         return self.folder / "combiner"
 
     def ensemble(self, engine: str, streams: int, precision: str = "fp32", folds: int | None = None) -> Ensemble:
@@ -285,7 +301,7 @@ def checked_net(net: Net, name: str) -> Net:
         floats = all(each.dtype == np.float32 and np.isfinite(each).all() for each in outputs)
         if [each.shape for each in outputs] != shapes or not floats or (name == "pnet") != (len(boxes) == 2):
             raise FacecadeError(
-                f"the network {name} of the face detector gives other outputs than MTCNN's", again(MADE_BY)
+                f"the network {name} of the face detector gives other outputs than MTCNN's", again(ExportRecord.made_by)
             )
         return outputs
 

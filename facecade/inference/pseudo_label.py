@@ -73,7 +73,7 @@ def pseudo_label(run: Run, data: Path, confidence: float, machine: Machine) -> P
     share, accuracy = float(nested_kept.mean()), float(correct[nested_kept].mean())
     record = PseudoRecord(
         data=str(source.root.resolve()),
-        text=pseudo_text(table["path"].nunique(), source.root, run.folder, confidence, share, accuracy),
+        text=pseudo_text(len(new), table, source.root, run.folder, run.recipe.folds, confidence, share, accuracy),
         flag=PSEUDO_LABELLED,
         years=outputs.years() is not None,
         run=str(run.folder),

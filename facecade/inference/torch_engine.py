@@ -14,6 +14,7 @@ from facecade.combiner.align import Alignment
 from facecade.inference.engines import Model
 from facecade.inference.ensemble import Ensemble, Member
 from facecade.inference.families import families
+from facecade.records import combiner_command
 from facecade.stages.fit import Fit, load_fold
 from facecade.training.predict import IMAGES_PER_CHUNK, combine_views, inference_context, mean_over_views, stack_views
 
@@ -56,7 +57,8 @@ class FamilyModel(torch.nn.Module):
         for index, (fit, head) in enumerate(zip(self.fits, heads, strict=True)):
             offset, matrix = (self.get_buffer(f"{what}_{index}") for what in ("offset", "matrix"))
             if len(offset) != embedding.shape[1]:
-                raise FacecadeError(f"the alignment of {fit.stage.name} is that of another network", again("fit-meta"))
+                made_by = combiner_command(fit.folder.parents[2] / "combiner")
+                raise FacecadeError(f"the alignment of {fit.stage.name} is that of another network", again(made_by))
             outputs += [(embedding - offset) @ matrix, fit.stage.logits(head)]
         return outputs
 

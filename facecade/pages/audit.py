@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import chain, count
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from facecade.base.artifact import write_csv
-from facecade.combiner.audit import MIN_SCORE, Finding, audit
+from facecade.combiner.audit import MIN_SCORE, Finding, audit, verdict
 from facecade.faces.labels import MASKS
 from facecade.faces.table import labelled_rows
 from facecade.html import elements
@@ -62,7 +63,7 @@ def write_audit(
     write_page(
         files[0],
         "Which labels are probably wrong",
-        f"{run.folder}: {len(judged):,} images of {judged['person'].nunique():,} people, judged by models that held them out",
+        f"{date.today():%Y-%m-%d}: {len(judged):,} images of {judged['person'].nunique():,} people, judged by models that held them out",
         [
             _counts(found, confidence),
             _gallery(run.table, [(finding, rows, crops[store_rows[rows]]) for finding, rows in shown], len(found)),
@@ -135,7 +136,9 @@ def _counts(found: Sequence[Finding], confidence: float) -> Section:
         "that the label is wrong. People who look unlike their correct label are listed too, so a person must review the list."
     )
     head = ["kind of error", "expected in total", f"probability {confidence:g} or more", f"{MIN_SCORE:g} or more"]
-    return Section("Number of findings", [elements.text(about), elements.table(head, rows)])
+    return Section(
+        "Number of findings", [elements.text(verdict(found)), elements.text(about), elements.table(head, rows)]
+    )
 
 
 def _gallery(table: pd.DataFrame, shown: Sequence[tuple[Finding, np.ndarray, np.ndarray]], total: int) -> Section:

@@ -155,6 +155,7 @@ def _duplicates(dataset: SurveyedDataset) -> dict[str, Any]:
     return {
         "people_known": dataset.person_count > 0,
         "images_across": len({int(row) for rows in (*exact.across, dataset.distinct[near.near]) for row in rows}),
+        "look_alike": dataset.look_alike,
         "same_files_within": sum(map(len, exact.within)),
         "same_files_across": sum(map(len, exact.across)),
         "near_pairs_within": int(near.within[: NEAR_DUPLICATE_BITS + 1].sum()),

@@ -17,7 +17,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from facecade.faces.crop import crop
 from facecade.faces.decode import decode
-from facecade.faces.duplicates import HASH_BITS, NEAR_DUPLICATE_BITS, ExactDuplicates, NearDuplicates, Pair
+from facecade.faces.duplicates import (
+    HASH_BITS,
+    NEAR_DUPLICATE_BITS,
+    ExactDuplicates,
+    NearDuplicates,
+    Pair,
+    look_alike,
+)
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, MASKS, N_CLASSES, band_of, class_name
 from facecade.faces.labels import decode as parts_of
 from facecade.faces.people import people_of, recorded_ages
@@ -68,6 +75,12 @@ class SurveyedDataset:
     @property
     def has_labels(self) -> bool:
         return bool((self.label >= 0).any())
+
+    @cached_property
+    def look_alike(self) -> bool:
+        """Whether images of different people resemble each other so much that near-duplicates mean nothing."""
+        known = self.person >= 0
+        return bool(known.any()) and look_alike(self.measured["hashes"][known], pd.factorize(self.person[known])[0])
 
     @property
     def person_count(self) -> int:
@@ -122,9 +135,11 @@ def overview(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
     if face_counts:
         share = _share(face_counts["none"], len(dataset.measured))
         values.append(("no face found", share, f"{face_counts['none']:,} images"))
-    values.append(
-        (f"duplicates {_scope(dataset)}", f"{duplicate_counts['images_across']:,}", "images, exact or near-duplicates")
-    )
+    if dataset.look_alike:
+        duplicates = duplicate_counts["same_files_across"], "images that are equal files; all look alike"
+    else:
+        duplicates = duplicate_counts["images_across"], "images, exact or near-duplicates"
+    values.append((f"duplicates {_scope(dataset)}", f"{duplicates[0]:,}", duplicates[1]))
     values.append(
         (
             "problems",
@@ -488,8 +503,15 @@ def duplicates(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
         elements.text(method),
         elements.figure(chart(_distances(dataset), 4.4, 3), _distance_caption(dataset, summary)),
     ]
+    if dataset.look_alike:
+        parts.insert(
+            0,
+            elements.text(
+                "Here the images of different people look alike, as drawings do: their near-duplicates mean nothing, and are not listed."
+            ),
+        )
     parts += _exact_duplicates(dataset)
-    pairs = _closest_pairs(dataset)
+    pairs = [] if dataset.look_alike else _closest_pairs(dataset)
     if pairs:
         figures = [
             (
@@ -509,7 +531,7 @@ def duplicates(dataset: SurveyedDataset, summary: Mapping[str, Any]) -> Section:
             elements.gallery(figures),
         ]
     near = summary["near_across"]
-    if near:
+    if near and not dataset.look_alike:
         near_rows = [[*each["images"], str(each["bits"])] for each in near[:MAX_NEAR_DUPLICATES]]
         total = summary["near_pairs_across"]
         shown = f": the nearest {len(near_rows):,} of {total:,}" if total > len(near_rows) else ""

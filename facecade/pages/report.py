@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from facecade.faces.quality import quality
 from facecade.faces.store import FaceStore
 from facecade.faces.table import labelled_rows
 from facecade.pages import sections, worst
+from facecade.pages.figures import write_figures
 from facecade.pages.page import write_page
 from facecade.report.card import card
 from facecade.report.evaluate import Evaluation
@@ -35,7 +37,7 @@ CROPS_PER_CHUNK = 1000
 
 
 def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) -> list[Path]:
-    """Write report.html and MODEL_CARD.md.
+    """Write report.html, MODEL_CARD.md and figures as PNG.
 
     Args:
         evaluation: evaluation.json of this run's predictions, if there is one.
@@ -65,12 +67,14 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
     sample = np.random.default_rng(run.recipe.seed).permutation(len(rows))[:CONTRIBUTION_IMAGES]
     errors = worst.worst_errors(nested, combiner, stage_outputs)
     crops = store.crops()[rows[[error.row for error in errors]]]
+    years = stage_outputs.years()
     parts = [
+        sections.in_short(nested, scored),
         sections.scores(nested, scored),
         sections.groups(compared),
         sections.classes(nested),
         sections.confusions(nested),
-        sections.ages(nested, stage_outputs.years()),
+        sections.ages(nested, years),
         sections.calibrations(nested, _stage_probabilities(stage_outputs)),
         sections.mean_contributions(_mean_contributions(combiner, stage_outputs.take(sample)), len(sample)),
         sections.deferral(nested),
@@ -83,12 +87,12 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
     write_page(
         files[0],
         "How well the cascade predicts",
-        f"{run.folder}: {record.images:,} images of {record.people:,} people, {run.recipe.folds} folds, {len(run.recipe.stages)} stages; selected method: {record.method}",
+        f"{date.today():%Y-%m-%d}: {record.images:,} images of {record.people:,} people, {run.recipe.folds} folds, {len(run.recipe.stages)} stages; selected method: {record.method}",
         parts,
         f"Seed {record.seed}, folds {record.folds_hash}, {versions}. This page shows images of the people in the data: share it only where you may share those.",
     )
     write_text(files[1], card(nested, scored, compared, run.cap, len(run.corrections), joined))
-    return files
+    return files + write_figures(output, nested, histories, years)
 
 
 def _mean_contributions(combiner: FittedCombiner, stage_outputs: StageOutputs) -> dict[str, float]:

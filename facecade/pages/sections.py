@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from facecade.combiner.cuts import f1_by_cut
 from facecade.faces.labels import AXES, BAND_EDGES, GENDERS, N_CLASSES, band_of, class_name, decode
 from facecade.html import elements
 from facecade.html.charts import COLOURS, chart, charts
+from facecade.pages.figures import Histories, loss_curves, score_curves, score_name
 from facecade.pages.page import Section
 from facecade.records import FitRecord
 from facecade.report.calibration import by_axis, calibration
 from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
 from facecade.report.evaluate import Evaluation
+from facecade.report.explanation_text import part_name
 from facecade.report.groups import GroupComparison, gaps_text
 from facecade.report.metrics import confusion
 from facecade.report.nested import NestedPredictions
 from facecade.report.results import score_interval
 from facecade.report.text import difference
+from facecade.report.verdict import verdict
+
+
+def in_short(nested: NestedPredictions, evaluation: Evaluation | None) -> Section:
+    """What to expect, what is weakest, and what to do first."""
+    return Section("In short", [elements.text(" ".join(verdict(nested, evaluation)))])
 
 
 def scores(nested: NestedPredictions, evaluation: Evaluation | None) -> Section:
@@ -234,13 +241,14 @@ def mean_contributions(contributions: Mapping[str, float], images: int) -> Secti
     ascending = sorted(contributions.items(), key=lambda part: part[1])
 
     def draw(axes: Axes) -> None:
-        axes.barh([name for name, _ in ascending], [nats for _, nats in ascending], color=COLOURS[0])
+        axes.barh([part_name(name) for name, _ in ascending], [nats for _, nats in ascending], color=COLOURS[0])
         axes.set(xlabel="mean absolute contribution, nats")
         axes.grid(False, axis="y")
 
     caption = (
         f"Mean absolute contribution of each part to the margin between the best class and the runner-up, on {images:,} images: the soft vote that the "
-        "combiner starts from, and XGBoost's feature contributions (TreeSHAP), both summed by the stage that the features come from."
+        "combiner starts from, and XGBoost's feature contributions (TreeSHAP), both summed by the stage that the features come from. `baseline` is the output of the "
+        "combiner without any image."
     )
     return Section("Contributions", [elements.figure(chart(draw, 4.4, 0.6 + 0.26 * len(ascending)), caption)])
 
@@ -267,31 +275,14 @@ def deferral(nested: NestedPredictions) -> Section:
     return Section("Deferral", [elements.row([drawing, elements.table(head, rows)])])
 
 
-def training(fits: Sequence[FitRecord], histories: Mapping[tuple[str, int], Sequence[Mapping[str, float]]]) -> Section:
-    """Every fit's score and training loss.
-
-    Args:
-        histories: epochs of each stage and fold, from `training.tracking.read_history`.
-    """
+def training(fits: Sequence[FitRecord], histories: Histories) -> Section:
+    """Every fit's score and learning curves: training loss, and loss and score on the people whom it held out."""
     stages = list(dict.fromkeys(stage for stage, _ in histories))
-
-    def draw(stage: str) -> Any:
-        def curves(axes: Axes) -> None:
-            for (name, fold), epochs in histories.items():
-                if name == stage:
-                    axes.plot(
-                        [each["epoch"] for each in epochs],
-                        [each["loss"] for each in epochs],
-                        marker="o",
-                        markersize=2.5,
-                        label=f"fold {fold}",
-                    )
-            axes.set(title=stage, xlabel="epoch", ylabel="training loss")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if stage == stages[0]:
-                axes.legend(fontsize=7)
-
-        return curves
+    charts_of_stages = []
+    for stage in stages:
+        drawn = [loss_curves(histories, stage)]
+        drawn += [score_curves(histories, stage)] if score_name(histories, stage) else []
+        charts_of_stages += [chart(_with_legend(draw) if stage == stages[0] else draw, 3.1, 2.5) for draw in drawn]
 
     rows = [
         [
@@ -308,13 +299,25 @@ def training(fits: Sequence[FitRecord], histories: Mapping[tuple[str, int], Sequ
     return Section(
         "Training",
         [
-            elements.row([chart(draw(stage), 3.1, 2.5) for stage in stages]),
+            elements.text(
+                "Solid: training loss, on augmented images. Dashed: loss and score on a sample of the people whom the fold holds out; "
+                "nothing is chosen by them. A dashed loss that rises while the solid one falls is overfitting: train fewer epochs."
+            ),
+            elements.row(charts_of_stages),
             elements.table(
                 ["stage and fold", "backbone", "input", "people", "epochs", "minutes", "score on the held-out people"],
                 rows,
             ),
         ],
     )
+
+
+def _with_legend(draw: Callable[[Axes], None]) -> Callable[[Axes], None]:
+    def drawn(axes: Axes) -> None:
+        draw(axes)
+        axes.legend(fontsize=7)
+
+    return drawn
 
 
 def groups(compared: Sequence[GroupComparison]) -> Section:

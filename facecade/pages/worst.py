@@ -16,6 +16,7 @@ from facecade.html import elements
 from facecade.inference.attention import attention, overlay, targets
 from facecade.pages.page import Section
 from facecade.report.calibration import by_axis
+from facecade.report.explanation_text import part_name
 from facecade.report.nested import NestedPredictions
 from facecade.stages.fit import Fit
 
@@ -112,7 +113,7 @@ def section(
             f"recorded: {class_name(label)}" + ("" if np.isnan(row["age"]) else f", {row['age']:.0f} years"),
             f"predicted: {class_name(prediction)}" + ("" if np.isnan(years) else f", {years:.0f} years"),
             f"probability {nested.probability[error.row, prediction]:.2f}, of the recorded class {nested.probability[error.row, label]:.3f}",
-            "contributions: " + ", ".join(f"{name} {nats:+.1f}" for name, nats in stages[:3]),
+            "contributions: " + ", ".join(f"{part_name(name)} {nats:+.1f}" for name, nats in stages[:3]),
             f"attention: {stage}, {error.axis}",
         ]
         figures.append(

@@ -13,7 +13,7 @@ import pandas as pd
 from facecade.base.artifact import Record, write_record
 from facecade.base.errors import FacecadeError, problems
 from facecade.base.fields import Count
-from facecade.base.program import command
+from facecade.base.program import command, option
 from facecade.base.progress import note
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import N_CLASSES
@@ -35,6 +35,10 @@ class Evaluation(Record):
     per_class_f1: ClassF1
     per_class_count: Annotated[list[Count], PerClass]
     confusion: Annotated[list[Annotated[list[Count], PerClass]], PerClass]
+
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        return cls.made_by + option("--output", path.parent, "output")
 
     def counted(self, kind: str = "") -> str:
         """Its images and people, as `2,800 images of 400 other people` with the kind `other `; the images alone where the

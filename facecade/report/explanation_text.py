@@ -158,6 +158,12 @@ PART_NAMES = {"constant": "baseline", "ages": "ages relative to cuts"}
 """Texts for the parts that belong to no single stage (combiner/contributions.py)."""
 
 
+def part_name(part: str) -> str:
+    """A part of a combiner in words: `soft vote: constant` → `soft vote: baseline`."""
+    component, colon, name = part.rpartition(": ")
+    return f"{component}{colon}{PART_NAMES.get(name, name)}"
+
+
 def _signed(value: float) -> str:
     """A number with its sign; empty if it rounds to zero."""
     return f"{value:+.2f}" if abs(value) >= 0.005 else ""

@@ -14,7 +14,7 @@ from facecade.base.artifact import again
 from facecade.base.errors import FacecadeError
 from facecade.faces.labels import N_CLASSES
 from facecade.faces.table import labelled_rows, read_saved_table
-from facecade.records import CombinerRecord, FitRecord, read_combiner_record, read_fit_record
+from facecade.records import CombinerRecord, FitRecord, combiner_command, read_combiner_record, read_fit_record
 
 NESTED = "nested.npz"
 """File of a combiner with the nested predictions."""
@@ -50,7 +50,7 @@ class NestedPredictions:
     @classmethod
     def read(cls, artifacts: Path) -> NestedPredictions:
         """Read from the run folder of a run whose combiner is fitted; raises FacecadeError where a file is damaged."""
-        folder, made_by = artifacts / "combiner", f"fit-meta --artifacts {artifacts}"
+        folder, made_by = artifacts / "combiner", combiner_command(artifacts / "combiner")
         combiner, table = read_combiner_record(folder), read_saved_table(artifacts / "table.csv")
         table = table.iloc[labelled_rows(table)].reset_index(drop=True)
         arrays = read_arrays(folder / NESTED, combiner.files.get(NESTED, ""), _LAYOUT, made_by)

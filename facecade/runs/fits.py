@@ -22,7 +22,7 @@ from facecade.combiner.stage_outputs import (
     require_columns,
 )
 from facecade.faces.table import labelled_rows
-from facecade.records import fit_command, read_combiner_record, read_fit_record
+from facecade.records import combiner_command, fit_command, read_combiner_record, read_fit_record
 from facecade.runs.run import Run
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def read_alignments(run: Run) -> dict[str, Alignment]:
     alignments = {}
     for stage in run.recipe.stages:
         name = f"alignment-{stage}.npz"
-        arrays = read_arrays(run.combiner / name, contents.get(name, ""), layout, f"fit-meta --artifacts {run.folder}")
+        arrays = read_arrays(run.combiner / name, contents.get(name, ""), layout, combiner_command(run.combiner))
         alignments[stage] = Alignment(**arrays)
     return alignments
 

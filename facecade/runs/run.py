@@ -62,6 +62,10 @@ class RunRecord(Record):
     reading: list[PathText] = Field(default_factory=list)
     versions: Versions
 
+    @classmethod
+    def remake(cls, path: Path) -> str:
+        return cls.made_by + option("--artifacts", path.parent, "artifacts")
+
 
 State = Literal["fitted", "stale", "damaged", "begun", "missing"]
 
@@ -285,7 +289,7 @@ def open_run(folder: Path) -> Run:
     if not (folder / "run.json").exists():
         raise FacecadeError(
             f"{folder} holds no run",
-            f"begin one: {command('fit-stage all --data DATA, or name its --artifacts folder')}",
+            f"begin one: {command('fit-stage all --data DATA' + option('--artifacts', folder, 'artifacts'))}; or name the folder of another",
         )
     require_links_inside(folder)
     record = read_record(folder / "run.json", RunRecord)
@@ -309,7 +313,8 @@ def open_run(folder: Path) -> Run:
     folds = set(range(run.recipe.folds))
     if (run.folds_hash, run.labels_hash, set(table["fold"])) != (record.folds_hash, record.labels_hash, folds):
         raise FacecadeError(
-            f"{folder / 'table.csv'} is not the table of {folder / 'run.json'}", again(RunRecord.made_by)
+            f"{folder / 'table.csv'} is not the table of {folder / 'run.json'}",
+            again(RunRecord.remake(folder / "run.json")),
         )
     return run
 

@@ -19,8 +19,9 @@ class Dataset(Protocol):
     def sample(self, row: int, seed: int) -> np.ndarray:
         """The training sample of a row; the same seed gives the same sample in every process."""
 
-    def outputs(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
-        """Head outputs of a model in eval mode for some rows (n,): float32 (n, C)."""
+    def outputs(self, model: torch.nn.Module, rows: np.ndarray, first_view: bool = False) -> np.ndarray:
+        """Head outputs of a model in eval mode for some rows (n,): float32 (n, C); the mean over the recipe's views, or of
+        the first view alone."""
 
 
 class AugmentedCrops:
@@ -57,5 +58,7 @@ class AugmentedCrops:
         """uint8 (*size, 3), RGB."""
         return augment.apply(self.pipeline, np.asarray(self.crops[self.crop_row[row]]), seed)
 
-    def outputs(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
-        return predict(model, self.crops, self.crop_row[rows], self.recipe)[1]
+    def outputs(self, model: torch.nn.Module, rows: np.ndarray, first_view: bool = False) -> np.ndarray:
+        views = self.recipe.views[:1] if first_view else self.recipe.views
+        recipe = self.recipe.model_copy(update={"views": views})
+        return predict(model, self.crops, self.crop_row[rows], recipe)[1]

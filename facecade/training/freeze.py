@@ -164,10 +164,11 @@ class CachedFeatures:
             )
         return tuple(torch.cat(parts).cpu().numpy() for parts in zip(*results, strict=True))  # type: ignore[return-value]
 
-    def outputs(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+    def outputs(self, model: nn.Module, rows: np.ndarray, first_view: bool = False) -> np.ndarray:
         device, results = next(model.parameters()).device, []
         for part in np.array_split(rows, -(-len(rows) // IMAGES_PER_CHUNK[device.type])):
-            views = torch.from_numpy(np.asarray(self.features[self.feature_row[part]])).to(device)
+            features = np.asarray(self.features[self.feature_row[part]])
+            views = torch.from_numpy(features[:, :1] if first_view else features).to(device)
             with inference_context(device):
                 outputs = model(views.flatten(0, 1))[1].float()
             results.append(outputs.unflatten(0, views.shape[:2]).mean(1).cpu().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,20 @@ from facecade.training.dataset import Dataset
 from facecade.training.mixing import mean_loss, mix
 from facecade.training.optimizers import Schedule, make_optimizer
 from facecade.training.sampling import epoch_rows
-from facecade.training.tracking import write_history
+from facecade.training.tracking import VALIDATION, write_history
 
 Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows of people whom the fit does not train on, for its learning curve. Nothing is chosen by them.
+
+    rows: int64 (n,), of the sample table. score: head outputs (n, C) → scores by measure; the last is shown in training.
+    """
+
+    rows: np.ndarray
+    score: Callable[[np.ndarray], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class TrainingData:
 
     rows: int64 (n,), training rows. stop_rows: int64 (m,), validation rows for early stopping. target: float32 (N,) or
     (N, T). weight: float32 (N,), of each row in the loss. person: (N,), stratum: int64 (N,), old: bool (N,), for
-    sampling. samples: the model's input for each row.
+    sampling. samples: the model's input for each row. validation: None where no curve of it is wanted.
     """
 
     rows: np.ndarray
@@ -49,6 +61,7 @@ class TrainingData:
     stratum: np.ndarray
     old: np.ndarray
     samples: Dataset
+    validation: Validation | None = None
 
 
 class _EpochDataset(TorchDataset[tuple[np.ndarray, int]]):
@@ -127,9 +140,9 @@ def fit(
     schedule = Schedule(optimizer, recipe, batches)
     schedule.after_epoch([line["loss"] for line in history])
     forward: Callable[..., tuple[Tensor, Tensor]] = torch.compile(model) if compiled else model
-    with Bar(title, batches * recipe.batch_size * recipe.epochs, "images") as bar:
-        first_epoch = len(history)
-        bar.advance(batches * recipe.batch_size * first_epoch)
+    first_epoch, in_epoch = len(history), batches * recipe.batch_size
+    with Bar(title, in_epoch * recipe.epochs, "images", done=in_epoch * first_epoch) as bar:
+        shown = _Shown(recipe.epochs, history)
         for epoch in range(first_epoch, recipe.epochs):
             if recipe.patience and _stalled(history, recipe.patience):
                 break
@@ -167,13 +180,21 @@ def fit(
                 losses.append(mean.detach())
                 if compiled and epoch == first_epoch and len(losses) == 1:
                     note(f"{title}: compiled within {time.monotonic() - started:.0f} s")
-                bar.advance(len(rows), f"epoch {epoch + 1}/{recipe.epochs}")
+                bar.advance(len(rows), shown.text(epoch, losses))
             history.append({"epoch": epoch + 1, "loss": round(float(torch.stack(losses).mean()), 5), "lr": rate})
             schedule.after_epoch([line["loss"] for line in history])
             if recipe.swa and epoch + 1 > recipe.swa * recipe.epochs:
                 average.update_parameters(model)
+            if training_data.validation:  # of the weights that would be kept now
+                used = current if average.n_averaged else model
+                history[-1] |= _validate(used, training_data, training_data.validation, loss)  # type: ignore[arg-type]
             if recipe.patience:
-                history[-1]["stop_loss"] = _stop_loss(current, training_data, loss)
+                history[-1]["stop_loss"] = _mean_loss(
+                    training_data.samples.outputs(current.eval(), training_data.stop_rows),
+                    training_data,
+                    training_data.stop_rows,
+                    loss,
+                )
                 if all(history[-1]["stop_loss"] < line["stop_loss"] for line in history[:-1]):
                     best.load_state_dict(current.state_dict())
             history[-1]["seconds"] = round(time.monotonic() - started, 3)
@@ -220,9 +241,48 @@ def _stalled(history: Sequence[Mapping[str, float]], patience: int) -> bool:
     return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
 
 
-def _stop_loss(model: torch.nn.Module, training_data: TrainingData, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Weighted mean loss on the validation rows for early stopping."""
-    outputs = torch.from_numpy(training_data.samples.outputs(model.eval(), training_data.stop_rows))
-    target = torch.from_numpy(training_data.target[training_data.stop_rows])
-    weight = torch.from_numpy(training_data.weight[training_data.stop_rows])
-    return round(float((loss(outputs, target) * weight).sum() / weight.sum()), 5)
+def _mean_loss(
+    outputs: np.ndarray, training_data: TrainingData, rows: np.ndarray, loss: Callable[[Tensor, Tensor], Tensor]
+) -> float:
+    """Weighted mean loss of head outputs (n, C) for some rows (n,)."""
+    target = torch.from_numpy(training_data.target[rows])
+    weight = torch.from_numpy(training_data.weight[rows])
+    return round(float((loss(torch.from_numpy(outputs), target) * weight).sum() / weight.sum()), 5)
+
+
+def _validate(
+    model: torch.nn.Module,
+    training_data: TrainingData,
+    validation: Validation,
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> dict[str, float]:
+    """Loss and scores on the validation rows, as `val_loss`, `val_accuracy`, …; only finite ones. Nothing of the training
+    changes: the model is in eval mode, and no random number is drawn."""
+    outputs = training_data.samples.outputs(model.eval(), validation.rows, first_view=True)
+    values = {"loss": _mean_loss(outputs, training_data, validation.rows, loss)}
+    values |= {name.replace(" ", "_"): round(float(value), 5) for name, value in validation.score(outputs).items()}
+    return {f"{VALIDATION}{name}": value for name, value in values.items() if math.isfinite(value)}
+
+
+class _Shown:
+    """What a bar says of the training: the epoch, its loss so far, and what the last epoch scored on held-out people."""
+
+    def __init__(self, epochs: int, history: Sequence[Mapping[str, float]]) -> None:
+        self.epochs, self.history = epochs, history
+        self.loss, self.read = "", 0.0
+
+    def text(self, epoch: int, losses: Sequence[Tensor]) -> str:
+        """
+        Args:
+            losses: of the steps of this epoch. They are read once a second: a GPU would have to finish each step first.
+        """
+        if time.monotonic() - self.read > 1:
+            self.loss, self.read = f"loss {float(torch.stack(list(losses)).mean()):.3g}", time.monotonic()
+        return " ".join(filter(None, [f"epoch {epoch + 1}/{self.epochs}", self.loss, self._validated()]))
+
+    def _validated(self) -> str:
+        scores = [(name, value) for name, value in (self.history or [{}])[-1].items() if name.startswith(VALIDATION)]
+        if not scores:
+            return ""
+        name, value = scores[-1]
+        return f"{name.replace('_', ' ').replace('accuracy', 'acc')} {value:.3g}"

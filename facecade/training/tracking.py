@@ -18,6 +18,9 @@ from facecade.base.files import read_bytes
 
 _EPOCH = TypeAdapter(Annotated[dict[str, float], has_keys("epoch", "loss", "seconds")], config=ConfigDict(strict=True))
 
+VALIDATION = "val_"
+"""Begin of the names of what is measured on held-out people after each epoch: `val_loss`, `val_accuracy`."""
+
 MAX_HISTORY_BYTES = 16 << 20
 
 

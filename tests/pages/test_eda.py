@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import call, succeed
+from conftest import call, scenes, succeed
 from PIL import Image
 
 from facecade.faces.duplicates import NEAR_DUPLICATE_BITS
@@ -104,6 +104,30 @@ def test_duplicates_are_found_across_people(result_and_page: tuple[dict[str, Any
     assert len(pairs) == duplicates["near_pairs_across"] and duplicates["images_across"] >= 8
     first = page[page.index("Identical files") :]
     assert f"images/{person_folder(edited, 0).name}/mask1.jpg" in first[: first.index("</figcaption>")]
+
+
+def test_where_all_images_look_alike_near_duplicates_are_no_alarm(
+    result_and_page: tuple[dict[str, Any], str], drawn: Path, tmp_path: Path
+) -> None:
+    """Drawings resemble each other; photographs do not."""
+    result, page = result_and_page
+    assert result["duplicates"]["look_alike"] and "look alike, as drawings do" in page
+    assert "<h3>Near-duplicates across people" not in page and "The most similar pairs" not in page
+    printed = succeed("eda", drawn / "train", *NO_DETECTOR, "--output", tmp_path)
+    ages = json.loads(succeed("eda", drawn / "train", *NO_DETECTOR, "--output", tmp_path, "--json"))["ages"]
+    assert (
+        "duplicates across people: 0 equal files; all images look alike, so that none can be called a copy" in printed
+    )
+    assert f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f} years, of 24 people\n" in printed
+    manifest = scenes(tmp_path / "scenes", 6, near={"p1-wear": "p0-wear"})
+    printed = succeed("eda", manifest, *NO_DETECTOR, "--output", tmp_path)
+    assert "duplicates across people: 0 equal files; 1 pair of nearly equal images" in printed
+    assert "<h3>Near-duplicates across people" in (tmp_path / "eda.html").read_text()
+
+
+def test_capped_ages_are_told_in_plain_words(edited: Path, tmp_path: Path) -> None:
+    printed = succeed("eda", edited, *NO_DETECTOR, "--output", tmp_path)
+    assert "ages: 19 to 60 years, of 24 people; 8 people of 60 stand for everybody of 60 and over" in printed
 
 
 def test_the_page_is_one_file_with_every_section(result_and_page: tuple[dict[str, Any], str]) -> None:

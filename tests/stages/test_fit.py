@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import call
+from conftest import TINY, call
 
 from facecade.base.errors import FacecadeError
 from facecade.recipe import StageRecipe
 from facecade.stages import make_stage
 from facecade.stages.check import nothing_to_learn
-from facecade.stages.fit import NO_FOLD, Fit, _excluded_ages, _split_stop_rows, _training_labels
+from facecade.stages.fit import NO_FOLD, Fit, _excluded_ages, _split_stop_rows, _training_labels, _validation_rows
+from facecade.training.freeze import CachedFeatures
+from facecade.training.loop import TrainingData
+from facecade.training.tracking import read_history
 
 TABLE = pd.DataFrame({"mask": "wear", "gender": "female", "age": [20.0, 57.5, 58.0, 59.9, 60.0, 75.0]})
 
@@ -98,3 +101,64 @@ def test_training_that_diverges_is_a_failed_fit(fitted: Path, tmp_path: Path) ->
     assert result.exit_code == 1 and "the training of joint fold 0 diverged" in result.stderr
     assert "--set stages.joint.lr=100" in result.stderr
     assert not (run / "stages/joint/fold0/meta.json").exists()
+
+
+def test_the_curve_is_of_labelled_people_who_are_held_out(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so is that of cached features, which are computed of those rows, too."""
+    seen: list[TrainingData] = []
+
+    def capture(model: object, data: TrainingData, *more: object, **named: object) -> None:
+        seen.append(data)
+        raise FacecadeError("seen")
+
+    monkeypatch.setattr("facecade.stages.fit.fit", capture)
+    words = ["--data", drawn / "train", "--recipe", "demo", "--artifacts", tmp_path / "run", *TINY, "--fold", 1]
+    call("fit-stage", "mask", "age-male", *words)
+    call(
+        "fit-stage",
+        "mask",
+        "--artifacts",
+        tmp_path / "run",
+        "--set",
+        "freeze=all",
+        "--set",
+        "augment=none",
+        "--jobs",
+        1,
+    )
+    table = pd.read_csv(tmp_path / "run/table.csv")
+    assert len(seen) == 2 + 3 and isinstance(seen[-1].samples, CachedFeatures)
+    for fold, data in zip((1, 1, 0, 1, 2), seen, strict=True):
+        assert data.validation and set(table["fold"].iloc[data.validation.rows]) == {fold}
+        assert fold not in set(table["fold"].iloc[data.rows])
+        assert np.isfinite(data.target[data.validation.rows]).all()
+        if isinstance(data.samples, CachedFeatures):
+            assert (data.samples.feature_row[data.validation.rows] >= 0).all()
+
+
+def test_the_curve_is_of_a_tenth_of_an_epoch_within_bounds() -> None:
+    count = {rows: len(_validation_rows(np.arange(9000), _data(rows), make_fit("mask", "ce"))) for rows in ROW_COUNTS}
+    assert count == ROW_COUNTS
+    assert len(_validation_rows(np.arange(7), _data(5000), make_fit("mask", "ce"))) == 7
+
+
+ROW_COUNTS = {100: 64, 1000: 100, 3000: 300, 50_000: 400}
+
+
+def _data(rows: int) -> TrainingData:
+    index = np.arange(rows)
+    return TrainingData(index, index[:0], index, index, index, index, index > 0, None)  # type: ignore[arg-type]
+
+
+def test_fits_have_curves_of_their_own_measures(fitted: Path) -> None:
+    names = {
+        stage: set(read_history(fitted / f"stages/{stage}/fold0")[-1]) - {"epoch", "loss", "lr", "seconds"}
+        for stage in ("joint", "mask", "age-male")
+    }
+    assert names == {
+        "joint": {"val_loss", "val_mask_accuracy", "val_gender_accuracy", "val_age_mae"},
+        "mask": {"val_loss", "val_accuracy"},
+        "age-male": {"val_loss", "val_mae"},
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from facecade.recipe import StageRecipe
 from facecade.training import loop
 from facecade.training.checkpoint import load_weights, save_weights
 from facecade.training.dataset import AugmentedCrops
-from facecade.training.loop import TrainingData, fit, train_head_only
+from facecade.training.loop import TrainingData, Validation, fit, train_head_only
 from facecade.training.losses import class_loss
 from facecade.training.predict import predict
 from facecade.training.tracking import read_history
@@ -33,6 +34,9 @@ ROWS = np.arange(40)
 """Forty images; half of them are bright, which is the target."""
 
 
+VALIDATION = Validation(ROWS[1::3], lambda outputs: {"accuracy": (outputs.argmax(1) == TARGET[1::3]).mean()})
+
+
 def training_data(recipe: StageRecipe = RECIPE, transforms: list[dict[str, object]] = FLIP) -> TrainingData:
     return TrainingData(
         ROWS,
@@ -47,13 +51,13 @@ def training_data(recipe: StageRecipe = RECIPE, transforms: list[dict[str, objec
 
 
 def train(
-    folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE, autocast: bool = False
+    folder: Path, workers: int = 0, recipe: StageRecipe = RECIPE, autocast: bool = False, validated: bool = True
 ) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     backbone = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout)
     kept = fit(
         backbone,
-        training_data(recipe),
+        replace(training_data(recipe), validation=VALIDATION if validated else None),
         class_loss("ce", torch.tensor([20.0, 20.0])),
         recipe,
         7,
@@ -121,6 +125,36 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
         curves = [read_history(path) for path in (folder, tmp_path / "whole")]
         assert all(line.pop("seconds") > 0 for curve in curves for line in curve)
         assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, {"swa": 0.5, "epochs": 4}, {"drop_path": 0.2, "ema": 0.0}])
+def test_validation_changes_no_weight_and_measures_those_that_are_kept(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    """Dropout, batch norm, averages and early stopping are as they would be without it."""
+    recipe, folders = RECIPE.model_copy(update=settings), [tmp_path / "with", tmp_path / "without"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (train(folder, recipe=recipe, validated=folder == folders[0]) for folder in folders)
+    assert same(first, second)
+    curve, plain = (read_history(folder) for folder in folders)
+    measured = [{key: line.pop(key) for key in ("val_loss", "val_accuracy")} for line in curve]
+    assert [line.pop("seconds") > 0 for line in curve + plain] and curve == plain
+    kept = Backbone(recipe.backbone, 2, recipe.size, recipe.dropout).eval()
+    kept.load_state_dict(first)
+    _, outputs = predict(kept, CROPS, VALIDATION.rows, recipe.model_copy(update={"views": recipe.views[:1]}))
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(TARGET[VALIDATION.rows]))
+    scores = [line["stop_loss"] for line in curve] if recipe.patience else []
+    last = measured[scores.index(min(scores)) if scores else -1]
+    assert last["val_loss"] == pytest.approx(float(loss), abs=1e-4)
+    assert last["val_accuracy"] == pytest.approx(VALIDATION.score(outputs)["accuracy"], abs=1e-5)
+
+
+def test_an_epoch_without_a_finite_score_has_none(tmp_path: Path) -> None:
+    data = replace(training_data(), validation=Validation(ROWS[:3], lambda outputs: {"mae": float("nan")}))
+    backbone = Backbone(RECIPE.backbone, 2, RECIPE.size)
+    fit(backbone, data, class_loss("ce", torch.ones(2)), RECIPE, 7, tmp_path / "s", tmp_path, "t")
+    assert all("val_loss" in line and "val_mae" not in line for line in read_history(tmp_path))
 
 
 def test_the_number_of_workers_does_not_matter(tmp_path: Path) -> None:
