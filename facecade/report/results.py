@@ -209,6 +209,7 @@ def summary(artifacts: Path, output: Path, steps: Sequence[dict[str, Any]], reci
             "",
             table(["score", "nested out-of-fold", "eval"], rows),
             "",
+            agreement_text(nested, scored),
             f"Selected combining method: {combiner.method}. The simplest method, “{combiner.simplest}”, has a nested macro-F1 of {interval(simplest, 3)}.",
             "All results and steps: `benchmarks/RESULTS.md`.",
         ]
@@ -239,6 +240,14 @@ def _minutes(seconds: float) -> str:
 
 def _f1(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def agreement_text(nested: Mapping[str, dict[str, float]], scored: Mapping[str, dict[str, float]]) -> str:
+    """Whether the nested scores were a good estimate of the scores on eval."""
+    apart = [name for name in SCORES if _overlap(nested[name], scored[name]) != "yes"]
+    if apart:
+        return f"The nested {', '.join(apart)} differs from eval: the intervals do not overlap."
+    return "Every nested interval overlaps with the one on eval: the nested scores agree with those on new people."
 
 
 def _overlap(first: dict[str, float], second: dict[str, float]) -> str:

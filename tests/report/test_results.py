@@ -12,7 +12,7 @@ from conftest import succeed
 
 from facecade.faces.labels import encode
 from facecade.report.nested import NestedPredictions
-from facecade.report.results import render, summary, swapped_files_text
+from facecade.report.results import SCORES, agreement_text, render, summary, swapped_files_text
 from facecade.report.text import interval
 
 STEPS = [
@@ -40,6 +40,13 @@ def test_pages_are_read_from_the_run_folder(fitted: Path, drawn: Path, tmp_path:
         and "168 images of 24" in text
         and text.startswith("`recipes/demo.toml`")
     )
+
+
+def test_nested_scores_are_compared_with_those_on_eval() -> None:
+    nested = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in SCORES}
+    assert "Every nested interval overlaps" in agreement_text(nested, nested)
+    lower = nested | {"accuracy": {"value": 0.3, "low": 0.2, "high": 0.39}}
+    assert agreement_text(nested, lower) == "The nested accuracy differs from eval: the intervals do not overlap."
 
 
 def test_people_with_swapped_files_are_counted() -> None:
