@@ -16,7 +16,7 @@ from types import FrameType
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as shells give it."""
 
-GRACE_SECONDS = 1.5
+GRACE_SECONDS = 1.0
 """Seconds after Ctrl-C in which a command may close its files and end its threads."""
 
 
