@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import orthogonal_procrustes
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,18 @@ def fit_alignment(anchors: list[np.ndarray], fold: np.ndarray, components: int) 
         if not both.any():  # two folds share no training rows
             both = np.ones(len(fold), bool)
         offset = embedding[both].mean(0)
-        rotation, _ = orthogonal_procrustes(embedding[both] - offset, anchors[0][both] - anchors[0][both].mean(0))
+        rotation = _rotation(embedding[both] - offset, anchors[0][both] - anchors[0][both].mean(0))
         # fold 0's mean over `both` differs from `mean`; keep one origin for all folds
         offsets.append(offset - (anchors[0][both].mean(0) - mean) @ rotation.T)
         matrices.append(rotation @ basis)
     return Alignment(np.stack(offsets).astype(np.float32), np.stack(matrices).astype(np.float32))
+
+
+def _rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The orthogonal matrix (D, D) that takes centred rows (A, D) nearest to others (A, D).
+
+    The same as `scipy.linalg.orthogonal_procrustes`, whose SVD keeps the interpreter for seconds: nothing could stop it, Ctrl-C
+    neither.
+    """
+    left, _, right = np.linalg.svd((target.T @ source).T)
+    return left @ right
