@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from facecade.base.arrays import write_arrays
 from facecade.base.artifact import versions
-from facecade.base.choices import EnsembleKind
+from facecade.base.choices import EnsembleKind, FaceChoice
 from facecade.base.lock import require_free
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
@@ -17,6 +17,7 @@ from facecade.combiner import selection
 from facecade.faces.coverage import absent_classes
 from facecade.faces.source import read_source
 from facecade.faces.table import classes
+from facecade.faces.words import NO_DETECTOR
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.records import CombinerRecord, CombinerSummary, FitRecord, read_fit_record
 from facecade.runs.fits import (
@@ -128,23 +129,29 @@ def infer(
     machine: Machine,
     ensemble: EnsembleKind | None = None,
     allow_missing: bool = False,
+    faces: FaceChoice = "largest",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Predict every image of `data`, in order; write submission.csv and predictions.csv (inference/cascade.py).
+    """Predict every image of `data`, in order; write predictions.csv, and submission.csv for an info.csv (inference/cascade.py).
 
     Args:
         folder: of a run, or of an export, which needs no torch.
         ensemble: overrides the recipe's ensemble.
         allow_missing: predict also where more than a few images do not exist.
+        faces: `all`: a row for each face.
+        overwrite: also replace predictions by another run, or of other data.
 
     Returns:
         The summary that `infer --json` prints.
 
     Raises:
         FacecadeError: no image to predict, or too many that do not exist; a run that is not fitted; another process writes to
-            `output`.
+            `output`, or it holds other predictions.
     """
     fitted = open_fitted(folder, machine)
     source = read_source(data)
     require_free(output)
     cascade = load_cascade(fitted, machine, len(source.table), ensemble)
-    return cascade.infer(source, output, machine.workers, allow_missing=allow_missing)
+    if not cascade.detects:
+        note(NO_DETECTOR)
+    return cascade.infer(source, output, machine.workers, None, allow_missing, faces, overwrite)

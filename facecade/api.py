@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from facecade import pipeline, shipped
-from facecade.base.choices import Device, Engine, EnsembleKind, Precision
+from facecade.base.choices import Device, Engine, EnsembleKind, FaceChoice, Precision
 from facecade.base.errors import unknown_name
 from facecade.base.machine import Machine, default_workers
 from facecade.faces.boxes import ImageFile, path_of
@@ -23,6 +23,7 @@ from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.predictions import Prediction, Predictions
 from facecade.records import CombinerRecord, read_combiner_record
+from facecade.report.predictions import NO_PREDICTION
 from facecade.runs.begin import DataOptions
 from facecade.runs.describe import describe
 from facecade.runs.fits import require_fitted
@@ -118,13 +119,12 @@ def load(
             ensemble.
     """
     for kind, value, choices in (
-        ("engine", engine, get_args(Engine)),
-        ("precision", precision, get_args(Precision)),
-        ("device", device, get_args(Device)),
-        ("ensemble", ensemble or "mean", get_args(EnsembleKind)),
+        ("engine", engine, Engine),
+        ("precision", precision, Precision),
+        ("device", device, Device),
+        ("ensemble", ensemble or "mean", EnsembleKind),
     ):
-        if value not in choices:
-            raise unknown_name(kind, value, choices)
+        _require_choice(kind, value, choices)
     machine = Machine(device, engine=engine, precision=precision)
     return Cascade(load_cascade(open_fitted(Path(artifacts), machine), machine, images=1, ensemble=ensemble))
 
@@ -193,32 +193,49 @@ class Cascade:
         """The engine and its precision, e.g. `openvino fp32`."""
         return " ".join(self._networks.made_of["engine"])
 
-    def predict(self, images: ImageLike | Sequence[ImageLike], workers: int = 0) -> Predictions:
+    def predict(
+        self, images: ImageLike | Sequence[ImageLike], workers: int = 0, faces: FaceChoice = "largest"
+    ) -> Predictions:
         """Predict one image or many.
 
         Args:
             images: a path, a PIL image, pixels as uint8 (height, width, 3), RGB, a list of these, or a folder, whose
                 images are found as by `infer`.
             workers: threads that decode and find faces; 0 = cores, at most 16.
+            faces: `largest`, or `all`: a prediction for each face of an image.
 
         Returns:
             A prediction for each image, in order. An image that cannot be read gets a flag, not an error.
 
         Raises:
             TypeError: any other type.
-            FacecadeError: a folder without images.
+            FacecadeError: a folder without images; an unknown choice of faces.
         """
+        _require_choice("faces", faces, FaceChoice)
         ids, inputs = _ids_and_inputs(images)
         rows: list[Prediction] = []
-        for part in self._networks.predict(inputs, workers or default_workers()):
-            for label, probability, years, box, flags in zip(
-                part.label, part.probability, part.years, part.boxes, part.flags, strict=True
-            ):
-                age, if_male, if_female = (float(value) for value in years)
-                index = len(rows)
-                image = inputs[index]
-                shown = image if isinstance(image, np.ndarray) else path_of(image)
-                rows.append(Prediction(shown, ids[index], int(label), probability, age, if_male, if_female, box, flags))
+        done = 0
+        for part in self._networks.predict(inputs, workers or default_workers(), faces):
+            for row, face in enumerate(part.faces):
+                index = done + int(part.image[row])
+                image, label = inputs[index], int(part.label[row])
+                age, if_male, if_female = part.years[row].tolist()
+                rows.append(
+                    Prediction(
+                        image if isinstance(image, np.ndarray) else path_of(image),
+                        ids[index],
+                        None if label == NO_PREDICTION else label,
+                        part.probability[row],
+                        age,
+                        if_male,
+                        if_female,
+                        face.box,
+                        face.number,
+                        face.faces,
+                        part.flags[row],
+                    )
+                )
+            done += int(part.image[-1]) + 1
         return Predictions(rows)
 
     def explain(self, image: ImageLike) -> Explanation:
@@ -237,25 +254,40 @@ class Cascade:
         return self._explainer(path_or_pixels)
 
     def infer(
-        self, data: PathLike, output: PathLike = "output", workers: int = 0, allow_missing: bool = False
+        self,
+        data: PathLike,
+        output: PathLike = "output",
+        workers: int = 0,
+        allow_missing: bool = False,
+        faces: FaceChoice = "largest",
+        overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Predict a folder, manifest or file and write submission.csv and predictions.csv, as the command does.
+        """Predict a folder, manifest or file and write predictions.csv, and submission.csv for an info.csv, as the command does.
 
         Memory does not grow with the images. A call that was stopped resumes when it is repeated.
 
         Args:
             allow_missing: predict also where more than a few images do not exist.
+            faces: `all`: a row for each face, and no submission.csv.
+            overwrite: also replace predictions by another run, or of other data.
 
         Returns:
             The summary that `infer --json` prints.
         """
+        _require_choice("faces", faces, FaceChoice)
         return self._networks.infer(
-            read_source(Path(data)), Path(output), workers or default_workers(), allow_missing=allow_missing
+            read_source(Path(data)), Path(output), workers or default_workers(), None, allow_missing, faces, overwrite
         )
 
     @cached_property
     def _explainer(self) -> Explainer:
         return Explainer(self._networks)
+
+
+def _require_choice(kind: str, value: str, choices: Any) -> None:
+    """Raises FacecadeError for a value that is none of a `Literal`."""
+    if value not in get_args(choices):
+        raise unknown_name(kind, value, get_args(choices))
 
 
 def _scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -13,6 +13,7 @@ import pandas as pd
 from facecade.base.errors import FacecadeError
 from facecade.base.program import install
 from facecade.faces.decode import DecodeError, decode
+from facecade.faces.words import in_words, prediction_in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +32,8 @@ def plot_predictions(predictions: Sequence[Prediction], columns: int) -> Figure:
     for axis in axes.flat:
         axis.axis("off")
     for axis, prediction in zip(axes.flat, predictions, strict=False):
-        age = "" if np.isnan(prediction.age) else f", {prediction.age:.0f}"
-        axis.set_title(f"{prediction.name}{age}\nprobability {prediction.probability:.2f}", fontsize=8)
+        sure = "" if prediction.label is None else f"\nprobability {prediction.probability:.2f}"
+        axis.set_title(f"{prediction.words}{sure}{', unsure' if prediction.unsure else ''}", fontsize=8, wrap=True)
         pixels = _pixels(prediction.image)
         if pixels is None:
             axis.text(0.5, 0.5, " ".join(prediction.flags), ha="center", wrap=True, fontsize=8)
@@ -52,9 +53,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
     for (crop, bars, parts), face in zip(axes, explanation.faces, strict=True):
         crop.imshow(face.crop)
         crop.axis("off")
-        crop.set_title(face.name, fontsize=9)
+        crop.set_title(prediction_in_words(face.prediction, face.age), fontsize=9, wrap=True)
         probability = {**face.mask, **face.gender, **face.band}
-        _bars(bars, list(probability), list(probability.values()), "probability")
+        _bars(bars, [in_words(name) for name in probability], list(probability.values()), "probability")
         if face.contributions:
             largest = list(face.contributions.parts.items())[:8]
             _bars(parts, [name for name, _ in largest], [value for _, value in largest], "nats towards the prediction")

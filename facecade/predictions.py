@@ -12,7 +12,8 @@ import pandas as pd
 
 from facecade.faces.crop import Box
 from facecade.faces.labels import BANDS, GENDERS, MASKS, N_CLASSES, class_name, decode
-from facecade.report.predictions import predictions_table
+from facecade.faces.words import prediction_in_words
+from facecade.report.predictions import NO_PREDICTION, FaceOfImage, predictions_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,53 +24,66 @@ ROWS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is predicted for the largest face of an image.
+    """What is predicted for a face of an image: the largest, or each.
 
     image: the path, or the pixels, uint8 (height, width, 3), RGB, that were given. id: the path as given, or `image 0` by
-    its index in the list. label: the class, 0..17, 6·mask + 3·gender + band. probabilities: float (18,). age, age_if_male,
-    age_if_female: in years; NaN where no stage predicts years or the image cannot be read. box: the face in pixels; None
-    where none was found and the center was cropped. flags: `no-face`, `no-file`, `unreadable: …`, `trained-on`,
-    `pseudo-labelled`; an image that cannot be read gets the most frequent class of the training people.
+    its index in the list. label: the class, 0..17, 6·mask + 3·gender + band; None for an image that cannot be read.
+    probabilities: float (18,); NaN for such an image. age, age_if_male, age_if_female: in years; NaN where no stage predicts
+    years or the image cannot be read. box: the face in pixels; None where none was found and the center was cropped. face: its
+    number, 1 for the largest, 0 where there is none. faces: how many the image has; None where the run looks for none.
+    flags: `no-face`, `several-faces`, `unsure`, `no-file`, `unreadable: …`, `trained-on`, `pseudo-labelled`.
     """
 
     image: Path | np.ndarray = field(repr=False, compare=False)
     id: str
-    label: int
+    label: int | None
     probabilities: np.ndarray = field(repr=False, compare=False)
     age: float
     age_if_male: float
     age_if_female: float
     box: Box | None
+    face: int
+    faces: int | None
     flags: tuple[str, ...]
 
     @property
-    def mask(self) -> str:
-        """`wear`, `incorrect` or `normal` (no mask)."""
-        return MASKS[decode(self.label)[0]]
+    def mask(self) -> str | None:
+        """`wear`, `incorrect` or `normal` (no mask); like all parts of the class None for an image that cannot be read."""
+        return None if self.label is None else MASKS[decode(self.label)[0]]
 
     @property
-    def gender(self) -> str:
+    def gender(self) -> str | None:
         """`male` or `female`."""
-        return GENDERS[decode(self.label)[1]]
+        return None if self.label is None else GENDERS[decode(self.label)[1]]
 
     @property
-    def band(self) -> str:
+    def band(self) -> str | None:
         """`<30`, `30-59` or `>=60`."""
-        return BANDS[decode(self.label)[2]]
+        return None if self.label is None else BANDS[decode(self.label)[2]]
 
     @property
-    def name(self) -> str:
-        """The class in words, e.g. `wear female 30-59`."""
-        return class_name(self.label)
+    def name(self) -> str | None:
+        """The class by its codes, e.g. `wear female 30-59`."""
+        return None if self.label is None else class_name(self.label)
+
+    @property
+    def words(self) -> str:
+        """For people, e.g. `mask · woman · 30–59 · about 45 years`; the flags for an image that cannot be read."""
+        return " ".join(self.flags) if self.label is None else prediction_in_words(self.label, self.age)
 
     @property
     def probability(self) -> float:
-        """Of the predicted class."""
-        return float(self.probabilities[self.label])
+        """Of the predicted class; NaN for an image that cannot be read."""
+        return float("nan") if self.label is None else float(self.probabilities[self.label])
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the run is rather wrong than right at this confidence."""
+        return "unsure" in self.flags
 
 
 class Predictions(Sequence[Prediction]):
-    """Predictions in the order of the images."""
+    """Predictions in the order of the images, and of the faces of each."""
 
     def __init__(self, predictions: Sequence[Prediction]) -> None:
         self._predictions = tuple(predictions)
@@ -100,14 +114,15 @@ class Predictions(Sequence[Prediction]):
 
     def to_pandas(self) -> pd.DataFrame:
         """A table with the columns of predictions.csv: `ImageID, ans, mask, gender, band, age, age_if_male, age_if_female,
-        confidence, flags, p0..p17`."""
+        confidence, flags, faces, face, left, top, right, bottom, p0..p17`."""
         rows = self._predictions
         return predictions_table(
             [row.id for row in rows],
-            np.array([row.label for row in rows], int),
+            np.array([NO_PREDICTION if row.label is None else row.label for row in rows], int),
             np.array([row.probabilities for row in rows], float).reshape(-1, N_CLASSES),
             np.array([(row.age, row.age_if_male, row.age_if_female) for row in rows], float).reshape(-1, 3),
             [" ".join(row.flags) for row in rows],
+            [FaceOfImage(row.box, row.face, row.faces) for row in rows],
         )
 
     def plot(self, columns: int = 4, most: int = 16) -> Figure:

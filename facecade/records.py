@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from facecade.base.artifact import Record, read_record
+from facecade.base.artifact import Record, digest, read_record
 from facecade.base.fields import Content, Count, Digest, PathText, Probability, Text, Versions, has_keys, one_of
 from facecade.base.program import option
 from facecade.faces.labels import GENDERS, N_CLASSES
@@ -75,8 +75,8 @@ CombinerFile = Annotated[str, Field(pattern=r"^(rule|nested|alignment-[A-Za-z0-9
 class CombinerSummary(Record):
     """What `fit-meta` measured: nested scores of every method and of the choice among them, and what they depend on.
 
-    prior: frequencies of the classes. cuts: in years, by gender; empty where no stage predicts years. fits: digest of the
-    fits that were combined.
+    prior: frequencies of the classes. cuts: in years, by gender; empty where no stage predicts years. unsure_below: confidence
+    below which a prediction is rather wrong than right (report/calibration.py). fits: digest of the fits that were combined.
     """
 
     made_by: ClassVar[str] = "fit-meta"
@@ -90,6 +90,7 @@ class CombinerSummary(Record):
     images: Count
     people: Count
     prior: Annotated[list[Probability], PerClass]
+    unsure_below: Probability = 0.5
     fits: Digest
     folds_hash: Digest
     extra_data: list[PathText]
@@ -112,6 +113,11 @@ class CombinerRecord(CombinerSummary):
     method: Text
     decision_weights: Annotated[list[float], Field(min_length=6, max_length=6)]
     files: dict[CombinerFile, Content]
+
+    @property
+    def signature(self) -> str:
+        """Which fits and which combiner predict: predictions of the same signature are of the same run."""
+        return digest([self.fits, self.method, self.decision_weights, self.files])
 
 
 def read_fit_record(folder: Path) -> FitRecord:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from facecade.base.machine import Machine
 from facecade.cli import main
 from facecade.faces.reader import FaceCrop
+from facecade.faces.words import prediction_in_words
 from facecade.inference.cascade import RowPredictor
 from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import BatchOutputs
@@ -67,7 +68,7 @@ def test_predictions_have_mask_gender_band_and_probabilities(inferred: Path) -> 
         assert (
             min(row.age_if_male, row.age_if_female) - 0.01 <= row.age <= max(row.age_if_male, row.age_if_female) + 0.01
         )
-    assert (table["flags"] == "").all()
+    assert set(table["flags"]) <= {"", "unsure"}
 
 
 def test_evaluate_scores_and_writes(inferred: Path, drawn: Path, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_prediction_does_not_depend_on_the_other_images(
     table = pd.read_csv(inferred / "predictions.csv", keep_default_na=False).set_index("ImageID")
     one = table.index[5]
     text = succeed("infer", drawn / "eval/images" / one, "--artifacts", fitted, "--output", tmp_path)
-    assert f"{one}: {table.loc[one, 'mask']}, {table.loc[one, 'gender']}, {table.loc[one, 'band']}, " in text
+    assert f"{one}: {prediction_in_words(int(table.loc[one, 'ans']), float(table.loc[one, 'age']))}\n" in text
     single = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False).set_index("ImageID")
     assert single.loc[one].equals(table.loc[one])
 
@@ -286,11 +287,14 @@ def test_unreadable_images_are_predicted_and_flagged(fitted: Path, inferred: Pat
     (data / "images" / ids[3]).write_text("no image")
     words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path, "--json"]
     summary = json.loads(succeed("infer", data, *words))
-    assert summary["flags"] == {"unreadable": 3, "no-file": 1}
+    assert summary["flags"]["unreadable"] == 3 and summary["flags"]["no-file"] == 1
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert table["ImageID"].tolist() == ids
     assert table["flags"][:4].str.split(":").str[0].tolist() == ["no-file", "unreadable", "unreadable", "unreadable"]
-    assert table["ans"][:4].nunique() == 1 and (table["age"][:4] == "").all()
+    assert (table[["ans", "mask", "gender", "band", "age", "confidence", "p0", "p17"]][:4] == "").all(axis=None)
+    submission, trained = pd.read_csv(tmp_path / "submission.csv"), pd.read_csv(drawn / "train/train.csv")
+    assert submission["ImageID"].tolist() == ids and submission["ans"][:4].nunique() == 1 and len(trained) > 0
+    assert submission["ans"][4:].tolist() == table["ans"][4:].astype(int).tolist()
     before = pd.read_csv(inferred / "predictions.csv", keep_default_na=False)
     assert table[4:].astype(str).equals(before[4:].astype(str))
 
@@ -307,17 +311,18 @@ def test_an_info_csv_that_names_no_file_is_an_error(fitted: Path, drawn: Path, t
     assert "4 of 6 images do not exist" in refused.stderr and "info.csv row 2: no file images/1.jpg" in refused.stderr
     accepted = call(*words, "--allow-missing")
     assert accepted.exit_code == 0 and "info.csv row 4: ImageID 'a.jpg' is already in row 3" in accepted.stderr
-    assert pd.read_csv(tmp_path / "out/predictions.csv", keep_default_na=False)["flags"].tolist() == [
-        *("no-file", "", ""),
-        *["no-file"] * 3,
-    ]
+    flags = pd.read_csv(tmp_path / "out/predictions.csv", keep_default_na=False)["flags"]
+    assert (flags == "no-file").tolist() == [True, False, False, True, True, True]
 
 
-def test_only_unreadable_images_are_still_predicted(fitted: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_alone_has_a_row_without_a_prediction(fitted: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     summary = json.loads(succeed("infer", tmp_path / "a.jpg", "--artifacts", fitted, "--output", tmp_path, "--json"))
-    assert len(pd.read_csv(tmp_path / "submission.csv")) == 1
-    assert summary["prediction"]["age"] is None and summary["prediction"]["flags"] == "unreadable: empty file"
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 1 and not (tmp_path / "submission.csv").exists()
+    assert (
+        summary["prediction"]["ans"] is summary["prediction"]["age"] is None
+        and summary["prediction"]["flags"] == "unreadable: empty file"
+    )
 
 
 def test_training_images_are_flagged_and_not_scored(fitted: Path, drawn: Path, tmp_path: Path) -> None:
@@ -329,8 +334,8 @@ def test_training_images_are_flagged_and_not_scored(fitted: Path, drawn: Path, t
         rows.append(f"{number}.jpg,{number}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     succeed("infer", tmp_path / "trained-on", "--artifacts", fitted, "--output", tmp_path)
-    assert (pd.read_csv(tmp_path / "predictions.csv")["flags"] == "trained-on").all()
-    result = call("evaluate", tmp_path / "submission.csv", tmp_path / "labels.csv", "--output", tmp_path)
+    assert pd.read_csv(tmp_path / "predictions.csv")["flags"].str.contains("trained-on").all()
+    result = call("evaluate", tmp_path / "predictions.csv", tmp_path / "labels.csv", "--output", tmp_path)
     assert result.exit_code == 1 and "trained on" in result.stderr and "macro-F1" not in result.stdout
 
 
@@ -345,7 +350,7 @@ def test_unusual_images_are_predicted(fitted: Path, drawn: Path, tmp_path: Path)
     face.resize((5, 7)).save(folder / "tiny.png")
     succeed("infer", folder, "--artifacts", fitted, "--output", tmp_path)
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
-    assert len(table) == 5 and (table["flags"] == "").all()
+    assert len(table) == 5 and set(table["flags"]) <= {"", "unsure"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -363,12 +368,11 @@ def test_strange_file_names_take_one_row_each(fitted: Path, drawn: Path, tmp_pat
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for file in ("submission.csv", "predictions.csv"):
-        with open(tmp_path / file, encoding="utf-8", newline="") as text:
-            rows = list(csv.DictReader(text))
-        shown = {row["ImageID"].encode().replace(b"\\udcff", b"\xff") for row in rows}
-        assert shown == set(names) and len({row["ans"] for row in rows}) == 1, file
-        assert len(pd.read_csv(tmp_path / file)) == len(names)
+    with open(tmp_path / "predictions.csv", encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    shown = {row["ImageID"].encode().replace(b"\\udcff", b"\xff") for row in rows}
+    assert shown == set(names) and len({row["ans"] for row in rows}) == 1
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == len(names)
 
 
 def test_rows_without_a_regular_file_stop_nothing(fitted: Path, drawn: Path, tmp_path: Path) -> None:
@@ -384,7 +388,7 @@ def test_rows_without_a_regular_file_stop_nothing(fitted: Path, drawn: Path, tmp
     succeed("infer", tmp_path, *words)
     table = pd.read_csv(tmp_path / "output/predictions.csv", keep_default_na=False)
     assert table["ImageID"].tolist() == names
-    assert [flag != "" for flag in table["flags"]] == [True, True, True, True, False]
+    assert [row == "" for row in table["ans"]] == [True, True, True, True, False]
     checked = call("check", tmp_path)
     assert checked.exit_code == 1 and "should not happen" not in checked.stderr + checked.stdout
 
@@ -455,7 +459,7 @@ def test_artifacts_and_output_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("FACECADE_ARTIFACTS", str(fitted))
     monkeypatch.setenv("FACECADE_OUTPUT", str(tmp_path / "there"))
-    succeed("infer", next((drawn / "eval/images").iterdir()))
+    succeed("infer", drawn / "eval")
     assert (tmp_path / "there/submission.csv").exists()
 
 
@@ -469,8 +473,11 @@ def test_face_and_training_flags(fitted: Path) -> None:
         (True, {"content": "trained-on"}, "no-face trained-on"),
         (False, {}, ""),
     ):
-        rows = replace(row_predictor, detects=detects, trained_on=trained_on).rows(BatchOutputs([face], stage_outputs))
-        assert rows.table(["a"])["flags"].tolist() == [flag]
+        for unsure_below, unsure in ((0.0, ""), (1.0, "unsure")):
+            record = row_predictor.record.model_copy(update={"unsure_below": unsure_below})
+            predictor = replace(row_predictor, record=record, detects=detects, trained_on=trained_on)
+            (flags,) = predictor.rows(BatchOutputs([face], stage_outputs)).table(["a"])["flags"]
+            assert set(flags.split()) == {*flag.split(), *unsure.split()}
 
 
 def test_stopped_infer_resumes_to_the_same_predictions(

@@ -530,7 +530,7 @@ def test_what_only_speeds_up_is_made_again(folders: Folders, tmp_path: Path) -> 
         (tmp_path / ".predictions.json").write_text(text)
         (tmp_path / ".predictions.csv").write_text("half a row")
         assert recorded_choice(tmp_path / "engine.json", "0" * 16) is None
-        assert PredictionFiles(tmp_path, {}).done == 0 and not (tmp_path / ".predictions.csv").read_text()
+        assert PredictionFiles(tmp_path, {}).images == 0 and not (tmp_path / ".predictions.csv").read_text()
 
 
 def test_damaged_history_is_named(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_infer_crops_given_boxes(fitted: Path, drawn: Path, tmp_path: Path) -> N
             fitted,
             "--engine",
             "torch",
+            "--overwrite",
             "--output",
             tmp_path / "out",
         ]  # the same: nothing of the other is resumed

@@ -12,3 +12,6 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 EnsembleKind = Literal["mean", "soup", "refit", "first"]
 """Which networks of a stage predict: see `facecade.recipe.Recipe.ensemble`."""
+
+FaceChoice = Literal["largest", "all"]
+"""Which faces of an image are predicted."""

@@ -41,10 +41,18 @@ if TYPE_CHECKING:
 @options.ARTIFACTS
 @options.MOVED_DATA
 @options.OUTPUT
+@options.OVERWRITE
 @options.WORKERS
 @options.JSON
 def command(
-    most: int, confidence: float, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
+    most: int,
+    confidence: float,
+    artifacts: Path,
+    data: Path | None,
+    output: Path,
+    overwrite: bool,
+    workers: int,
+    as_json: bool,
 ) -> None:
     """Rank the people and images whose label is probably wrong.
 
@@ -58,13 +66,16 @@ def command(
     from dataclasses import asdict
 
     from facecade.base.lock import locked
+    from facecade.base.origin import Claim
     from facecade.combiner.audit import PROBABLE, verdict
     from facecade.pages.audit import write_audit
     from facecade.runs.run import open_run, with_images_in
 
     run = with_images_in(open_run(artifacts), data)
     with locked(output):
+        claim = Claim(output, "audit", ["audit.html", "audit.csv", "corrections.csv"], {"run": run.folder}, overwrite)
         findings, files = write_audit(run, output, most, confidence, workers)
+        claim.write()
     if as_json:
         result = {"findings": [asdict(finding) for finding in findings], "files": list(map(str, files))}
         click.echo(json.dumps(result, indent=2))

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @options.THREADS
 @options.artifacts("artifacts/compare", "Folder of the comparison, with one run for each recipe.")
 @options.OUTPUT
+@options.OVERWRITE
 @options.DEVICE
 @options.WORKERS
 @options.MLFLOW
@@ -64,6 +65,7 @@ def command(
     threads: int,
     artifacts: Path,
     output: Path,
+    overwrite: bool,
     device: str,
     workers: int,
     mlflow: str | None,
@@ -82,6 +84,7 @@ def command(
     from facecade.base.errors import FacecadeError
     from facecade.base.lock import locked, require_free
     from facecade.base.machine import Machine
+    from facecade.base.origin import Claim
     from facecade.comparison.budget import read_budget
     from facecade.comparison.compare import ComparisonSettings
     from facecade.comparison.compare import compare as run_comparison
@@ -96,13 +99,16 @@ def command(
     )
     tracker = Tracker(mlflow) if mlflow else None
     machine = Machine(device, jobs, threads, workers)
+    files, inputs = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")], {"runs": artifacts, "data": data}
     require_free(output)
+    claim = Claim(output, "leaderboard", files, inputs, overwrite)
     with locked(artifacts):
         result = run_comparison(recipes, artifacts, comparison_settings, machine, tracker)
     with locked(output):
         write_text(output / "leaderboard.md", markdown(result))
         write_csv(output / "leaderboard.csv", flat_table(result))
         write_json(output / "leaderboard.json", result)
+        claim.write()
     click.echo(json.dumps(result, indent=2) if as_json else markdown(result))
     if result["entries"]:
         best = next(path for path in recipes if path.stem == result["entries"][0]["recipe"])

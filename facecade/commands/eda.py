@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @options.reading
 @options.OUTPUT
+@options.OVERWRITE
 @options.WORKERS
 @options.JSON
 def command(
@@ -36,6 +37,7 @@ def command(
     recipe: Path,
     reading: Reading,
     output: Path,
+    overwrite: bool,
     workers: int,
     as_json: bool,
 ) -> None:
@@ -50,12 +52,15 @@ def command(
       python cli.py eda DATA --output output
     """
     from facecade.base.lock import locked
+    from facecade.base.origin import Claim
     from facecade.pages.eda import write_eda
     from facecade.recipe_file import parse, read_toml
 
     face = parse(read_toml(recipe), str(recipe)).face
     with locked(output):
+        claim = Claim(output, "eda page", ["eda.html"], {"data": data}, overwrite)
         result = write_eda(data, output, face, workers, reading)
+        claim.write()
     click.echo(json.dumps(result, indent=2) if as_json else _eda_text(result))
     name = shipped.name_of("recipe", recipe)
     chosen = "" if name == "cpu" else f" --recipe {shlex.quote(name)}"

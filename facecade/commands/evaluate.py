@@ -12,7 +12,7 @@ from facecade.base.program import command as command_line
 from facecade.base.program import option
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
-from facecade.report.text import columns, interval
+from facecade.report.text import columns, interval, terminal
 
 if TYPE_CHECKING:
     from facecade.report.evaluate import Evaluation
@@ -46,12 +46,12 @@ def command(predictions: Path, labels: Path, artifacts: Path, output: Path, as_j
 
 
 def _score_text(result: Evaluation) -> str:
-    from facecade.faces.labels import class_name
+    from facecade.faces.words import class_in_words
 
     digits = {"age MAE": 2}
     rows = [[name, interval(value, digits.get(name, 4))] for name, value in result.score.items()]
     classes = [
-        [str(label), class_name(label), str(count), "-" if f1 is None else f"{f1:.3f}"]
+        [str(label), terminal(class_in_words(label)), str(count), "-" if f1 is None else f"{f1:.3f}"]
         for label, (count, f1) in enumerate(zip(result.per_class_count, result.per_class_f1, strict=True))
     ]
     return "\n".join(

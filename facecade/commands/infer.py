@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import click
 
-from facecade.base.choices import EnsembleKind
+from facecade.base.choices import EnsembleKind, FaceChoice
 from facecade.base.program import command as command_line
 from facecade.base.program import option
 from facecade.commands import options
@@ -26,12 +27,22 @@ from facecade.commands.command import Command, say_next
 @options.DEVICE
 @options.WORKERS
 @click.option(
+    "--faces",
+    type=click.Choice(get_args(FaceChoice)),
+    default="largest",
+    show_default=True,
+    help="Which faces of an image are predicted. all: a row for each face, and no submission.csv.",
+)
+@click.option(
     "--allow-missing",
     is_flag=True,
-    help="Predict also if more than a few images do not exist; they get the most frequent class.",
+    help="Predict also if more than a few images do not exist.",
 )
+@options.OVERWRITE
 @options.JSON
+@click.pass_context
 def command(
+    ctx: click.Context,
     data: Path,
     artifacts: Path,
     output: Path,
@@ -40,13 +51,16 @@ def command(
     ensemble: EnsembleKind | None,
     device: str,
     workers: int,
+    faces: FaceChoice,
     allow_missing: bool,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Predict labels for a data folder, a folder of images, or one image.
 
     DATA is a folder with info.csv and images/, a folder of images, a manifest CSV, or an image.
-    Writes submission.csv (ImageID,ans) and predictions.csv (targets, ages, probabilities, flags).
+    Writes predictions.csv (targets, ages, probabilities, flags, boxes); for an info.csv also submission.csv (ImageID,ans).
+    One image is only printed, unless --output is given.
     --artifacts may also be a folder written by `export`, which needs no torch.
 
     \b
@@ -55,34 +69,23 @@ def command(
     """
     from facecade import pipeline
     from facecade.base.machine import Machine
+    from facecade.faces.listing import IMAGE_SUFFIXES
+    from facecade.report.prediction_text import ROWS_SHOWN, summary_text
+    from facecade.report.predictions import read_first
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
-    summary = pipeline.infer(artifacts, data, output, machine, ensemble, allow_missing)
-    if as_json:
-        click.echo(json.dumps(summary, indent=2))
-    else:
-        click.echo(_summary_text(summary))
-    if (data / "info.csv").exists():
+    given = ctx.get_parameter_source("output") is click.core.ParameterSource.COMMANDLINE
+    with TemporaryDirectory() as scratch:
+        folder = output if given or data.suffix.lower() not in IMAGE_SUFFIXES or data.is_dir() else Path(scratch)
+        summary = pipeline.infer(artifacts, data, folder, machine, ensemble, allow_missing, faces, overwrite)
+        first = read_first(Path(summary["predictions"]), ROWS_SHOWN)
+        if folder != output:
+            del summary["predictions"]
+    click.echo(json.dumps(summary, indent=2) if as_json else summary_text(summary, first))
+    if "submission" in summary:
         words = f"evaluate {shlex.quote(summary['submission'])} LABELS" + option("--output", output, "output")
         if (artifacts / "run.json").exists():  # an export has no report
             words += option("--artifacts", artifacts, "artifacts")
     else:
         words = "explain IMAGE" + option("--artifacts", artifacts, "artifacts")
     say_next(command_line(words))
-
-
-def _summary_text(summary: dict[str, Any]) -> str:
-    flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
-    lines = [
-        f"images: {summary['images']}; flagged: {flags}; {summary['seconds']:.0f} s by {summary['engine']}",
-        summary["submission"],
-        summary["predictions"],
-    ]
-    if prediction := summary.get("prediction"):
-        years = "" if prediction["age"] is None else f", {prediction['age']:.0f} years"
-        lines.insert(
-            0,
-            f"{prediction['ImageID']}: {prediction['mask']}, {prediction['gender']}, {prediction['band']}{years}; "
-            f"class {prediction['ans']}, confidence {prediction['confidence']:.2f}",
-        )
-    return "\n".join(lines)

@@ -61,6 +61,11 @@ OUTPUT = click.option(
     show_envvar=True,
     help="Folder to write results to.",
 )
+OVERWRITE = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace results of another run or of other data in --output; without it that is an error.",
+)
 JOBS = click.option(
     "--jobs",
     type=click.IntRange(0),

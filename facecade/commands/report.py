@@ -21,10 +21,17 @@ from facecade.commands.command import Command, say_next
 @options.ARTIFACTS
 @options.MOVED_DATA
 @options.OUTPUT
+@options.OVERWRITE
 @options.WORKERS
 @options.JSON
 def command(
-    evaluation: Path | None, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
+    evaluation: Path | None,
+    artifacts: Path,
+    data: Path | None,
+    output: Path,
+    overwrite: bool,
+    workers: int,
+    as_json: bool,
 ) -> None:
     """Write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG.
 
@@ -36,11 +43,20 @@ def command(
       python cli.py report --output output
     """
     from facecade.base.lock import locked
+    from facecade.base.origin import Claim
     from facecade.pages.report import write_report
+    from facecade.records import read_combiner_record
+    from facecade.report.evaluate import is_of_run
+    from facecade.runs.fits import require_fitted
     from facecade.runs.run import open_run, with_images_in
 
     run, default = with_images_in(open_run(artifacts), data), output / "evaluation.json"
+    scored = evaluation or (default if default.exists() else None)
+    if scored and not is_of_run(scored, read_combiner_record(require_fitted(run)).signature):
+        scored = None
     with locked(output):
-        files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
+        claim = Claim(output, "report", ["report.html", "MODEL_CARD.md"], {"run": run.folder}, overwrite)
+        files = write_report(run, output, scored, workers)
+        claim.write()
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
     say_next(run.command("audit") + option("--output", output, "output"), run.command("serve"))

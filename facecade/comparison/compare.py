@@ -32,6 +32,7 @@ from facecade.records import CombinerRecord, read_combiner_record
 from facecade.report.evaluate import LabeledPredictions, evaluate, match
 from facecade.report.metrics import as_json, paired_difference, score
 from facecade.report.nested import NestedPredictions
+from facecade.report.predictions import predictions_file
 from facecade.report.tracking import Tracker
 from facecade.runs.begin import DataOptions, begin_run
 from facecade.runs.locks import held_to_begin
@@ -223,15 +224,17 @@ def _infer(
         if settings.evaluation:
             unstacked = {method: _output_folder(folder, kind) for kind, method in _unstacked(combiner).items()}
             cascade.infer(
-                read_source(settings.evaluation[0]), _output_folder(folder, "combined"), machine.workers, unstacked
+                read_source(settings.evaluation[0]),
+                _output_folder(folder, "combined"),
+                machine.workers,
+                unstacked,
+                overwrite=True,
             )
         kept = Inferred(request=request, images_per_second=_speed(run, cascade.ensemble, machine.workers))
         write_record(record, kept)
     if not settings.evaluation:
         return kept, {}
-    return kept, {
-        kind: match(_output_folder(folder, kind) / "submission.csv", settings.evaluation[1]) for kind in kinds
-    }
+    return kept, {kind: match(predictions_file(_output_folder(folder, kind)), settings.evaluation[1]) for kind in kinds}
 
 
 def _output_folder(folder: Path, kind: str) -> Path:

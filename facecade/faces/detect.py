@@ -12,8 +12,6 @@ from facecade.faces.crop import Box, box_from_values
 from facecade.faces.mtcnn import MTCNN, MTCNNNetworks
 from facecade.recipe import Face
 
-Detector = Callable[[np.ndarray], "Box | None"]
-
 AllFacesDetector = Callable[[np.ndarray], list[Box]]
 
 MAX_SIDES = 8
@@ -23,18 +21,12 @@ MAX_SIDE = 1024
 """Images are reduced to this longest side, in pixels, before detection: 24 megapixels would take seconds."""
 
 
-def make_detector(face: Face, nets: MTCNNNetworks | None = None) -> Detector:
-    """A function from an image (uint8 HWC, RGB) to its largest face, or None. It is thread-safe.
+def make_all_faces_detector(face: Face, nets: MTCNNNetworks | None = None) -> AllFacesDetector:
+    """A function from an image (uint8 HWC, RGB) to all its faces, the largest first. It is thread-safe.
 
     Args:
         nets: MTCNN's networks; by default torch runs them.
     """
-    detect_all = make_all_faces_detector(face, nets)
-    return lambda image: next(iter(detect_all(image)), None)
-
-
-def make_all_faces_detector(face: Face, nets: MTCNNNetworks | None = None) -> AllFacesDetector:
-    """A function from an image to all its faces, the largest first; for the arguments see `make_detector`."""
     if face.detector == "centre":
         return lambda image: []
     if nets is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ class FaceNetwork(nn.Module):
 
 def networks() -> dict[str, FaceNetwork]:
     """The networks `pnet`, `rnet` and `onet`."""
-    from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+    with warnings.catch_warnings():
+        # facenet-pytorch imports requests to download other weights; urllib3 then misses PySocks, which nobody needs here.
+        warnings.filterwarnings("ignore", "SOCKS support in urllib3 requires")
+        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
     classes: dict[str, Any] = {"pnet": PNet, "rnet": RNet, "onet": ONet}
     return {name: FaceNetwork(make()).eval() for name, make in classes.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -43,7 +43,7 @@ class Source:
 
     problems: of rows and files. notes: what a user may not expect, but is no error; label_notes: the same of labels and people, which
     do not matter where images are predicted. missing: of rows without a file, also if
-    they have another problem. passed_over: number of files and folders that are not used, by reason.
+    they have another problem. passed_over: number of files and folders that are not used, by reason. path: as it was given.
     """
 
     root: Path
@@ -54,11 +54,17 @@ class Source:
     label_notes: list[str] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
+    path: Path = Path()
+
+    @property
+    def asks_for_submission(self) -> bool:
+        """Whether it is a form to fill in: an `info.csv`."""
+        return self.layout == "evaluation"
 
     @property
     def image_ids(self) -> list[str]:
         """The name of each image in predictions: its ImageID in `info.csv`, else its path; as text that a CSV can hold."""
-        return [printable(name) for name in self.table["id" if self.layout == "evaluation" else "path"]]
+        return [printable(name) for name in self.table["id" if self.asks_for_submission else "path"]]
 
     @property
     def images(self) -> list[ImageFile]:
@@ -82,7 +88,7 @@ def read_source(data: Path, reading: Reading = AS_WRITTEN) -> Source:
     given = _given(data, reading)
     if reading.folders is not None and given.layout != "class folders":
         raise FacecadeError(f"{data} has no folders of classes, which --layout names", "leave out --layout")
-    return check(given, reading)
+    return replace(check(given, reading), path=data)
 
 
 def _given(data: Path, reading: Reading) -> Given:

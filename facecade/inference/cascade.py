@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from facecade.base.choices import FaceChoice
 from facecade.base.errors import FacecadeError
 from facecade.base.lock import locked
+from facecade.base.origin import Claim
 from facecade.base.program import command
 from facecade.base.progress import Bar, note
 from facecade.combiner.methods import UNSTACKED, FittedCombiner
 from facecade.combiner.methods import load as load_combiner
 from facecade.combiner.stage_outputs import StageOutputs, average_folds
 from facecade.faces.boxes import BoxedImage, ImageFile, path_of
-from facecade.faces.crop import Box
 from facecade.faces.decode import DecodeError
+from facecade.faces.labels import N_CLASSES
 from facecade.faces.mtcnn import MTCNNNetworks
 from facecade.faces.problems import grouped
 from facecade.faces.reader import FaceCrop, FaceReader
@@ -32,7 +34,15 @@ from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
 from facecade.recipe import Face
 from facecade.records import CombinerRecord
-from facecade.report.predictions import PredictionFiles, predictions_table
+from facecade.report.predictions import (
+    NO_PREDICTION,
+    PREDICTIONS,
+    SUBMISSION,
+    FaceOfImage,
+    PredictionFiles,
+    face_flags,
+    predictions_table,
+)
 
 IMAGES_PER_WRITE = 64
 """Images that `infer` combines and writes at once; the most work that is lost when it is stopped."""
@@ -45,9 +55,9 @@ MAX_NOTES = 10
 class Cascade:
     """What `infer` needs.
 
-    nets: MTCNN's networks; None where torch runs them, or none is needed. combiner: folder of the fitted combiner.
+    nets: MTCNN's networks; None where none is needed. combiner: folder of the fitted combiner.
     trained_on: flags of the images that were trained on, by content hash. made_of: what decides the predictions.
-    fallback: the same networks in fp32, where `ensemble` runs in bf16.
+    folder: of the run, or of the export. fallback: the same networks in fp32, where `ensemble` runs in bf16.
     """
 
     face: Face
@@ -56,6 +66,7 @@ class Cascade:
     combiner: Path
     trained_on: Mapping[str, str]
     made_of: Mapping[str, Any]
+    folder: Path
     fallback: Fallback | None = None
 
     @cached_property
@@ -68,14 +79,22 @@ class Cascade:
         """The fitted combiner, read once."""
         return RowPredictor.load(self, self.combiner)
 
-    def predict(self, images: Sequence[ImageFile | np.ndarray], workers: int) -> Iterator[Rows]:
+    @property
+    def detects(self) -> bool:
+        """Whether a detector looks for faces."""
+        return self.face.detector == "mtcnn"
+
+    def predict(
+        self, images: Sequence[ImageFile | np.ndarray], workers: int, faces: FaceChoice = "largest"
+    ) -> Iterator[Rows]:
         """Predict images in order, a few dozen at a time.
 
         Args:
             images: files, or pixels, uint8 (height, width, 3), RGB.
             workers: threads that decode images, find faces and crop them.
+            faces: `all`: a row for each face of an image, the largest first.
         """
-        for batch in self._batches(images, workers, [self.row_predictor], lambda _: None):
+        for batch in self._batches(images, workers, [self.row_predictor], lambda _: None, faces):
             yield self.row_predictor.rows(batch)
 
     def infer(
@@ -85,19 +104,24 @@ class Cascade:
         workers: int,
         unstacked: Mapping[str, Path] | None = None,
         allow_missing: bool = False,
+        faces: FaceChoice = "largest",
+        overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Predict every image of a source, in order; write submission.csv and predictions.csv.
+        """Predict every image of a source, in order; write predictions.csv, and submission.csv for an `info.csv`.
 
-        An image that cannot be read gets the most frequent class of the training people, and a flag. A call that was
-        stopped resumes when it is repeated.
+        An image that cannot be read gets no prediction, but a flag; in submission.csv the most frequent class of the training
+        people. A call that was stopped resumes when it is repeated.
 
         Args:
             workers: threads that decode images, find faces and crop them.
             unstacked: folders for the predictions of further methods, each of `combiner.methods.UNSTACKED`.
             allow_missing: predict also where more than a few images do not exist.
+            faces: `all`: a row for each face of an image, the largest first, and no submission.csv, which has a row for each image.
+            overwrite: also replace predictions by another run, or of other data.
 
         Raises:
-            FacecadeError: no image to predict; too many that do not exist; another process writes to the same folder.
+            FacecadeError: no image to predict; too many that do not exist; another process writes to the same folder, or it holds
+                other predictions.
         """
         started = time.monotonic()
         if not allow_missing:
@@ -107,6 +131,7 @@ class Cascade:
         request = {
             **self.made_of,
             "root": str(source.root.resolve()),
+            "faces": faces,
             "images": [_described(name, image) for name, image in zip(ids, images, strict=True)],
         }
         combiners = {output: self.combiner}
@@ -115,14 +140,27 @@ class Cascade:
         with ExitStack() as locks:
             for target in predictors:
                 locks.enter_context(locked(target))
+            inputs: dict[str, Path | str] = {"run": self.folder, "data": source.path, "faces": faces}
+            claims = {
+                target: Claim(target, "predictions", [PREDICTIONS, SUBMISSION], inputs, overwrite)
+                for target in predictors
+            }
             files = {
                 target: PredictionFiles(target, {**request, "combiner": each.record.json_value()})
                 for target, each in predictors.items()
             }
-            self._write(images, ids, workers, predictors, files)
-            summary = next(iter([file.close(len(images)) for file in files.values()]))
-        engine = " ".join(self.made_of["engine"])
-        return {**summary, "engine": engine, "seconds": round(time.monotonic() - started, 1)}
+            self._write(images, ids, workers, predictors, files, faces)
+            fill, summaries = source.asks_for_submission and faces == "largest", []
+            for target, each in predictors.items():
+                summaries.append(files[target].close(len(images), each.most_frequent if fill else None))
+                claims[target].write(each.record.signature)
+        return {
+            **summaries[0],
+            "cuts": predictors[output].record.cuts,
+            "detector": self.face.detector,
+            "engine": " ".join(self.made_of["engine"]),
+            "seconds": round(time.monotonic() - started, 1),
+        }
 
     def _write(
         self,
@@ -131,17 +169,18 @@ class Cascade:
         workers: int,
         predictors: Mapping[Path, RowPredictor],
         files: Mapping[Path, PredictionFiles],
+        faces: FaceChoice,
     ) -> None:
         """Predict the images that are not in the files yet, and append their rows."""
-        done = min(file.done for file in files.values())
+        done = min(file.images for file in files.values())
         if done:
             note(f"resuming after {done} of {len(images)} images")
         with Bar("infer", len(images) - done, "images") as bar:
-            for batch in self._batches(images[done:], workers, list(predictors.values()), bar.advance):
-                end = done + len(batch.faces)
+            for batch in self._batches(images[done:], workers, list(predictors.values()), bar.advance, faces):
+                image = done + batch.image
                 for target, predictor in predictors.items():
-                    files[target].add(done, predictor.rows(batch).table(ids[done:end]))
-                done = end
+                    files[target].add(image, predictor.rows(batch).table([ids[each] for each in image]))
+                done = int(image[-1]) + 1
 
     def _batches(
         self,
@@ -149,13 +188,14 @@ class Cascade:
         workers: int,
         predictors: Sequence[RowPredictor],
         advance: Callable[[int], None],
+        faces: FaceChoice,
     ) -> Iterator[BatchOutputs]:
         """Stage outputs of the images; in fp32 where bf16 could change one of the predictions."""
 
         def margin(stage_outputs: StageOutputs) -> np.ndarray:
             return np.min([each.combiner.margin(stage_outputs) for each in predictors], axis=0)  # type: ignore[no-any-return]
 
-        batches = stream(images, self.face_reader, self.ensemble, workers)
+        batches = stream(images, self.face_reader, self.ensemble, workers, faces)
         for batch in regroup(batches, IMAGES_PER_WRITE, advance):
             yield recompute_close_calls(batch, margin, self.fallback) if self.fallback else batch
 
@@ -190,28 +230,30 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Rows:
-    """Predictions of N images.
+    """Predictions of N faces, one for each image or several.
 
-    label: int (N,). probability: float (N, 18). years: float (N, 3), the age, the age if male and the age if female,
-    NaN where unknown. boxes, flags: of each image.
+    label: int (N,), NO_PREDICTION for images that cannot be read. probability: float (N, 18), NaN for those. years: float (N, 3),
+    the age, the age if male and the age if female, NaN where unknown. faces, flags: of each row. image: int (N,), which of the
+    batch's images each row is of.
     """
 
     label: np.ndarray
     probability: np.ndarray
     years: np.ndarray
-    boxes: Sequence[Box | None]
+    faces: Sequence[FaceOfImage]
     flags: Sequence[tuple[str, ...]]
+    image: np.ndarray
 
     def table(self, ids: Sequence[str]) -> pd.DataFrame:
         """The columns of predictions.csv."""
         return predictions_table(
-            ids, self.label, self.probability, self.years, [" ".join(flags) for flags in self.flags]
+            ids, self.label, self.probability, self.years, [" ".join(flags) for flags in self.flags], self.faces
         )
 
 
 @dataclass(frozen=True)
 class RowPredictor:
-    """Predicts rows of predictions.csv by a fitted combiner; images that cannot be read get its prior.
+    """Predicts rows of predictions.csv by a fitted combiner.
 
     trained_on: flags of the images that were trained on, by content hash. detects: whether a detector finds the faces.
     """
@@ -224,22 +266,34 @@ class RowPredictor:
     @classmethod
     def load(cls, cascade: Cascade, folder: Path) -> RowPredictor:
         """With the combiner saved in a folder."""
-        return cls(*load_combiner(folder), cascade.trained_on, cascade.face.detector == "mtcnn")
+        return cls(*load_combiner(folder), cascade.trained_on, cascade.detects)
+
+    @property
+    def most_frequent(self) -> int:
+        """The most frequent class of the training people."""
+        return int(np.argmax(self.record.prior))
 
     def rows(self, batch: BatchOutputs) -> Rows:
-        """Predictions of a batch's images."""
-        count, prior, readable = len(batch.faces), np.array(self.record.prior, float), batch.readable
-        probability, label = np.tile(prior, (count, 1)), np.full(count, int(np.argmax(prior)))
+        """Predictions of a batch's faces."""
+        count, readable = len(batch.faces), batch.readable
+        probability, label = np.full((count, N_CLASSES), np.nan), np.full(count, NO_PREDICTION)
         years = np.full((count, 3), np.nan)
         if readable.any():
             outputs = average_folds(list(batch.stage_outputs.values()))
             probability[readable], label[readable] = self.combiner(outputs)
             years[readable] = np.column_stack([outputs.age(), outputs.age_by_gender()])
-        boxes = [face.box if isinstance(face, FaceCrop) else None for face in batch.faces]
-        return Rows(label, probability, years, boxes, [self._flags(face) for face in batch.faces])
+        faces = [
+            FaceOfImage(None, 0, None)
+            if isinstance(face, DecodeError)
+            else FaceOfImage(face.box, face.number if face.box else 0, face.faces)
+            for face in batch.faces
+        ]
+        confidence = probability[np.arange(count), label]
+        flags = [self._flags(face, sure) for face, sure in zip(batch.faces, confidence.tolist(), strict=True)]
+        return Rows(label, probability, years, faces, flags, batch.image)
 
-    def _flags(self, face: FaceCrop | DecodeError) -> tuple[str, ...]:
+    def _flags(self, face: FaceCrop | DecodeError, confidence: float) -> tuple[str, ...]:
         if isinstance(face, DecodeError):
             return ("no-file" if face.reason == "no such file" else f"unreadable: {face.reason}",)
-        flags = ("no-face" if self.detects and face.box is None else "", self.trained_on.get(face.content, ""))
-        return tuple(flag for flag in flags if flag)
+        known = self.trained_on.get(face.content, "")
+        return face_flags(self.detects, face.box, face.faces, confidence < self.record.unsure_below, known)

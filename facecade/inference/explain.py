@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,12 @@ from facecade.combiner.stage_outputs import AGE_STAGES, StageOutputs, average_fo
 from facecade.faces.crop import Box, crop
 from facecade.faces.detect import make_all_faces_detector
 from facecade.faces.labels import AXES, BAND_EDGES, BANDS, GENDERS, class_name
+from facecade.faces.reader import MAX_FACES
+from facecade.faces.words import prediction_in_words
 from facecade.inference.cascade import Cascade
 from facecade.recipe import kind_of
 from facecade.report.calibration import by_axis
+from facecade.report.predictions import face_flags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +68,7 @@ class ExplainedFace:
     """The prediction for one face, and its explanation.
 
     box: in the image; None where no face was found and the center was cropped. crop: uint8 (h, w, 3), RGB. prediction:
-    the class, and name: in words. probability: of the 18 classes; mask, gender, band: its sums. age: in years, as `infer`
+    the class, and name: its codes. flags: as `infer` gives them. probability: of the 18 classes; mask, gender, band: its sums. age: in years, as `infer`
     gives it; None where no stage predicts years. least_confident: the stage prediction with the lowest probability.
     most_disagreement: the one on which most networks disagree; None where all agree. contributions: None where the
     method has no margin.
@@ -75,6 +78,7 @@ class ExplainedFace:
     crop: np.ndarray = field(repr=False, compare=False)
     prediction: int
     name: str
+    flags: tuple[str, ...]
     probability: tuple[float, ...]
     mask: dict[str, float]
     gender: dict[str, float]
@@ -87,6 +91,11 @@ class ExplainedFace:
     least_confident: StagePrediction
     most_disagreement: StagePrediction | None
     contributions: MarginContributions | None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the run is rather wrong than right at this confidence."""
+        return "unsure" in self.flags
 
     def json(self) -> dict[str, Any]:
         """All fields but the crop; the runner-up with its name."""
@@ -101,20 +110,27 @@ class ExplainedFace:
 class Explanation:
     """An image's faces; the first is the one that `infer` predicts.
 
-    size: height and width in pixels. flag: as `infer` gives it, e.g. `no-face`, `trained-on`. method: how the stages are
-    combined.
+    size: height and width in pixels. detects: whether the run looks for faces. method: how the stages are combined. cuts: learned limits between the bands in years, by gender.
     """
 
     size: tuple[int, int]
-    flag: str
+    detects: bool
     method: str
+    cuts: Mapping[str, tuple[float, float]]
     faces: tuple[ExplainedFace, ...]
+
+    @property
+    def flag(self) -> str:
+        """The flags of the largest face, as `infer` gives them, e.g. `no-face trained-on`."""
+        return " ".join(self.faces[0].flags)
 
     def json(self) -> dict[str, Any]:
         return {
             "size": list(self.size),
             "flag": self.flag,
+            "detects": self.detects,
             "method": self.method,
+            "cuts": {gender: list(cuts) for gender, cuts in self.cuts.items()},
             "faces": [face.json() for face in self.faces],
         }
 
@@ -124,7 +140,8 @@ class Explanation:
             stages = pd.DataFrame([asdict(each) for each in face.stage_predictions])
             columns = ["stage", "target", "prediction", "probability", "years", "agree", "networks"]
             parts.append(
-                f"<p>Face {number}: <b>{escape(face.name)}</b>, probability {face.probability[face.prediction]:.2f}</p>"
+                f"<p>Face {number}: <b>{escape(prediction_in_words(face.prediction, face.age))}</b>, probability"
+                f" {face.probability[face.prediction]:.2f}{', unsure' if face.unsure else ''}</p>"
             )
             parts.append(stages[columns].to_html(index=False, na_rep="", float_format="{:.2f}".format))
             if face.contributions:
@@ -144,8 +161,8 @@ class Explainer:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
-        self.combiner, record = load_combiner(cascade.combiner)
-        self.cuts: Mapping[str, tuple[float, float]] = {**record.cuts}
+        self.combiner, self.record = load_combiner(cascade.combiner)
+        self.cuts: Mapping[str, tuple[float, float]] = {**self.record.cuts}
         self.find = make_all_faces_detector(cascade.face, cascade.nets)
 
     def __call__(self, image: np.ndarray, content: str = "") -> Explanation:
@@ -155,23 +172,33 @@ class Explainer:
             image: uint8 (height, width, 3), RGB.
             content: hash of its file, which shows whether it was trained on (faces/reader.py).
         """
-        flags = [self.cascade.trained_on.get(content, "")]
-        boxes: list[Box | None] = [*self.find(image)] or [None]
-        if boxes == [None] and self.cascade.face.detector == "mtcnn":
-            flags.insert(0, "no-face")
+        found = self.find(image)
+        boxes: list[Box | None] = [*found[:MAX_FACES]] or [None]
         crops = np.stack([crop(image, box, self.cascade.face) for box in boxes])
         networks = list(self.cascade.ensemble.predict_all(crops).values())
+        known = self.cascade.trained_on.get(content, "")
+
+        def flags(box: Box | None, confidence: float) -> tuple[str, ...]:
+            unsure = confidence < self.record.unsure_below
+            return face_flags(self.cascade.detects, box, len(found), unsure, known)
+
         faces = [
-            self._face(box, crops[row], [stage_outputs.take(np.array([row])) for stage_outputs in networks])
+            self._face(box, crops[row], [stage_outputs.take(np.array([row])) for stage_outputs in networks], flags)
             for row, box in enumerate(boxes)
         ]
-        height, width = image.shape[:2]
-        return Explanation((height, width), " ".join(flags).strip(), self.combiner.name, tuple(faces))
+        size = (image.shape[0], image.shape[1])
+        return Explanation(size, self.cascade.detects, self.combiner.name, self.cuts, tuple(faces))
 
-    def _face(self, box: Box | None, pixels: np.ndarray, networks: Sequence[StageOutputs]) -> ExplainedFace:
+    def _face(
+        self,
+        box: Box | None,
+        pixels: np.ndarray,
+        networks: Sequence[StageOutputs],
+        flags: Callable[[Box | None, float], tuple[str, ...]],
+    ) -> ExplainedFace:
         """
         Args:
-            networks: each fold's stage outputs, of one row.
+            networks: each fold's stage outputs, of one row. flags: of a face with this box and confidence.
         """
         stage_outputs = average_folds(networks)
         probability, predictions = self.combiner(stage_outputs)
@@ -188,6 +215,7 @@ class Explainer:
             crop=pixels,
             prediction=int(predictions[0]),
             name=class_name(predictions[0]),
+            flags=flags(box, float(probability[0, predictions[0]])),
             probability=tuple(probability[0].tolist()),
             mask=mask,
             gender=gender,

@@ -85,13 +85,18 @@ def cascade_of_run(
     engine, precision = _engine_of_run(run, machine, images, ensemble)
     if engine != "torch":
         exported = export(run, ensemble)
-        return replace(cascade_of_export(exported, engine, precision), combiner=combiner, trained_on=run.trained_on)
+        cascade = cascade_of_export(exported, engine, precision)
+        return replace(cascade, combiner=combiner, trained_on=run.trained_on, folder=run.folder)
     from facecade.training.device import torch_device
 
-    device = torch_device(machine.device)
+    device, nets = torch_device(machine.device), None
+    if run.recipe.face.detector == "mtcnn":
+        from facecade.faces.mtcnn_networks import torch_nets
+
+        nets = torch_nets()  # here and not in the threads that read: what it imports changes the filters of warnings
     made_of = {"fits": run.fits_digest, "ensemble": ensemble, "engine": [engine, str(device)]}
     networks = _torch_networks(run, device, run.recipe.inference_fits(ensemble))
-    return Cascade(run.recipe.face, None, networks, combiner, run.trained_on, made_of)
+    return Cascade(run.recipe.face, nets, networks, combiner, run.trained_on, made_of, run.folder)
 
 
 def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascade:
@@ -103,7 +108,8 @@ def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascad
     if precision == "bf16" and exported.fallback_margin is not None:
         fallback = Fallback(cache(partial(exported.ensemble, engine, streams)), exported.fallback_margin)
     detector = exported.mtcnn(streams)
-    return Cascade(exported.face, detector, networks, exported.combiner, exported.trained_on(), made_of, fallback)
+    trained_on, folder = exported.trained_on(), exported.folder
+    return Cascade(exported.face, detector, networks, exported.combiner, trained_on, made_of, folder, fallback)
 
 
 def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None) -> Exported:

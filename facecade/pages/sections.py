@@ -10,7 +10,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from facecade.combiner.cuts import f1_by_cut
-from facecade.faces.labels import AXES, BAND_EDGES, GENDERS, N_CLASSES, band_of, class_name, decode
+from facecade.faces.labels import AXES, BAND_EDGES, GENDERS, N_CLASSES, band_of, decode
+from facecade.faces.words import class_in_words, in_words
 from facecade.html import elements
 from facecade.html.charts import COLOURS, chart, charts
 from facecade.pages.figures import Histories, loss_curves, score_curves, score_name
@@ -84,7 +85,7 @@ def classes(nested: NestedPredictions) -> Section:
     correct, images, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
     rows = [
         [
-            f"{label} {class_name(label)}",
+            f"{label} {class_in_words(label)}",
             f"{images[label]:,}",
             _ratio(correct[label], predicted[label]),
             _ratio(correct[label], images[label]),
@@ -103,13 +104,18 @@ def confusions(nested: NestedPredictions) -> Section:
         counts = confusion(true[axis], predicted[axis], len(names))
         parts += [
             elements.heading(name.capitalize()),
-            elements.row([elements.confusion_matrix(counts, names, normalized) for normalized in (True, False)]),
+            elements.row(
+                [
+                    elements.confusion_matrix(counts, [in_words(code) for code in names], normalized)
+                    for normalized in (True, False)
+                ]
+            ),
         ]
     counts = confusion(nested.label, nested.prediction)
     numbers = [str(label) for label in range(N_CLASSES)]
     parts += [
         elements.heading("All 18 classes"),
-        elements.text("; ".join(f"{label} {class_name(label)}" for label in range(N_CLASSES)), faint=True),
+        elements.text("; ".join(f"{label} {class_in_words(label)}" for label in range(N_CLASSES)), faint=True),
         elements.confusion_matrix(counts, numbers, True),
         elements.confusion_matrix(counts, numbers, False),
     ]

@@ -11,7 +11,8 @@ import numpy as np
 from facecade.combiner.contributions import CONSTANT, WEIGHTS, contributions
 from facecade.combiner.methods import FittedCombiner
 from facecade.combiner.stage_outputs import StageOutputs
-from facecade.faces.labels import AXES, class_name, decode
+from facecade.faces.labels import AXES, decode
+from facecade.faces.words import class_in_words
 from facecade.html import elements
 from facecade.inference.attention import attention, overlay, targets
 from facecade.pages.page import Section
@@ -110,8 +111,8 @@ def section(
         ]
         lines = [
             "/".join(Path(row["path"]).parts[-2:]),
-            f"recorded: {class_name(label)}" + ("" if np.isnan(row["age"]) else f", {row['age']:.0f} years"),
-            f"predicted: {class_name(prediction)}" + ("" if np.isnan(years) else f", {years:.0f} years"),
+            f"recorded: {class_in_words(label)}" + ("" if np.isnan(row["age"]) else f", {row['age']:.0f} years"),
+            f"predicted: {class_in_words(prediction)}" + ("" if np.isnan(years) else f", {years:.0f} years"),
             f"probability {nested.probability[error.row, prediction]:.2f}, of the recorded class {nested.probability[error.row, label]:.3f}",
             "contributions: " + ", ".join(f"{part_name(name)} {nats:+.1f}" for name, nats in stages[:3]),
             f"attention: {stage}, {error.axis}",

@@ -11,6 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from facecade.faces.words import NO_DETECTOR, band_note, class_in_words, in_words, prediction_in_words
+from facecade.report.text import terminal
+
 MAX_BAR_CELLS = 12
 """Length of the longest bar, in terminal cells."""
 
@@ -21,33 +24,45 @@ def explanation_text(result: Mapping[str, Any], name: str) -> Iterator[Renderabl
     """The parts to print of an explanation (inference/explain.py) of the image called `name`, 80 columns wide."""
     count, (height, width) = len(result["faces"]), result["size"]
     faces = f", {count} faces" if count > 1 else ""
-    yield Text(f"{name}: {width}×{height} pixels{faces}", style="bold")
+    flags = result["flag"].split()
+    if "no-face" in flags:
+        yield Text(NO_FACE, style="bold yellow")
+    yield Text(terminal(f"{name}: {width}×{height} pixels{faces}"), style="bold")
     for flag, meaning in FLAGS.items():
-        if flag in result["flag"].split():
+        if flag in flags:
             yield Text(meaning, style="yellow")
+    if not result["detects"]:
+        yield Text(NO_DETECTOR, style="yellow")
     for number, face in enumerate(result["faces"], start=1):
         yield Text()
         if count > 1:
             yield Text(f"Face {number}" + (", the one that infer predicts" if number == 1 else ""), style="bold")
-        yield from _face(face, result["method"])
+        yield from _face(face, result["method"], result["cuts"])
 
+
+NO_FACE = "No face was found. What follows is predicted from the center of the image."
+
+UNSURE = "Unsure: at this confidence the run was wrong more often than right on people who were held out."
 
 FLAGS = {
-    "no-face": "No face was found; the explanation is for the center of the image.",
     "trained-on": "The run was trained on this image: it is less accurate on new people.",
     "pseudo-labelled": "The run was trained on this image, with another run's pseudo-label.",
 }
 
 
-def _face(face: Mapping[str, Any], method: str) -> Iterator[RenderableType]:
+def _face(face: Mapping[str, Any], method: str, cuts: Mapping[str, Any]) -> Iterator[RenderableType]:
     probability, contributions = face["probability"], face["contributions"]
-    yield Text.assemble(
-        (face["name"], "bold green"),
-        f"  class {face['prediction']}, probability {probability[face['prediction']]:.2f}",
-    )
+    predicted = face["prediction"]
+    yield Text(terminal(prediction_in_words(predicted, face["age"])), style="bold green")
+    if "unsure" in face["flags"]:
+        yield Text(UNSURE, style="yellow")
+    if note := band_note(predicted, face["age"], cuts):
+        yield Text(f"{note[:1].upper()}{note[1:]}.")
+    yield Text(f"class {predicted} ({face['name']}), probability {probability[predicted]:.2f}")
     if contributions:
+        runner_up = terminal(class_in_words(contributions["runner_up"]))
         yield Text(
-            f"then {contributions['runner_up_name']}, {probability[contributions['runner_up']]:.2f}: {contributions['margin']:.2f} nats behind,"
+            f"then {runner_up}, {probability[contributions['runner_up']]:.2f}: {contributions['margin']:.2f} nats behind,"
             f" odds of {math.exp(contributions['margin']):.3g} to 1"
         )
     if box := face["box"]:
@@ -64,12 +79,14 @@ def _face(face: Mapping[str, Any], method: str) -> Iterator[RenderableType]:
     yield Text()
     yield _indented(_stage_predictions(face["stage_predictions"]))
     yield Text()
-    yield Text(uncertainty_text(face["least_confident"], face["most_disagreement"]))
+    yield Text(terminal(uncertainty_text(face["least_confident"], face["most_disagreement"])))
     yield Text()
     if not contributions:
         yield Text(f"Combined by: {method}. This method is not a sum, so there are no contributions.")
         return
-    yield Text(f"Contributions to the margin of {face['name']}, in nats (combined by: {method}):")
+    yield Text(
+        terminal(f"Contributions to the margin of {class_in_words(predicted)}, in nats (combined by: {method}):")
+    )
     yield Text()
     yield _indented(_contributions(contributions["parts"]))
 
@@ -79,11 +96,11 @@ def _predictions(face: Mapping[str, Any]) -> Table:
     table = _table()
     for target in ("mask", "gender", "band"):
         ranked = sorted(face[target].items(), key=lambda item: -item[1])
-        cells = [Text(f"{word} {probability:.2f}") for word, probability in ranked]
+        cells = [Text(terminal(f"{in_words(code)} {probability:.2f}")) for code, probability in ranked]
         cells[0].stylize("bold")
         table.add_row(target, *cells, *[""] * (3 - len(cells)))
     if face["age"] is not None:
-        each = [f"if {gender} {face[f'age_if_{gender}']:.0f}" for gender in ("male", "female")]
+        each = [f"if a {in_words(gender)} {face[f'age_if_{gender}']:.0f}" for gender in ("male", "female")]
         table.add_row("age", Text(f"{face['age']:.0f} years", style="bold"), *each)
     return table
 
@@ -93,7 +110,11 @@ def _regressors(regressors: Sequence[Mapping[str, Any]]) -> Table:
     for each in regressors:
         cuts = f"{each['cuts'][0]:.1f} and {each['cuts'][1]:.1f}" if each["cuts"] else "none"
         table.add_row(
-            each["gender"], f"{each['years']:.1f}", value_range(each["years_by_network"], 1), cuts, each["band"] or ""
+            in_words(each["gender"]),
+            f"{each['years']:.1f}",
+            value_range(each["years_by_network"], 1),
+            cuts,
+            terminal(in_words(each["band"] or "")),
         )
     return table
 
@@ -107,7 +128,7 @@ def _stage_predictions(stage_predictions: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             each["stage"],
             each["target"],
-            each["prediction"],
+            terminal(in_words(each["prediction"])),
             "" if probability is None else f"{probability:.2f}",
             "" if years is None else f"{years:.1f}",
             value_range(each["probability_by_network"], 2)
@@ -120,11 +141,13 @@ def _stage_predictions(stage_predictions: Sequence[Mapping[str, Any]]) -> Table:
 
 def uncertainty_text(least_confident: Mapping[str, Any], most_disagreement: Mapping[str, Any] | None) -> str:
     """A sentence on the least confident stage, and on the one whose networks disagree most."""
-    text = f"Least confident: {stage_and_target(least_confident)}, {least_confident['prediction']} at {least_confident['probability']:.2f}."
+    text = f"Least confident: {stage_and_target(least_confident)}, {in_words(least_confident['prediction'])} at {least_confident['probability']:.2f}."
     if most_disagreement:
         others = most_disagreement["networks"] - most_disagreement["agree"]
         text += f" Networks disagree most: {stage_and_target(most_disagreement)}, {others} of {most_disagreement['networks']}"
-        return f"{text} {'predict' if others > 1 else 'predicts'} other than {most_disagreement['prediction']}."
+        return (
+            f"{text} {'predict' if others > 1 else 'predicts'} other than {in_words(most_disagreement['prediction'])}."
+        )
     return text + (" Its networks agree." if least_confident["networks"] > 1 else "")
 
 

@@ -8,6 +8,18 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+PLAIN = str.maketrans({"·": "|", "–": "-", "…": "~", "×": "x"})
+"""Letters that old terminals lack, and what stands for them."""
+
+
+def terminal(text: str) -> str:
+    """A text in letters that stdout can write."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return text.translate(PLAIN)
+    return text
+
 
 def interval(value: Mapping[str, float], digits: int = 4) -> str:
     """A score with its 95 % interval."""

@@ -10,41 +10,50 @@ import pandas as pd
 from markupsafe import Markup
 
 from facecade.faces.labels import N_CLASSES
+from facecade.faces.words import band_note, class_in_words
 from facecade.html.elements import picture, table
-from facecade.report.predictions import predictions_table
+from facecade.report.predictions import NO_PREDICTION, FaceOfImage, predictions_table
 from facecade.web.limits import RefusedError
 from facecade.web.predictor import PredictedImage
 
 
 @dataclass(frozen=True)
 class BatchRow:
-    """The prediction for one image of a batch. crop: its first face, uint8 (h, w, 3), RGB. The image itself is not kept, to save memory."""
+    """The prediction for a face of a batch. crop: uint8 (h, w, 3), RGB. The image itself is not kept, to save memory.
+
+    note: why the years lie outside of the band, if they do.
+    """
 
     name: str
     crop: np.ndarray
-    faces: int
+    face: FaceOfImage
     prediction: int
-    class_name: str
     probability: tuple[float, ...]
     years: tuple[float, float, float]
-    flag: str
+    flags: tuple[str, ...]
+    note: str
 
     @classmethod
-    def from_prediction(cls, predicted: PredictedImage) -> BatchRow:
-        """The row of a predicted image; of several faces the one that `infer` predicts."""
+    def of(cls, predicted: PredictedImage, every_face: bool = False) -> list[BatchRow]:
+        """The row of a predicted image, with the face that `infer` predicts; or a row for each face."""
         explanation = predicted.explanation
-        face = explanation.faces[0]
-        ages = [np.nan if age is None else age for age in (face.age, face.age_if_male, face.age_if_female)]
-        return cls(
-            predicted.name,
-            face.crop,
-            len(explanation.faces),
-            face.prediction,
-            face.name,
-            face.probability,
-            (ages[0], ages[1], ages[2]),
-            explanation.flag,
-        )
+        found = len(explanation.faces) if explanation.faces[0].box else 0 if explanation.detects else None
+        rows = []
+        for number, face in enumerate(explanation.faces[: None if every_face else 1], start=1):
+            ages = [np.nan if age is None else age for age in (face.age, face.age_if_male, face.age_if_female)]
+            rows.append(
+                cls(
+                    predicted.name,
+                    face.crop,
+                    FaceOfImage(face.box, number if face.box else 0, found),
+                    face.prediction,
+                    face.probability,
+                    (ages[0], ages[1], ages[2]),
+                    face.flags,
+                    band_note(face.prediction, face.age, explanation.cuts),
+                )
+            )
+        return rows
 
 
 @dataclass(frozen=True)
@@ -56,37 +65,40 @@ class RefusedImage:
 
 
 def predictions(rows: Sequence[BatchRow | RefusedImage]) -> pd.DataFrame:
-    """The columns of predictions.csv, one row per image in the given order. A refused image has no prediction; `infer` would
-    give it the most common class, because a submission must be complete."""
-    predicted = [(index, row) for index, row in enumerate(rows) if isinstance(row, BatchRow)]
-    table = predictions_table(
-        [row.name for _, row in predicted],
-        np.array([row.prediction for _, row in predicted], int),
-        np.array([row.probability for _, row in predicted]).reshape(-1, N_CLASSES),
-        np.array([row.years for _, row in predicted]).reshape(-1, 3),
-        [row.flag for _, row in predicted],
+    """The columns of predictions.csv, in the given order; a refused image has no prediction."""
+    known = [row if isinstance(row, BatchRow) else None for row in rows]
+    unknown, no_years = (np.nan,) * N_CLASSES, (np.nan,) * 3
+    return predictions_table(
+        [row.name for row in rows],
+        np.array([row.prediction if row else NO_PREDICTION for row in known], int),
+        np.array([row.probability if row else unknown for row in known]).reshape(-1, N_CLASSES),
+        np.array([row.years if row else no_years for row in known]).reshape(-1, 3),
+        [" ".join(row.flags) if isinstance(row, BatchRow) else f"unreadable: {row.error}" for row in rows],
+        [row.face if row else FaceOfImage(None, 0, None) for row in known],
     )
-    complete = table.astype({"ans": "Int64"}).set_axis([index for index, _ in predicted]).reindex(range(len(rows)))
-    complete["ImageID"] = [row.name for row in rows]
-    complete["flags"] = [row.flag if isinstance(row, BatchRow) else f"unreadable: {row.error}" for row in rows]
-    return complete
 
 
 def batch_table(rows: Sequence[BatchRow | RefusedImage]) -> Markup:
-    """A table with one row per image: face, prediction, probability, age and notes."""
+    """A table with one row per face: its crop, prediction, probability, age and notes."""
     cells = [_predicted_cells(row) if isinstance(row, BatchRow) else _refused_cells(row) for row in rows]
     refused = sum(isinstance(row, RefusedImage) for row in rows)
-    count = f"{len(rows)} image{'s' if len(rows) > 1 else ''}" + (f", {refused} refused" if refused else "")
+    images = sum(isinstance(row, RefusedImage) or row.face.number <= 1 for row in rows)
+    faces = f", {len(rows) - refused} faces" if len(rows) > images else ""
+    count = f"{images} image{'s' if images > 1 else ''}{faces}" + (f", {refused} refused" if refused else "")
     head = ["face", "image", "prediction", "probability", "age", "note"]
     return Markup('<div class="fc fc-batch"><p class="fc-faint">{}</p>{}</div>').format(count, table(head, cells))
 
 
 def _predicted_cells(row: BatchRow) -> list[str]:
     age = "" if np.isnan(row.years[0]) else f"{row.years[0]:.0f}"
-    several = f"{row.faces} faces; this is the largest" if row.faces > 1 else ""
-    note = ", ".join(filter(None, [row.flag.replace(" ", ", "), several]))
+    _, number, faces = row.face
+    several = f"{faces} faces; this is {'the largest' if number == 1 else f'number {number}'}"
+    words = {"no-face": "no face found", "several-faces": several}
+    note = ", ".join([*(words.get(flag, flag) for flag in row.flags), *filter(None, [row.note])])
     probability = f"{row.probability[row.prediction]:.2f}"
-    return [picture(row.crop, "the face"), row.name, Markup("<b>{}</b>").format(row.class_name), probability, age, note]
+    weak = Markup('<span class="fc-weak">{}</span>' if "no-face" in row.flags else "<b>{}</b>")
+    prediction = weak.format(class_in_words(row.prediction))
+    return [picture(row.crop, "the face"), row.name, prediction, probability, age, note]
 
 
 def _refused_cells(row: RefusedImage) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,24 +28,52 @@ class Upload(BaseModel):
     path: str
 
 
-class Call(BaseModel):
-    """A call of one of the page's two handlers: an image, or a list of images; or nothing, after they were removed."""
+class ImageCall(BaseModel):
+    """A call for one image; None after it was removed."""
 
     model_config = ConfigDict(strict=True)
 
-    fn_index: Literal[0, 1]
-    data: list[Upload | list[Upload] | None]
+    fn_index: Literal[0]
+    data: tuple[Upload | None]
     session_hash: str
 
-    def is_of_page(self, folder: Path) -> bool:
-        """Whether it has the shape that the handler takes, and all its paths are of uploads."""
-        if len(self.data) != 1:
-            return False
-        (value,) = self.data
-        if value is None:
-            return True
-        uploads = value if isinstance(value, list) else [value]
-        return isinstance(value, list) == (self.fn_index == 1) and all(is_upload(each.path, folder) for each in uploads)
+    @property
+    def uploads(self) -> list[Upload]:
+        return [each for each in self.data if each]
+
+
+class BatchCall(BaseModel):
+    """A call for several images, and whether all their faces are predicted."""
+
+    model_config = ConfigDict(strict=True)
+
+    fn_index: Literal[1]
+    data: tuple[list[Upload] | None, bool]
+    session_hash: str
+
+    @property
+    def uploads(self) -> list[Upload]:
+        return self.data[0] or []
+
+
+class ExampleCall(BaseModel):
+    """A call for a drawn face."""
+
+    model_config = ConfigDict(strict=True)
+
+    fn_index: Literal[2, 3, 4]
+    data: tuple[()]
+    session_hash: str
+
+    @property
+    def uploads(self) -> list[Upload]:
+        return []
+
+
+CALL: TypeAdapter[ImageCall | BatchCall | ExampleCall] = TypeAdapter(
+    Annotated[ImageCall | BatchCall | ExampleCall, Field(discriminator="fn_index")]
+)
+"""A call of one of the page's handlers."""
 
 
 def is_upload(path: str, folder: Path) -> bool:
@@ -87,7 +115,8 @@ class PageCalls:
                 await problem(413, "the call is too large", "upload fewer images at once")(scope, receive, send)
                 return
         try:
-            is_of_page = Call.model_validate_json(body).is_of_page(self.folder)
+            uploads = CALL.validate_json(body).uploads
+            is_of_page = all(is_upload(each.path, self.folder) for each in uploads)
         except ValidationError:
             is_of_page = False
         if not is_of_page:

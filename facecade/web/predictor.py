@@ -13,6 +13,7 @@ import numpy as np
 from facecade.base.files import content_hash
 from facecade.base.machine import Machine
 from facecade.base.program import install
+from facecade.faces.words import NO_DETECTOR, NOT_FOR_DECISIONS
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.explain_image import attention_overlays
 from facecade.inference.loading import load_cascade, open_fitted
@@ -47,15 +48,18 @@ class Predictor:
         limits: Limits,
         overlays: OverlayFunction | None = None,
         no_attention_reason: str = "",
+        about: str = "",
     ) -> None:
         """
         Args:
             explain: takes pixels, uint8 (height, width, 3), RGB, and the hash of their file.
             overlays: crops, uint8 (N, h, w, 3) → the crops overlaid with attention maps, by stage and target; None: no maps.
             no_attention_reason: why there are no maps.
+            about: which run predicts, how well, and what for.
         """
         self.explain, self.limits = explain, limits
         self._overlays, self.no_attention_reason = overlays, no_attention_reason
+        self.about = about
         self._lock = Lock()
 
     @classmethod
@@ -70,7 +74,7 @@ class Predictor:
             reason = f"Attention maps need grad-cam: {install('report')}."
         else:
             overlays = partial(attention_overlays, fitted, machine=machine)
-        return cls(explainer, limits, overlays, reason)
+        return cls(explainer, limits, overlays, reason, _about(folder, explainer))
 
     @property
     def has_attention(self) -> bool:
@@ -90,6 +94,17 @@ class Predictor:
         crops = np.stack([face.crop for face in predicted.explanation.faces[:MAX_ATTENTION_FACES]])
         with self._lock:
             return self._overlays(crops)
+
+
+def _about(folder: Path, explainer: Explainer) -> str:
+    """Which run predicts, its nested score, its limits."""
+    score = explainer.record.nested_choice["macro-F1"]
+    parts = [
+        f"Run “{folder.resolve().name}”: nested macro-F1 {score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f}),"
+        f" of {explainer.record.people:,} people that the networks had not seen; 1 is perfect.",
+        NOT_FOR_DECISIONS,
+    ]
+    return " ".join([*parts, *([] if explainer.cascade.detects else [NO_DETECTOR])])
 
 
 def _has_grad_cam() -> bool:

@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from facecade.faces.words import BAND_WORDS, PLURAL, band_note, class_in_words, in_words, prediction_in_words
 from facecade.html.elements import picture, table
-from facecade.report.explanation_text import FLAGS, PART_NAMES, stage_and_target, uncertainty_text, value_range
+from facecade.report.explanation_text import (
+    FLAGS,
+    NO_FACE,
+    PART_NAMES,
+    UNSURE,
+    stage_and_target,
+    uncertainty_text,
+    value_range,
+)
 from facecade.web.predictor import PredictedImage
 
 MAX_IMAGE_SIDE = 1280
@@ -19,22 +28,24 @@ MAX_IMAGE_SIDE = 1280
 MAX_SCALE_AGE = 100.0
 """Years at the right end of the age scale."""
 
-BAND_LABELS = ("under 30", "30 to 59", "60 and over")
-
 
 def result_html(predicted: PredictedImage) -> Markup:
-    """An image with numbered face boxes, and a card for each face."""
+    """That no face was found, or the image with numbered face boxes; then a card for each face, pale where there is none.
+
+    The upload is on the page already, so it is shown again only with its boxes, and crops only where there are several.
+    """
     result = predicted.explanation.json()
-    flags = [meaning for flag, meaning in FLAGS.items() if flag in result["flag"].split()]
+    flags = result["flag"].split()
+    notes = [message(meaning) for flag, meaning in FLAGS.items() if flag in flags]
+    no_face = [Markup('<p class="fc-note fc-loud">{}</p>').format(NO_FACE)] if "no-face" in flags else []
     cards = [
-        _card(number, face, explained.crop, len(result["faces"]), result["method"])
+        _card(number, face, explained.crop, result)
         for number, (face, explained) in enumerate(
             zip(result["faces"], predicted.explanation.faces, strict=True), start=1
         )
     ]
-    return _joined(
-        [_image(predicted, result), *[message(meaning) for meaning in flags], *cards], '<div class="fc">{}</div>'
-    )
+    wrapper = '<div class="fc-weak">{}</div>' if no_face else "{}"
+    return _joined([*no_face, _image(predicted, result), *notes, _joined(cards, wrapper)], '<div class="fc">{}</div>')
 
 
 def attention_html(overlays: Mapping[str, np.ndarray], faces: int) -> Markup:
@@ -85,50 +96,55 @@ def _image(predicted: PredictedImage, result: Mapping[str, Any]) -> Markup:
     ]
     count = len(result["faces"])
     found = f"{count} face{'s' if count > 1 else ''} found" if boxes else "the center was cropped"
-    return Markup(
-        '<figure class="fc-photo"><div>{}{}</div><figcaption>{}: {}×{} pixels, {}</figcaption></figure>'
-    ).format(
-        picture(predicted.image, "the image", MAX_IMAGE_SIDE),
-        Markup("").join(boxes),
-        predicted.name,
-        width,
-        height,
-        found,
+    caption = f"{predicted.name}: {width}×{height} pixels, {found}"
+    if not boxes:
+        return Markup('<p class="fc-faint">{}</p>').format(caption)
+    return Markup('<figure class="fc-photo"><div>{}{}</div><figcaption>{}</figcaption></figure>').format(
+        picture(predicted.image, "the image", MAX_IMAGE_SIDE), Markup("").join(boxes), caption
     )
 
 
-def _card(number: int, face: Mapping[str, Any], crop: np.ndarray, faces: int, method: str) -> Markup:
-    title = Markup('<span class="fc-number">{}</span> ').format(number) if faces > 1 else Markup("")
+def _card(number: int, face: Mapping[str, Any], crop: np.ndarray, result: Mapping[str, Any]) -> Markup:
+    several = len(result["faces"]) > 1
+    title = Markup('<span class="fc-number">{}</span> ').format(number) if several else Markup("")
+    badge = (
+        Markup(' <span class="fc-badge" title="{}">unsure</span>').format(UNSURE)
+        if "unsure" in face["flags"]
+        else Markup("")
+    )
+    note = band_note(face["prediction"], face["age"], result["cuts"])
     return Markup(
-        '<section class="fc-card"><header>{}<div><h3>{}{}</h3><p>{}</p></div></header>'
+        '<section class="fc-card"><header>{}<div><h3>{}{}{}</h3>{}<p>{}</p></div></header>'
         '<div class="fc-answers">{}</div>{}<p class="fc-doubt"><b>Uncertainty.</b> {}</p>{}</section>'
     ).format(
-        picture(crop, "the face crop"),
+        picture(crop, "the face crop") if several else Markup(""),
         title,
-        face["name"],
+        prediction_in_words(face["prediction"], face["age"]),
+        badge,
+        Markup("<p>{}</p>").format(_sentence(note)) if note else Markup(""),
         _probability_and_odds(face),
         Markup("").join(_bars(target, face[target]) for target in ("mask", "gender", "band")),
         _age(face),
         uncertainty_text(face["least_confident"], face["most_disagreement"]),
-        _details(face, method),
+        _details(face, result["method"]),
     )
 
 
 def _probability_and_odds(face: Mapping[str, Any]) -> str:
     """The probability of the predicted class, and the odds against the runner-up."""
     probability, margin = face["probability"], face["contributions"]
-    text = f"Class {face['prediction']}, probability {probability[face['prediction']]:.2f}"
+    text = f"Class {face['prediction']} ({face['name']}), probability {probability[face['prediction']]:.2f}"
     if not margin:
         return f"{text}."
     odds = math.exp(min(margin["margin"], 700.0))
-    return f"{text}; then {margin['runner_up_name']}, {probability[margin['runner_up']]:.2f}: odds of {odds:.3g} to 1."
+    return f"{text}; then {class_in_words(margin['runner_up'])}, {probability[margin['runner_up']]:.2f}: odds of {odds:.3g} to 1."
 
 
 def _bars(target: str, probability: Mapping[str, float]) -> Markup:
     """The probabilities of a target's classes as bars, the most probable first."""
     ranked = sorted(probability.items(), key=lambda item: -item[1])
     row = Markup('<tr><th scope="row">{}</th><td><i style="width:{:.1f}%"></i></td><td>{:.2f}</td></tr>')
-    rows = Markup("").join(row.format(word, 100 * value, value) for word, value in ranked)
+    rows = Markup("").join(row.format(in_words(code), 100 * value, value) for code, value in ranked)
     title = {"band": "age band"}.get(target, target)
     return Markup('<table class="fc-bars"><caption>{}</caption><tbody>{}</tbody></table>').format(title, rows)
 
@@ -139,7 +155,7 @@ def _age(face: Mapping[str, Any]) -> Markup:
         return message("No stage of this cascade predicts years.")
     years = "" if face["age"] is None else f"{face['age']:.0f} years"
     by_gender = (
-        "" if face["age"] is None else f"{face['age_if_male']:.0f} if male, {face['age_if_female']:.0f} if female"
+        "" if face["age"] is None else f"{face['age_if_male']:.0f} if a man, {face['age_if_female']:.0f} if a woman"
     )
     predicted = max(face["gender"], key=face["gender"].__getitem__)
     scales = [_scale(regressor, regressor["gender"] == predicted) for regressor in face["regressors"]]
@@ -151,16 +167,13 @@ def _age(face: Mapping[str, Any]) -> Markup:
 def _scale(regressor: Mapping[str, Any], predicted: bool) -> Markup:
     """A regressor's years as a dot on a scale, each network's as a stroke, with the cuts and bands."""
     years, cuts = regressor["years"], regressor["cuts"]
-    summary = f"{years:.1f} years" + (f": {regressor['band']}" if regressor["band"] else "")
+    summary = f"{years:.1f} years" + (f": {in_words(regressor['band'])}" if regressor["band"] else "")
     edges = [0.0, *(cuts or ()), MAX_SCALE_AGE]
-    bands = BAND_LABELS if cuts else ("",)
+    words = Markup("").join(
+        Markup('<span style="width:{:.1f}%">{}</span>').format(_percent(high) - _percent(low), name)
+        for low, high, name in zip(edges[:-1], edges[1:], BAND_WORDS.values() if cuts else ("",), strict=True)
+    )
     parts = [
-        Markup('<span class="fc-band" style="left:{:.1f}%;width:{:.1f}%">{}</span>').format(
-            _percent(low), _percent(high) - _percent(low), name
-        )
-        for low, high, name in zip(edges[:-1], edges[1:], bands, strict=True)
-    ]
-    parts += [
         Markup('<span class="fc-cut" style="left:{:.1f}%"><b>{:.1f}</b></span>').format(_percent(at), at)
         for at in cuts or ()
     ]
@@ -170,12 +183,14 @@ def _scale(regressor: Mapping[str, Any], predicted: bool) -> Markup:
     ]
     parts.append(Markup('<span class="fc-dot" style="left:{:.1f}%"></span>').format(_percent(years)))
     return Markup(
-        '<div class="fc-scale{}"><p><b>{} regressor</b> {}</p><div role="img" aria-label="{}">{}</div></div>'
+        '<div class="fc-scale{}"><p><b>Regressor for {}</b> {}</p><p class="fc-bands" aria-hidden="true">{}</p>'
+        '<div role="img" aria-label="{}">{}</div></div>'
     ).format(
         "" if predicted else " fc-other",
-        regressor["gender"],
+        PLURAL[regressor["gender"]],
         summary,
-        f"{regressor['gender']} regressor: {summary}; cuts {cuts or 'none'}",
+        words,
+        f"regressor for {PLURAL[regressor['gender']]}: {summary}; limits {cuts or 'none'}",
         Markup("").join(parts),
     )
 
@@ -205,7 +220,7 @@ def _stage_predictions(stage_predictions: Sequence[Mapping[str, Any]]) -> Markup
         rows.append(
             [
                 stage_and_target(each),
-                each["prediction"],
+                in_words(each["prediction"]),
                 "" if probability is None else f"{probability:.2f}",
                 "" if years is None else f"{years:.1f}",
                 networks,
@@ -234,7 +249,7 @@ def _contributions(face: Mapping[str, Any], method: str) -> Markup:
         for name, value in largest_first
     ]
     intro = Markup("<p>Contributions to the margin of {} over {}, in nats; combined by: {}.</p>").format(
-        face["name"], margin["runner_up_name"], method
+        class_in_words(face["prediction"]), class_in_words(margin["runner_up"]), method
     )
     return intro + table(["part", "nats", ""], rows)
 

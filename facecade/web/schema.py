@@ -64,6 +64,9 @@ class FaceModel(Model):
     box: BoxModel | None = Field(description="null where no face was found and the image's center was cropped.")
     prediction: int = Field(ge=0, lt=N_CLASSES, description="6·mask + 3·gender + band.")
     name: str = Field(examples=["wear female 30-59"])
+    flags: list[str] = Field(
+        description="As `infer` gives them: `no-face`, `several-faces`, `unsure`, `trained-on`, `pseudo-labelled`."
+    )
     probability: list[float] = Field(description="Of the 18 classes.", min_length=N_CLASSES, max_length=N_CLASSES)
     mask: dict[str, float] = Field(description=f"Probability of {', '.join(MASKS)}.")
     gender: dict[str, float] = Field(description=f"Probability of {', '.join(GENDERS)}.")
@@ -84,8 +87,10 @@ class ExplanationModel(Model):
     """An image's faces; the first is the one that `infer` predicts."""
 
     size: tuple[int, int] = Field(description="Height and width in pixels.")
-    flag: str = Field(description="`no-face`, `trained-on`, `pseudo-labelled`, several of these, or empty.")
+    flag: str = Field(description="The flags of the largest face, with spaces between.")
+    detects: bool = Field(description="Whether the run looks for faces.")
     method: str = Field(description="How the stages are combined.")
+    cuts: dict[str, tuple[float, float]] = Field(description="Learned limits between the bands in years, by gender.")
     faces: list[FaceModel]
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from facecade.base.errors import FacecadeError
 from facecade.faces import boxes, decode
-from facecade.faces import reader as reader_module
 from facecade.faces.boxes import BoxedImage
 from facecade.faces.crop import Box, crop
 from facecade.faces.decode import DecodeError
@@ -30,7 +29,7 @@ BOX = Box(40, 60, 100, 140, 1.0)
 
 @pytest.fixture(autouse=True)
 def no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "make_detector", lambda *_: pytest.fail("a face is detected"))
+    monkeypatch.setattr(FaceReader, "_boxes", lambda *_: pytest.fail("a face is detected"))
 
 
 def boxed_manifest(folder: Path, people: int = 12) -> Path:
@@ -139,6 +138,6 @@ def test_a_damaged_box_of_a_run_is_refused(tmp_path: Path) -> None:
 def test_a_run_without_boxes_has_no_columns_for_them(tmp_path: Path) -> None:
     tables = override(read_toml(Path("recipes/demo.toml")), ["folds=3", "face.detector=centre"], [])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader_module, "make_detector", lambda *_: lambda pixels: None)
+        patch.setattr(FaceReader, "_boxes", lambda *_: ([None], None))
         run = begin_run(tmp_path / "run", scenes(tmp_path / "data", 12), tables)
     assert not set(boxes.SIDES) & set(run.table) and "middle" not in run.table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from conftest import REAL, real_images
@@ -9,7 +11,7 @@ from PIL import Image
 
 from facecade.faces.crop import TEMPLATES, Box, Point, box_from_values, crop
 from facecade.faces.decode import decode
-from facecade.faces.detect import make_detector
+from facecade.faces.detect import make_all_faces_detector
 from facecade.recipe import Face
 
 FACE = Face(size=(60, 40), margin=0.2, fallback=0.5)
@@ -58,6 +60,12 @@ def test_a_rounding_error_in_the_box_does_not_change_the_crop() -> None:
     image = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
     first = crop(image, Box(50.2, 60.3, 90.4, 120.1, 1.0), FACE)
     assert (first == crop(image, Box(50.2 + 1e-4, 60.3 - 1e-4, 90.4, 120.1 + 1e-4, 1.0), FACE)).all()
+
+
+def make_detector(face: Face) -> Callable[[np.ndarray], Box | None]:
+    """Image → its largest face."""
+    detect = make_all_faces_detector(face)
+    return lambda image: next(iter(detect(image)), None)
 
 
 def test_the_center_detector_returns_no_box() -> None:

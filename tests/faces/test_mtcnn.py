@@ -11,7 +11,7 @@ from conftest import REAL, real_images
 from PIL import Image
 
 from facecade.faces.decode import decode
-from facecade.faces.detect import make_detector
+from facecade.faces.detect import make_all_faces_detector
 from facecade.faces.mtcnn import MTCNN, N_LANDMARKS, area_resize, non_max_suppression
 from facecade.faces.mtcnn_networks import torch_nets
 from facecade.faces.synthetic import draw_face
@@ -75,8 +75,8 @@ def test_landmarks_are_inside_the_box_in_pixels_of_the_image() -> None:
     image = decode(next(iter(sorted((REAL / "train/images").iterdir())[10].glob("normal*"))))
     large = np.asarray(Image.fromarray(image).resize([6 * side for side in image.shape[1::-1]]))
     for pixels in (image, large):
-        box = make_detector(Face())(pixels)
-        assert box is not None and len(box.landmarks) == N_LANDMARKS
+        box, *_ = make_all_faces_detector(Face())(pixels)
+        assert len(box.landmarks) == N_LANDMARKS
         left, right, nose, *mouth = box.landmarks
         assert left[0] < nose[0] < right[0] and max(left[1], right[1]) < nose[1] < min(y for _, y in mouth)
         assert mouth[0][0] < mouth[1][0]

@@ -103,9 +103,11 @@ def test_another_geometry_has_its_own_store(tmp_path: Path) -> None:
 def test_landmarks_are_read_back_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = ((31.4159, 52.5), (58.25, 50.1), (46.0, 66.6), (35.0, 80.0), (55.5, 79.123456789))
     boxes = [Box(10.1, 20.2, 80.3, 110.4, 0.99, points), Box(10.1, 20.2, 80.3, 110.4, 0.9), None]
-    face = FACE.model_copy(update={"align": True})
+    face = FACE.model_copy(update={"align": True, "detector": "mtcnn"})
     next_box = iter(boxes)
-    monkeypatch.setattr(module, "make_detector", lambda face, nets: lambda image: next(next_box))
+    monkeypatch.setattr(
+        module, "make_all_faces_detector", lambda *_: lambda image: [box for box in [next(next_box)] if box]
+    )
     paths = drawings(tmp_path, 3)
     first = FaceStore(tmp_path / "cache", face)
     entries = first.fill(paths, workers=1)

@@ -66,7 +66,7 @@ def constant_cascade(folder: Path, logits: list[dict[str, list[float]]], method:
 
     members = [replace(member(of_stage), folds=[fold]) for fold, of_stage in enumerate(logits)]
     face = Face(detector="centre", size=(8, 8))
-    return Cascade(face, None, Ensemble(members, COLUMNS, 2, 1), folder, {}, {})
+    return Cascade(face, None, Ensemble(members, COLUMNS, 2, 1), folder, {}, {"engine": ["numbers"]}, folder)
 
 
 def one_network(
@@ -152,11 +152,11 @@ def read(image: Path) -> tuple[np.ndarray, str]:
     return decode(image), content_hash(image)
 
 
-def test_prediction_is_exactly_that_of_infer(cascade: Cascade, fitted: Path, drawn: Path, tmp_path: Path) -> None:
+def test_prediction_is_exactly_that_of_infer(cascade: Cascade, fitted: Path, drawn: Path) -> None:
     images = sorted((drawn / "eval/images").iterdir())[:3]
     explain = Explainer(cascade)
     for image in images:
-        words = ["--artifacts", fitted, "--engine", "torch", "--output", tmp_path]
+        words = ["--artifacts", fitted, "--engine", "torch"]
         row = json.loads(succeed("infer", image, *words, "--json"))["prediction"]
         explanation = explain(*read(image))
         (face,) = explanation.faces
@@ -170,8 +170,8 @@ def test_prediction_is_exactly_that_of_infer(cascade: Cascade, fitted: Path, dra
 
 def test_training_image_is_flagged(cascade: Cascade, drawn: Path) -> None:
     image = next((drawn / "train/images").rglob("*.jpg"))
-    assert Explainer(cascade)(*read(image)).flag == "trained-on"
-    assert Explainer(cascade)(decode(image)).flag == ""
+    assert "trained-on" in Explainer(cascade)(*read(image)).flag
+    assert "trained-on" not in Explainer(cascade)(decode(image)).flag
 
 
 def test_explanation_as_json(cascade: Cascade, drawn: Path) -> None:
@@ -193,7 +193,7 @@ def with_detector(cascade: Cascade) -> Cascade:
 def test_image_without_face_is_explained_by_its_center_crop(cascade: Cascade) -> None:
     explanation = Explainer(with_detector(cascade))(np.full((200, 150, 3), 128, np.uint8))
     (face,) = explanation.faces
-    assert explanation.flag == "no-face" and face.box is None and face.crop.shape == (*cascade.face.size, 3)
+    assert explanation.flag.startswith("no-face") and face.box is None and face.crop.shape == (*cascade.face.size, 3)
 
 
 @real_images
@@ -209,7 +209,10 @@ def test_two_faces_are_both_explained_with_the_face_of_infer_first(cascade: Casc
     both.save(tmp_path / "both.png")
     explanation = explain(*read(tmp_path / "both.png"))
     first, second = explanation.faces
-    assert explanation.flag == "" and explanation.size == (large.height, small.width + large.width)
+    assert explanation.flag.startswith("several-faces") and explanation.size == (
+        large.height,
+        small.width + large.width,
+    )
     assert first.box and second.box and second.box.right < small.width < first.box.left
     (row,) = pd.read_csv(predictions_file(explain.cascade, tmp_path)).to_dict("records")
     assert first.prediction == row["ans"]
@@ -239,7 +242,8 @@ def test_command_prints_the_explanation_and_changes_nothing_in_the_run(
     text = succeed("explain", image, "--artifacts", fitted, "--attention", tmp_path / "a")
     result = json.loads(succeed("explain", image, "--artifacts", fitted, "--json"))
     (face,) = result["faces"]
-    assert face["name"] in text and "Contributions to the margin" in text and "\x1b" not in text
+    assert f"({face['name']})" in text and "Contributions to the margin" in text and "\x1b" not in text
+    assert text.splitlines()[1].startswith("This run looks for no faces")
     assert all(stage in text for stage in open_run(fitted).recipe.stages)
     assert "pictures" not in result and f"8 pictures in {tmp_path / 'a'}" in text
     assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*")} == before

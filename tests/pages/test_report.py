@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import call, succeed
 
-from facecade.faces.labels import class_name
+from facecade.faces.words import class_in_words
 from facecade.report.nested import NestedPredictions
 from facecade.report.results import score_interval
 
@@ -61,10 +61,7 @@ def test_worst_errors_come_first(written: Path, fitted: Path) -> None:
     first = page[page.index("The worst errors</h2>") :]
     first = first[first.index("<figcaption>") : first.index("</figcaption>")]
     assert "/".join(Path(nested.table["path"][worst]).parts[-2:]) in first
-    predicted, recorded = (
-        class_name(int(values[worst])).replace("<", "&lt;").replace(">", "&gt;")
-        for values in (nested.prediction, nested.label)
-    )
+    predicted, recorded = (class_in_words(int(values[worst])) for values in (nested.prediction, nested.label))
     assert f"recorded: {recorded}" in first and f"predicted: {predicted}" in first
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from facecade.faces.labels import decode, encode
-from facecade.report.calibration import by_axis, calibration
+from facecade.report.calibration import by_axis, calibration, unsure_below
 from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
 
 
@@ -40,3 +41,20 @@ def test_deferring_wrong_and_unconfident_predictions_corrects_them() -> None:
     f1, wrong_share = deferral_curve(label, prediction, confidence)
     assert f1[0] < 0.95 and f1[DEFERRED_SHARES == 0.10] == 1 and (np.diff(f1) >= 0).all()
     assert np.isnan(wrong_share[0]) and wrong_share[5] == 1 and np.isclose(wrong_share[20], 0.5)
+
+
+def test_below_the_threshold_predictions_are_wrong_more_often_than_right() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0, 1, 4000)
+    right = rng.uniform(0, 1, 4000) < confidence
+    assert unsure_below(confidence, right) == pytest.approx(0.5, abs=0.05)
+    overconfident = rng.uniform(0, 1, 4000) < confidence / 1.5
+    threshold = unsure_below(confidence, overconfident)
+    assert threshold == pytest.approx(0.75, abs=0.06)
+    assert overconfident[confidence < threshold].mean() < 0.5 < overconfident[confidence >= threshold].mean()
+
+
+def test_the_threshold_of_predictions_that_are_all_right_or_all_wrong() -> None:
+    confidence = np.array([0.3, 0.6, 0.9])
+    assert unsure_below(confidence, np.ones(3, bool)) == 0.3, "below that nothing was measured"
+    assert unsure_below(confidence, np.zeros(3, bool)) == 1.0

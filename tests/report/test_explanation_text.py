@@ -34,6 +34,7 @@ def face(**more: Any) -> dict[str, Any]:
         "box": {"left": 30.4, "top": 20.1, "right": 150.4, "bottom": 180.1, "probability": 0.9987},
         "prediction": 16,
         "name": "normal female 30-59",
+        "flags": [],
         "probability": [0.01] * 16 + [0.5, 0.34],
         "mask": dict(zip(MASKS, (0.0, 0.01, 0.99), strict=True)),
         "gender": dict(zip(GENDERS, (0.3, 0.7), strict=True)),
@@ -71,10 +72,22 @@ def face(**more: Any) -> dict[str, Any]:
     }
 
 
-def printed(*faces: dict[str, Any], flag: str = "", method: str = "XGBoost, aligned embeddings") -> str:
+CUTS = {"male": [29.1, 54.4], "female": [30.0, 57.0]}
+
+
+def printed(
+    *faces: dict[str, Any], flag: str = "", method: str = "XGBoost, aligned embeddings", detects: bool = True
+) -> str:
     file = io.StringIO()
     console = Console(file=file, width=80, highlight=False)
-    result = {"size": [256, 192], "flag": flag, "method": method, "faces": list(faces)}
+    result = {
+        "size": [256, 192],
+        "flag": flag,
+        "method": method,
+        "faces": list(faces),
+        "cuts": CUTS,
+        "detects": detects,
+    }
     for part in explanation_text(result, "image.jpg"):
         console.print(part)
     return file.getvalue()
@@ -90,15 +103,15 @@ def test_a_face_fits_80_columns() -> None:
     text = printed(face())
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
     assert "image.jpg: 192×256 pixels\n" in text
-    assert "normal female 30-59  class 16, probability 0.50" in text
-    assert "then normal female >=60, 0.34: 0.69 nats behind, odds of 2 to 1" in text
+    assert "no mask · woman · 30–59 · about 57 years\nclass 16 (normal female 30-59), probability 0.50" in text
+    assert "then no mask · woman · 60 or over, 0.34: 0.69 nats behind, odds of 2 to 1" in text
     assert "120×160 pixels at 30, 20; a face at 0.999" in text
-    assert row(text, "band") == ["band", "30-59", "0.52", ">=60", "0.38", "<30", "0.10"]
-    assert row(text, "age  ") == ["age", "57", "years", "if", "male", "61", "if", "female", "56"]
-    assert row(text, "male") == ["male", "61.2", "58.0", "to", "64.0", "29.1", "and", "54.4", ">=60"]
-    assert row(text, "female") == ["female", "55.8", "51.0", "to", "60.0", "none"]
-    assert row(text, "age-female") == ["age-female", "age", "30-59", "58.3", "55.0", "to", "61.0", "4", "of", "4"]
-    assert "gender, female at 0.41" in text and "3 of 4 predict other than female" in " ".join(text.split())
+    assert row(text, "band") == ["band", "30–59", "0.52", "60", "or", "over", "0.38", "under", "30", "0.10"]
+    assert row(text, "age  ") == ["age", "57", "years", "if", "a", "man", "61", "if", "a", "woman", "56"]
+    assert row(text, "man ") == ["man", "61.2", "58.0", "to", "64.0", "29.1", "and", "54.4", "60", "or", "over"]
+    assert row(text, "woman ") == ["woman", "55.8", "51.0", "to", "60.0", "none"]
+    assert row(text, "age-female") == ["age-female", "age", "30–59", "58.3", "55.0", "to", "61.0", "4", "of", "4"]
+    assert "gender, woman at 0.41" in text and "3 of 4 predict other than woman" in " ".join(text.split())
 
 
 def test_contributions_are_summed_by_stage_the_largest_first() -> None:
@@ -115,7 +128,16 @@ def test_contributions_are_summed_by_stage_the_largest_first() -> None:
 def test_faces_are_numbered_and_flags_are_explained() -> None:
     text = printed(face(), face(box=None), flag="no-face trained-on")
     assert "192×256 pixels, 2 faces" in text and "Face 1, the one that infer predicts" in text and "Face 2\n" in text
-    assert "No face was found" in text and "trained on this image" in text
+    assert text.startswith("No face was found") and "trained on this image" in text, "no face is said first"
+
+
+def test_what_people_must_know_is_said() -> None:
+    unsure = printed(face(flags=["unsure"], age=61.0))
+    assert "Unsure: at this confidence" in unsure and "Band predicted separately." in unsure
+    assert "Band limit for women: 57.0." in printed(face(prediction=17, age=58.0, name="normal female >=60"))
+    plain = printed(face())
+    assert "Unsure" not in plain and "Band " not in plain and "looks for no faces" not in plain
+    assert "This run looks for no faces" in printed(face(box=None), detects=False)
 
 
 def test_missing_parts_leave_no_gap() -> None:
@@ -131,13 +153,14 @@ def test_missing_parts_leave_no_gap() -> None:
     text = printed(bare, method="as trained")
     assert "regressor" not in text and "years" not in text.replace("years  networks", "") and "None" not in text
     assert "as trained. This method is not a sum" in text
-    assert "Least confident: flat on class, normal female 30-59 at 0.90.\n" in text
+    assert "Least confident: flat on class, no mask · woman · 30–59 at 0.90.\n" in text
 
 
 @pytest.mark.parametrize("color", [True, False])
 def test_colors_are_for_terminals(color: bool) -> None:
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=color)
-    for part in explanation_text({"size": [2, 2], "flag": "", "method": "soft vote", "faces": [face()]}, "a.jpg"):
+    result = {"size": [2, 2], "flag": "", "method": "soft vote", "faces": [face()], "cuts": {}, "detects": True}
+    for part in explanation_text(result, "a.jpg"):
         console.print(part)
     assert ("\x1b[" in file.getvalue()) == color

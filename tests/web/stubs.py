@@ -16,7 +16,9 @@ MASK = StagePrediction("mask", "mask", "wear", 0.9, (0.8, 0.95), None, (), 2, 2)
 AGE = StagePrediction("age-male", "age", "30-59", None, (), 47.5, (28.0, 67.0), 1, 2)
 
 
-def explained_face(box: Box | None = None, contributions: bool = True) -> ExplainedFace:
+def explained_face(
+    box: Box | None = None, contributions: bool = True, flag: str = "", age: float = 47.5
+) -> ExplainedFace:
     """A man of 30 to 59 with a mask; the networks disagree about his age."""
     probability = np.full(N_CLASSES, 0.4 / (N_CLASSES - 1))
     probability[1] = 0.6
@@ -27,11 +29,12 @@ def explained_face(box: Box | None = None, contributions: bool = True) -> Explai
         np.full((24, 18, 3), 90, np.uint8),
         1,
         "wear male 30-59",
+        tuple(flag.split()),
         tuple(probability.tolist()),
         dict(zip(MASKS, cells.sum((1, 2)).tolist())),
         dict(zip(GENDERS, cells.sum((0, 2)).tolist())),
         dict(zip(BANDS, cells.sum((0, 1)).tolist())),
-        47.5,
+        age,
         47.5,
         51.0,
         (
@@ -45,8 +48,9 @@ def explained_face(box: Box | None = None, contributions: bool = True) -> Explai
     )
 
 
-def explanation(*faces: ExplainedFace, flag: str = "") -> Explanation:
-    return Explanation((80, 60), flag, "XGBoost", faces or (explained_face(),))
+def explanation(*faces: ExplainedFace, flag: str = "", detects: bool = True) -> Explanation:
+    cuts = {"male": (29.5, 58.25), "female": (31.0, 59.0)}
+    return Explanation((80, 60), detects, "XGBoost", cuts, faces or (explained_face(flag=flag),))
 
 
 def encoded(format: str = "JPEG", size: tuple[int, int] = (60, 80), mode: str = "RGB") -> bytes:

@@ -28,6 +28,7 @@ from stubs import encoded
 
 pytest.importorskip("gradio", reason="the page needs pip install -e '.[web]'")
 
+from facecade.faces.words import in_words, prediction_in_words
 from facecade.web import hosts, serve
 
 TIMEOUT_MS = 90_000
@@ -71,9 +72,9 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     assert len(requested) > 3 and elsewhere == []
 
 
-def post_to_page(address: str, value: Any, function: int = 0, **headers: str) -> httpx.Response:
-    """A handler of the page called with a value that Gradio's own page would never send."""
-    body = {"data": [value], "fn_index": function, "session_hash": "test"}
+def post_to_page(address: str, data: Any, function: int = 0, **headers: str) -> httpx.Response:
+    """A handler of the page called with values that Gradio's own page would never send."""
+    body = {"data": data, "fn_index": function, "session_hash": "test"}
     return httpx.post(f"{address}/gradio_api/queue/join", json=body, headers=headers, timeout=60)
 
 
@@ -88,7 +89,7 @@ def test_the_page_reads_no_file_but_uploads(address: str, drawn: Path, tmp_path:
     for path in [*paths, f"{scratch}/facecade-x/../../etc/passwd", "", "\0", 7, None]:
         for meta in ({}, {"meta": {"_type": "gradio.FileData"}}):
             value = {"path": path, "orig_name": "a.jpg", **meta}
-            for function, sent in ((0, value), (1, [value])):
+            for function, sent in ((0, [value]), (1, [[value], False])):
                 response = post_to_page(address, sent, function)
                 answers.add((response.status_code, response.text))
     assert {status for status, _ in answers} == {422} and len(answers) == 1, "whether the file exists or not"
@@ -97,10 +98,11 @@ def test_the_page_reads_no_file_but_uploads(address: str, drawn: Path, tmp_path:
 @pytest.mark.parametrize(
     "value", ["text", 5, {}, {"path": {"path": "x"}}, [1], [{"path": "/etc/passwd"}], {"url": "http://x"}]
 )
-@pytest.mark.parametrize("function", [-1, 0, 1, 2])
+@pytest.mark.parametrize("function", [-1, 0, 1, 2, 5])
 def test_values_that_the_page_never_sends_are_refused(address: str, value: Any, function: int) -> None:
-    response = post_to_page(address, value, function)
-    assert response.status_code == 422 and response.json()["error"]["hint"]
+    for data in (value, [value], [value, True], [[value], 1]):
+        response = post_to_page(address, data, function)
+        assert response.status_code == 422 and response.json()["error"]["hint"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_endpoints_of_gradio_that_the_page_does_not_use_are_refused(address: str
 
 
 def test_a_call_that_is_too_large_is_refused(address: str) -> None:
-    assert post_to_page(address, [{"path": "x" * 300_000}], 1).status_code == 413
+    assert post_to_page(address, [[{"path": "x" * 300_000}], False], 1).status_code == 413
 
 
 def test_the_page_downloads_no_urls(address: str) -> None:
@@ -126,7 +128,7 @@ def test_the_page_downloads_no_urls(address: str) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for url in (f"http://127.0.0.1:{server.server_port}/a.png", "http://facecade.invalid/a.png"):
             for extra in ({}, {"url": url}):
-                response = post_to_page(address, {"path": url, "meta": {"_type": "gradio.FileData"}, **extra})
+                response = post_to_page(address, [{"path": url, "meta": {"_type": "gradio.FileData"}, **extra}])
                 assert response.status_code == 422
         server.shutdown()
     assert requested == []
@@ -139,7 +141,7 @@ def test_unknown_hosts_are_refused(address: str, host: str) -> None:
     for path in ("/", "/health", "/gradio_api/info"):
         response = httpx.get(f"{address}{path}", headers={"host": host})
         assert response.status_code == 400 and "access-control-allow-origin" not in response.headers
-    assert post_to_page(address, None, host=host).status_code == 400
+    assert post_to_page(address, [None], host=host).status_code == 400
 
 
 def test_names_of_this_machine_are_served(address: str) -> None:
@@ -154,7 +156,7 @@ def test_pages_of_other_origins_are_refused(address: str, origin: str, drawn: Pa
     with image.open("rb") as file:
         response = httpx.post(f"{address}/predict", files={"images": file}, headers={"origin": origin}, timeout=60)
     assert response.status_code == 403 and "access-control-allow-origin" not in response.headers
-    assert post_to_page(address, None, origin=origin).status_code == 403
+    assert post_to_page(address, [None], origin=origin).status_code == 403
     with image.open("rb") as file:
         own = httpx.post(f"{address}/predict", files={"images": file}, headers={"origin": address}, timeout=60)
     assert own.status_code == 200
@@ -179,12 +181,13 @@ def test_an_uploaded_image_is_explained(page: Any, fitted: Path, drawn: Path) ->
     page.set_input_files("#image input[type=file]", image)
     page.wait_for_selector("#answer .fc-card")
     text = page.inner_text("#answer")
-    assert face["name"] in text and image.name in text
+    assert prediction_in_words(face["prediction"], face["age"]) in text and image.name in text
     assert f"probability {face['probability'][face['prediction']]:.2f}" in text and "Uncertainty." in text
     for target in ("mask", "gender", "band"):
         assert all(f"{value:.2f}" in text for value in face[target].values())
     for regressor in face["regressors"]:
-        assert f"{regressor['gender']} regressor {regressor['years']:.1f} years: {regressor['band']}" in text
+        of, band = {"male": "men", "female": "women"}[regressor["gender"]], in_words(regressor["band"])
+        assert f"Regressor for {of} {regressor['years']:.1f} years: {band}" in text
         assert all(f"{cut:.1f}" in text for cut in regressor["cuts"])
     page.wait_for_selector("#attention .fc-card img")
     assert page.locator("#attention img").count() == 7
@@ -203,6 +206,7 @@ def test_a_file_that_is_not_an_image_is_refused_and_the_next_is_predicted(
     (tmp_path / "words.jpg").write_text("no image")
     page.set_input_files("#image input[type=file]", tmp_path / "words.jpg")
     page.wait_for_selector("#answer .fc-bad")
+    assert not page.locator("#image img:visible").count(), "no icon of a broken image"
     assert "The file is not an image. Send an image as JPEG" in page.inner_text("#answer")
     page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
     page.wait_for_selector("#answer .fc-bad", state="detached")
@@ -227,7 +231,21 @@ def test_a_batch_is_downloaded_as_infer_writes_it(page: Any, fitted: Path, drawn
     succeed("infer", tmp_path / "some", "--artifacts", fitted, "--engine", "torch", "--output", tmp_path / "output")
     *same, last = (tmp_path / "predictions.csv").read_text().splitlines()
     assert same == (tmp_path / "output/predictions.csv").read_text().splitlines()
+    page.locator("#every-face input").check()
+    page.wait_for_function("document.querySelectorAll('#batch tbody tr').length == 4")
     assert last.startswith("words (1).jpg,,") and "unreadable: the file is not an image" in last
+
+
+def test_a_face_is_drawn_on_request_and_the_page_says_what_it_is_good_for(page: Any, fitted: Path) -> None:
+    score = json.loads((fitted / "combiner/meta.json").read_text())["nested_choice"]["macro-F1"]["value"]
+    head = page.inner_text(".fc-head")
+    assert f"nested macro-F1 {score:.2f}" in head and "not for decisions about people" in head
+    assert fitted.resolve().name in head and "This run looks for no faces" in head
+    for button in page.locator("#examples button").all():
+        page.locator("#answer").evaluate("each => each.querySelector('.fc-card')?.remove()")
+        button.click()
+        page.wait_for_selector("#answer .fc-card")
+    assert "drawn.png" in page.inner_text("#answer") and fits_a_phone(page, "#answer .fc-card")
 
 
 def test_the_api_and_the_page_share_a_process(address: str) -> None:
