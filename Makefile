@@ -8,7 +8,7 @@ DEMO := demo
 .venv/.base: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Facecade needs Python 3.11 to 3.13: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[weights]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[weights,report]'
 	touch $@
 
 .venv/.dev: .venv/.base
@@ -23,6 +23,10 @@ demo: .venv/.base
 	$(BIN)/python cli.py fit-meta --artifacts $(DEMO)/artifacts
 	$(BIN)/python cli.py infer $(DEMO)/data/eval --artifacts $(DEMO)/artifacts --output $(DEMO)/output
 	$(BIN)/python cli.py evaluate $(DEMO)/output/submission.csv $(DEMO)/data/eval/eval_labels.csv --output $(DEMO)/output
+	$(BIN)/python cli.py report --artifacts $(DEMO)/artifacts --output $(DEMO)/output
+	@echo
+	@echo "Open $(DEMO)/output/report.html in a browser. A web page that predicts images:"
+	@echo "  $(BIN)/pip install -e '.[web]' && $(BIN)/python cli.py serve --artifacts $(DEMO)/artifacts"
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

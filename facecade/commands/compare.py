@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.WORKERS
 @options.MLFLOW
+@options.WANDB
 @options.JSON
 def command(
     recipes: tuple[Path, ...],
@@ -67,6 +68,7 @@ def command(
     device: str,
     workers: int,
     mlflow: str | None,
+    wandb: str | None,
     as_json: bool,
 ) -> None:
     """Train several recipes on the same people and folds, and rank them.
@@ -86,7 +88,7 @@ def command(
     from facecade.comparison.compare import ComparisonSettings
     from facecade.comparison.compare import compare as run_comparison
     from facecade.report.leaderboard import flat_table, markdown
-    from facecade.report.tracking import Tracker
+    from facecade.report.tracking import open_tracker
 
     if (evaluation is None) != (labels is None):
         raise FacecadeError("--eval and --labels must be given together", "give both, or neither")
@@ -94,7 +96,7 @@ def command(
     comparison_settings = ComparisonSettings(
         data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person, reading
     )
-    tracker = Tracker(mlflow) if mlflow else None
+    tracker = open_tracker(mlflow, wandb, artifacts)
     machine = Machine(device, jobs, threads, workers)
     require_free(output)
     with locked(artifacts):

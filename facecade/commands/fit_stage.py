@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 @options.AUTOCAST
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, list what would be fitted, write nothing.")
 @options.MLFLOW
+@options.WANDB
 @options.ARTIFACTS
 @options.DEVICE
 @options.WORKERS
@@ -87,6 +88,7 @@ def command(
     autocast: bool | None,
     dry_run: bool,
     mlflow: str | None,
+    wandb: str | None,
     artifacts: Path,
     device: str,
     workers: int,
@@ -106,13 +108,13 @@ def command(
     from facecade import pipeline
     from facecade.base.machine import Machine
     from facecade.recipe_file import require_folds
-    from facecade.report.tracking import Tracker
+    from facecade.report.tracking import open_tracker
     from facecade.runs.begin import DataOptions
     from facecade.runs.describe import next_step
     from facecade.runs.prepare import prepare_run
     from facecade.runs.run import open_run
 
-    tracker = Tracker(mlflow) if mlflow else None
+    tracker = open_tracker(mlflow, wandb, artifacts)
     data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person, reading)
     run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
     require_folds(folds, run.recipe.folds)

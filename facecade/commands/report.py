@@ -22,9 +22,18 @@ from facecade.commands.command import Command, say_next
 @options.MOVED_DATA
 @options.OUTPUT
 @options.WORKERS
+@options.MLFLOW
+@options.WANDB
 @options.JSON
 def command(
-    evaluation: Path | None, artifacts: Path, data: Path | None, output: Path, workers: int, as_json: bool
+    evaluation: Path | None,
+    artifacts: Path,
+    data: Path | None,
+    output: Path,
+    workers: int,
+    mlflow: str | None,
+    wandb: str | None,
+    as_json: bool,
 ) -> None:
     """Write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG.
 
@@ -36,11 +45,16 @@ def command(
       python cli.py report --output output
     """
     from facecade.base.lock import locked
-    from facecade.pages.report import write_report
+    from facecade.pages.report import tracked_report, write_report
+    from facecade.report.tracking import open_tracker
     from facecade.runs.run import open_run, with_images_in
 
+    tracker = open_tracker(mlflow, wandb, output)
     run, default = with_images_in(open_run(artifacts), data), output / "evaluation.json"
+    scored = evaluation or (default if default.exists() else None)
     with locked(output):
-        files = write_report(run, output, evaluation or (default if default.exists() else None), workers)
+        files = write_report(run, output, scored, workers)
+    if tracker:
+        tracker.log_run(tracked_report(run, scored, files))
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
     say_next(run.command("audit") + option("--output", output, "output"), run.command("serve"))
