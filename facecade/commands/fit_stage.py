@@ -11,6 +11,7 @@ import click
 
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
+from facecade.report.text import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +128,7 @@ def command(
     if as_json:
         click.echo(json.dumps([record.json_value() for record in records], indent=2))
     else:
-        click.echo("\n".join(_stage_line(stage, records) for stage in names))
+        click.echo(sentences("\n".join(_stage_line(stage, records) for stage in names)))
     say_next(next_step(open_run(artifacts)))
 
 
