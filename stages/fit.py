@@ -254,8 +254,8 @@ def _train(
         needed = np.r_[rows, stop_rows, validated]
         partly_frozen, features = _partly_frozen(backbone, recipe, needed, run_data, crop_row, job)
         training_data = replace(training_data, samples=features)
-        whole = recipe.same_in_all_folds or not held_out.any()
-        covers_all = whole and (features.feature_row[: len(run_data.table)] >= 0).all()
+        covers_all = recipe.same_in_all_folds or not held_out.any()
+        covers_all = covers_all and bool((features.feature_row[: len(run_data.table)] >= 0).all())
         cached = features if covers_all and recipe.freeze == ALL else None
         model = fit(
             partly_frozen, training_data, loss, recipe, seed, *destination, compiled=machine.compile, autocast=bf16
