@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from facecade.base.arrays import write_arrays
 from facecade.base.artifact import versions
@@ -20,6 +20,7 @@ from facecade.faces.table import classes
 from facecade.faces.words import NO_DETECTOR
 from facecade.inference.loading import load_cascade, open_fitted
 from facecade.records import CombinerRecord, CombinerSummary, FitRecord, read_fit_record
+from facecade.report.tracking import TrackedRun, Tracker, with_intervals
 from facecade.runs.fits import (
     fit_alignments,
     make_fit,
@@ -32,9 +33,6 @@ from facecade.runs.fits import (
 from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_labels, require_years
 from facecade.runs.locks import held_to_fit
 from facecade.runs.run import Run
-
-if TYPE_CHECKING:
-    from facecade.report.tracking import Tracker
 
 
 def fit_stage(
@@ -115,10 +113,10 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
             files[name] = write_arrays(folder / name, arrays)
         record = result.save(folder, summary, files)
     if tracker:
-        scores = {name: score["value"] for name, score in record.nested_choice.items()}
-        methods = {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record.nested.items()}
-        settings, tags = record.recipe.model_dump(), {"run": str(run.folder), "method": record.method}
-        tracker.log_run("combiner", settings, scores | methods, tags)
+        scores = with_intervals(record.nested_choice)
+        scores |= {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record.nested.items()}
+        tags = {"run": str(run.folder), "method": record.method}
+        tracker.log_run(TrackedRun("combiner", record.recipe.model_dump(), scores, tags))
     return record
 
 

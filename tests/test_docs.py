@@ -17,6 +17,7 @@ from benchmarks.tables import required_ratios, tables
 from facecade.cli import main
 from facecade.recipe import StageRecipe
 from facecade.recipe_file import parse, read_toml
+from facecade.runs.run import CORRECTIONS, SAME_PERSON
 from facecade.training.losses.age import AGE_LOSSES
 from facecade.training.losses.classes import CLASS_LOSSES
 
@@ -313,3 +314,33 @@ def test_shell_completion_works(shell: str) -> None:
 
 def test_every_command_with_results_has_the_json_option() -> None:
     assert {name for name in COMMANDS if "--json" not in options(name)} == WITHOUT_JSON
+
+
+def test_the_page_on_a_runs_folder_names_what_is_there(fitted: Path, drawn: Path, tmp_path: Path) -> None:
+    """Every name is of a file that a fitted run has, or of one that other commands write to it."""
+    run = tmp_path / "artifacts"
+    shutil.copytree(fitted, run, ignore=shutil.ignore_patterns(".lock", "pseudo", "export"))
+    succeed("infer", drawn / "eval", "--artifacts", run, "--engine", "onnx", "--output", tmp_path / "output")
+    succeed("pseudo-label", drawn / "eval", "--artifacts", run, "--engine", "torch", "--confidence", 0.05)
+    written_elsewhere = {CORRECTIONS, SAME_PERSON, "extra-data/", "stages/NAME/full/", "engine-*.json"}
+    assert 'f"engine-{' in (ROOT / "facecade/inference/loading.py").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", (ROOT / "artifacts/README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 9
+    for path, text in rows:
+        if path in written_elsewhere:
+            continue
+        pattern = path.rstrip("/").replace("NAME", "*").replace("foldK", "fold*")
+        places = list(run.glob(pattern))
+        assert places, path
+        for name in re.findall(r"`([\w*-]+\.(?:npz|json|jsonl|csv|safetensors))`", text):
+            assert any(list(place.glob(name)) for place in places), f"{path} has no {name}"
+
+
+def test_make_demo_ends_with_the_report_and_what_comes_next() -> None:
+    """With what the demo installs."""
+    lines = (ROOT / "Makefile").read_text().partition("\ndemo: .venv/.base\n")[2].partition("\n\n")[0].splitlines()
+    ran = [line for line in lines if "cli.py" in line and "echo" not in line]
+    assert ran[-1].partition("cli.py ")[2] == "report --artifacts $(DEMO)/artifacts --output $(DEMO)/output"
+    shown = "\n".join(line for line in lines if "echo" in line)
+    assert "Open $(DEMO)/output/report.html" in shown and "serve --artifacts $(DEMO)/artifacts" in shown
+    assert "--editable '.[weights,report]'" in (ROOT / "Makefile").read_text()

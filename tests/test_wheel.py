@@ -98,7 +98,7 @@ def test_wheel_works_beside_modules_of_the_same_names(wheel: Path, tmp_path: Pat
     listed = subprocess.run(
         [python, python.parent / "facecade", "ls"], cwd=user_folder, check=True, capture_output=True, text=True
     )
-    assert "Next: facecade infer DATA" in listed.stdout
+    assert "Next: facecade infer DATA" in listed.stderr
 
     done = subprocess.run(
         [python, "-c", API], cwd=user_folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}

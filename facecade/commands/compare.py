@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.WORKERS
 @options.MLFLOW
+@options.WANDB
 @options.JSON
 def command(
     recipes: tuple[Path, ...],
@@ -69,6 +70,7 @@ def command(
     device: str,
     workers: int,
     mlflow: str | None,
+    wandb: str | None,
     as_json: bool,
 ) -> None:
     """Train recipes on the same people and folds; rank them.
@@ -89,7 +91,7 @@ def command(
     from facecade.comparison.compare import ComparisonSettings
     from facecade.comparison.compare import compare as run_comparison
     from facecade.report.leaderboard import flat_table, markdown
-    from facecade.report.tracking import Tracker
+    from facecade.report.tracking import open_tracker
 
     if (evaluation is None) != (labels is None):
         raise FacecadeError("--eval and --labels must be given together", "give both, or neither")
@@ -97,7 +99,7 @@ def command(
     comparison_settings = ComparisonSettings(
         data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person, reading
     )
-    tracker = Tracker(mlflow) if mlflow else None
+    tracker = open_tracker(mlflow, wandb, artifacts)
     machine = Machine(device, jobs, threads, workers)
     files, inputs = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")], {"runs": artifacts, "data": data}
     require_free(output)

@@ -32,9 +32,17 @@ if TYPE_CHECKING:
     help="Use the settings of this recipe, by name or path.  [default: the run's]",
 )
 @options.MLFLOW
+@options.WANDB
 @options.ARTIFACTS
 @options.JSON
-def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, artifacts: Path, as_json: bool) -> None:
+def command(
+    settings: tuple[str, ...],
+    recipe: Path | None,
+    mlflow: str | None,
+    wandb: str | None,
+    artifacts: Path,
+    as_json: bool,
+) -> None:
     """Stack the fitted stages into 18 labels.
 
     Prints the nested score of every combining method, and keeps the best.
@@ -45,11 +53,11 @@ def command(settings: tuple[str, ...], recipe: Path | None, mlflow: str | None, 
     """
     from facecade import pipeline
     from facecade.recipe_file import override, read_toml
-    from facecade.report.tracking import Tracker
+    from facecade.report.tracking import open_tracker
     from facecade.runs.describe import next_step
     from facecade.runs.run import change_recipe, open_run
 
-    tracker = Tracker(mlflow) if mlflow else None
+    tracker = open_tracker(mlflow, wandb, artifacts)
     run = open_run(artifacts)
     if settings or recipe:
         run = change_recipe(run, override(read_toml(recipe) if recipe else run.tables, settings, []))

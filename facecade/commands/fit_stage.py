@@ -11,6 +11,7 @@ import click
 
 from facecade.commands import options
 from facecade.commands.command import Command, say_next
+from facecade.report.text import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 @options.AUTOCAST
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, list what would be fitted, write nothing.")
 @options.MLFLOW
+@options.WANDB
 @options.ARTIFACTS
 @options.DEVICE
 @options.WORKERS
@@ -87,6 +89,7 @@ def command(
     autocast: bool | None,
     dry_run: bool,
     mlflow: str | None,
+    wandb: str | None,
     artifacts: Path,
     device: str,
     workers: int,
@@ -106,13 +109,13 @@ def command(
     from facecade import pipeline
     from facecade.base.machine import Machine
     from facecade.recipe_file import require_folds
-    from facecade.report.tracking import Tracker
+    from facecade.report.tracking import open_tracker
     from facecade.runs.begin import DataOptions
     from facecade.runs.describe import next_step
     from facecade.runs.prepare import prepare_run
     from facecade.runs.run import open_run
 
-    tracker = Tracker(mlflow) if mlflow else None
+    tracker = open_tracker(mlflow, wandb, artifacts)
     data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person, reading)
     run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
     require_folds(folds, run.recipe.folds)
@@ -125,7 +128,7 @@ def command(
     if as_json:
         click.echo(json.dumps([record.json_value() for record in records], indent=2))
     else:
-        click.echo("\n".join(_stage_line(stage, records) for stage in names))
+        click.echo(sentences("\n".join(_stage_line(stage, records) for stage in names)))
     say_next(next_step(open_run(artifacts)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 from facecade.report.text import columns, interval
 
 
@@ -30,6 +30,7 @@ def command(artifacts: Path, as_json: bool) -> None:
 
     result = describe(open_run(artifacts))
     click.echo(json.dumps(result, indent=2) if as_json else _list_text(result))
+    say_next(*result["next"])
 
 
 def _list_text(result: dict[str, Any]) -> str:
@@ -60,7 +61,7 @@ def _list_text(result: dict[str, Any]) -> str:
         f"combiner: {combiner['state']}"
         + (f" ({combiner['method']}, nested macro-F1 {interval(combiner['score'])})" if combiner.get("method") else ""),
     ]
-    return "\n".join(lines + [f"Next: {command}" for command in result["next"]])
+    return "\n".join(lines)
 
 
 def _measure(stage: str, name: str) -> str:

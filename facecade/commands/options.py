@@ -135,7 +135,14 @@ MLFLOW = click.option(
     metavar="FILE|URI",
     envvar="FACECADE_MLFLOW",
     show_envvar=True,
-    help="Also log each fit to MLflow: a file such as mlflow.db, or a tracking URI.",
+    help="Also log to MLflow: a file such as mlflow.db, or a tracking URI.",
+)
+WANDB = click.option(
+    "--wandb",
+    metavar="PROJECT",
+    envvar="FACECADE_WANDB",
+    show_envvar=True,
+    help="Also log to a project of Weights & Biases; offline unless you are logged in there.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
 COMPILE = click.option(

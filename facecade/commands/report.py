@@ -23,6 +23,8 @@ from facecade.commands.command import Command, say_next
 @options.OUTPUT
 @options.OVERWRITE
 @options.WORKERS
+@options.MLFLOW
+@options.WANDB
 @options.JSON
 def command(
     evaluation: Path | None,
@@ -31,6 +33,8 @@ def command(
     output: Path,
     overwrite: bool,
     workers: int,
+    mlflow: str | None,
+    wandb: str | None,
     as_json: bool,
 ) -> None:
     """Write report.html, a self-contained page, MODEL_CARD.md, and figures as PNG.
@@ -44,12 +48,14 @@ def command(
     """
     from facecade.base.lock import locked
     from facecade.base.origin import Claim
-    from facecade.pages.report import write_report
+    from facecade.pages.report import tracked_report, write_report
     from facecade.records import read_combiner_record
     from facecade.report.evaluate import is_of_run
+    from facecade.report.tracking import open_tracker
     from facecade.runs.fits import require_fitted
     from facecade.runs.run import open_run, with_images_in
 
+    tracker = open_tracker(mlflow, wandb, output)
     run, default = with_images_in(open_run(artifacts), data), output / "evaluation.json"
     scored = evaluation or (default if default.exists() else None)
     if scored and not is_of_run(scored, read_combiner_record(require_fitted(run)).signature):
@@ -58,5 +64,7 @@ def command(
         claim = Claim(output, "report", ["report.html", "MODEL_CARD.md"], {"run": run.folder}, overwrite)
         files = write_report(run, output, scored, workers)
         claim.write()
+    if tracker:
+        tracker.log_run(tracked_report(run, scored, files))
     click.echo(json.dumps({"files": list(map(str, files))}) if as_json else "\n".join(map(str, files)))
     say_next(run.command("audit") + option("--output", output, "output"), run.command("serve"))

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.WORKERS
 @options.MLFLOW
+@options.WANDB
 @options.JSON
 def command(
     stage: str,
@@ -63,6 +64,7 @@ def command(
     device: str,
     workers: int,
     mlflow: str | None,
+    wandb: str | None,
     as_json: bool,
 ) -> None:
     """Search for the settings of a stage with the best score.
@@ -81,7 +83,7 @@ def command(
     from facecade.comparison.tune import Search, read_space
     from facecade.comparison.tune import tune as search
     from facecade.recipe_file import changed_by, override, parse, read_toml
-    from facecade.report.tracking import Tracker
+    from facecade.report.tracking import open_tracker
     from facecade.runs.begin import DataOptions
 
     tables = read_toml(recipe)
@@ -91,7 +93,7 @@ def command(
     tables = override(tables, settings, [stage])
     parse(tables, f"{recipe} with {changed_by(settings)}")
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
-    tracker = Tracker(mlflow) if mlflow else None
+    tracker = open_tracker(mlflow, wandb, artifacts / stage)
     with locked(artifacts / stage), writing(artifacts / stage):  # Optuna does not name its file
         data_options = DataOptions(same_person=same_person, reading=reading)
         result = search(

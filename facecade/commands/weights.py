@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from facecade.commands import options
-from facecade.commands.command import Command
+from facecade.commands.command import Command, say_next
 
 
 @click.command("weights", cls=Command)
@@ -50,7 +50,7 @@ def command(file: Path | None, backbone: str | None, output: Path | None, listed
         )
         return
     click.echo(f"{path}: {pretrained.backbone}, trained on {pretrained.trained_on}; licence: {pretrained.licence}")
-    click.echo(f'Next: in a recipe, backbone = "{pretrained.backbone}" and weights = "{path}"')
+    say_next(f'in a recipe, backbone = "{pretrained.backbone}" and weights = "{path}"')
 
 
 def _weights_text(entries: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from facecade.report.card import card
 from facecade.report.evaluate import Evaluation
 from facecade.report.groups import compare_groups
 from facecade.report.nested import NestedPredictions
+from facecade.report.tracking import TrackedRun, with_intervals
 from facecade.runs.fits import make_fit, out_of_fold_outputs
 from facecade.runs.run import Run
 from facecade.stages.fit import Fit
@@ -93,6 +95,16 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
     )
     write_text(files[1], card(nested, scored, compared, run.cap, len(run.corrections), joined))
     return files + write_figures(output, nested, histories, years)
+
+
+def tracked_report(run: Run, evaluation: Path | None, files: Sequence[Path]) -> TrackedRun:
+    """The report for an experiment tracker: the recipe, all scores with their intervals, and the files."""
+    nested = NestedPredictions.read(run.folder)
+    scores = with_intervals(nested.combiner.nested_choice, "nested ")
+    if evaluation:
+        scores |= with_intervals(read_record(evaluation, Evaluation).score, "eval ")
+    tags = {"run": str(run.folder), "method": nested.combiner.method}
+    return TrackedRun("report", run.recipe.model_dump(mode="json"), scores, tags, files=files)
 
 
 def _mean_contributions(combiner: FittedCombiner, stage_outputs: StageOutputs) -> dict[str, float]:

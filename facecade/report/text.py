@@ -88,3 +88,13 @@ def _wrap(text: str, width: int, indent: str = "") -> list[str]:
 def _lines(head: Sequence[str], row: Sequence[str], width: int) -> str:
     named = [f"{name.strip()}: {cell}" if name.strip() else cell for name, cell in zip(head, row, strict=True) if cell]
     return "\n".join(line for text in named for line in _wrap(text, width, "  "))
+
+
+def sentences(text: str, width: int | None = None) -> str:
+    """A text with its lines broken between words, where stdout is a terminal.
+
+    Args:
+        width: letters in a line; by default those of the terminal, or any number where stdout is none.
+    """
+    width = width or (shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize)
+    return "\n".join(line for paragraph in text.splitlines() for line in _wrap(paragraph, width, "  "))

@@ -1,99 +1,88 @@
-"""Write runs to MLflow."""
+"""Write finished runs to experiment trackers: MLflow, Weights & Biases."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from facecade.base.errors import FacecadeError
-from facecade.base.program import install
+from facecade.base.errors import first_line
 from facecade.base.progress import note
 
 EXPERIMENT = "facecade"
 
 
-class Tracker:
-    """An MLflow store: an SQLite file, or any tracking URI.
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker gets of one finished run.
 
-    A folder is not accepted: newer versions of MLflow write to their old file store only if an environment
-    variable allows it.
+    settings: may be nested. history: a mapping for each epoch, with its number as `epoch`. files: such as the report.
     """
 
-    def __init__(self, store: str) -> None:
-        """
-        Raises:
-            FacecadeError: MLflow is not installed, or cannot open the store.
-        """
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        try:
-            from mlflow import MlflowClient
-            from mlflow.exceptions import MlflowException
-        except ImportError:
-            raise FacecadeError("MLflow is not installed", install("mlflow")) from None
-        uri = store if "://" in store else f"sqlite:///{Path(store).resolve()}"
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._client = MlflowClient(tracking_uri=uri)
-            experiment = self._client.get_experiment_by_name(EXPERIMENT)
-            self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
-        except MlflowException as error:
-            raise FacecadeError(
-                f"MLflow cannot open {store}: {str(error).splitlines()[0]}",
-                "give a file, as --mlflow mlflow.db, or a URI",
-            ) from None
-
-    def log_run(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        scores: Mapping[str, float],
-        tags: Mapping[str, str],
-        history: Iterable[Mapping[str, float]] = (),
-    ) -> None:
-        """Write one finished run.
-
-        Args:
-            settings: may be nested; nested keys are joined by dots.
-            history: one mapping per epoch, with its number as `epoch`.
-        """
-        from mlflow.entities import Metric, Param
-        from mlflow.exceptions import MlflowException
-
-        now = int(time.time() * 1000)
-        metrics = [Metric(_safe(key), value, now, 0) for key, value in scores.items()]
-        for line in history:
-            step = int(line["epoch"])
-            metrics += [Metric(_safe(key), value, now, step) for key, value in line.items() if key != "epoch"]
-        params = [Param(key, str(value)) for key, value in _flat(settings)]
-        try:
-            run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags)).info.run_id
-            for batch in _batches(params):
-                self._client.log_batch(run, params=batch)
-            for batch in _batches(metrics):
-                self._client.log_batch(run, metrics=batch)
-            self._client.set_terminated(run)
-        except MlflowException as error:  # a failed log entry must not stop hours of training
-            note(f"MLflow rejected {name}: {str(error).splitlines()[0]}")
+    name: str
+    settings: Mapping[str, Any]
+    scores: Mapping[str, float]
+    tags: Mapping[str, str]
+    history: Sequence[Mapping[str, float]] = ()
+    files: Sequence[Path] = ()
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+class Store(Protocol):
+    """Where runs are written to."""
+
+    name: str
+
+    def log_run(self, run: TrackedRun) -> None:
+        """Write one finished run."""
+
+
+class Tracker:
+    """Writes every run to each of some stores."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = stores
+
+    def log_run(self, run: TrackedRun) -> None:
+        """Write one finished run. A store that fails is noted: it must not stop hours of training."""
+        for store in self._stores:
+            try:
+                store.log_run(run)
+            except Exception as error:  # MLflow's, wandb's, and those of the network and the disk
+                note(f"{store.name} rejected {run.name}: {first_line(error)}")
+
+
+def open_tracker(mlflow: str | None, wandb: str | None, folder: Path) -> Tracker | None:
+    """A tracker for the options `--mlflow` and `--wandb`; None where neither is given.
+
+    Args:
+        mlflow: a file or a tracking URI. wandb: a project. folder: for the files of wandb.
+
+    Raises:
+        FacecadeError: a package is not installed, or a store cannot be opened.
+    """
+    stores: list[Store] = []
+    if mlflow:
+        from facecade.report.mlflow_store import MlflowStore
+
+        stores.append(MlflowStore(mlflow))
+    if wandb:
+        from facecade.report.wandb_store import WandbStore
+
+        stores.append(WandbStore(wandb, folder))
+    return Tracker(stores) if stores else None
+
+
+def with_intervals(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> dict[str, float]:
+    """Scores with 95 % intervals as single numbers: `macro-F1`, `macro-F1 low`, `macro-F1 high`."""
+    ends = {"value": "", "low": " low", "high": " high"}
+    return {f"{prefix}{name}{words}": score[end] for name, score in scores.items() for end, words in ends.items()}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and values of nested settings, the keys joined by dots."""
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
-            yield _safe(f"{prefix}{key}"), value
-
-
-def _batches(items: list[Any]) -> Iterator[list[Any]]:
-    """Lists of at most 100 items, the limit of MLflow's log_batch."""
-    for start in range(0, len(items), 100):
-        yield items[start : start + 100]
-
-
-def _safe(name: str) -> str:
-    """A name in which `_` replaces the characters that MLflow does not allow."""
-    return "".join(character if character.isalnum() or character in "_-./ " else "_" for character in name)
+            yield f"{prefix}{key}", value

@@ -12,12 +12,12 @@ from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine
 from facecade.base.progress import note
 from facecade.records import FitRecord, read_fit_record
+from facecade.report.tracking import TrackedRun, Tracker
 from facecade.runs.describe import scores_text
 from facecade.runs.fits import make_fit
 from facecade.runs.run import Run
 
 if TYPE_CHECKING:
-    from facecade.report.tracking import Tracker
     from facecade.stages.fit import Fit
 
 
@@ -96,7 +96,8 @@ class FitReporter:
         if self.tracker:
             scores = {**outcome.score, "seconds": outcome.seconds}
             tags = {"run": str(self.run.folder), "stage": fit.stage.name, "signature": fit.signature}
-            self.tracker.log_run(fit.title, outcome.recipe.model_dump(), scores, tags, read_history(fit.folder))
+            settings, history = outcome.recipe.model_dump(), read_history(fit.folder)
+            self.tracker.log_run(TrackedRun(fit.title, settings, scores, tags, history))
 
 
 def raise_failures(fits: Sequence[Fit], outcomes: Sequence[FitRecord | BaseException]) -> None:

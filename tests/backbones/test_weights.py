@@ -120,9 +120,9 @@ def test_package_weights_can_be_converted(tmp_path: Path) -> None:
 def test_the_command_converts_and_prints_the_recipe_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = openvino_network_file(tmp_path)
     monkeypatch.chdir(tmp_path)
-    text = succeed("weights", path)
-    assert (tmp_path / "weights/face_reid_0095.safetensors").is_file() and "Apache-2.0" in text
-    assert 'weights = "weights/face_reid_0095.safetensors"' in text.splitlines()[-1]
+    result = call("weights", path)
+    assert (tmp_path / "weights/face_reid_0095.safetensors").is_file() and "Apache-2.0" in result.stdout
+    assert 'weights = "weights/face_reid_0095.safetensors"' in result.stderr.splitlines()[-1]
     output = json.loads(succeed("weights", path, "--as", "face_reid_0095", "--output", "other.safetensors", "--json"))
     assert output["file"] == "other.safetensors" and (tmp_path / "other.safetensors").is_file()
     listed = {entry["backbone"]: entry for entry in json.loads(succeed("weights", "--list", "--json"))}

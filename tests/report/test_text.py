@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from facecade.report.text import columns
+from facecade.report.text import columns, sentences
 
 WIDEST = {
     "ls": (
@@ -81,3 +81,11 @@ def test_a_table_that_no_width_fits_becomes_lines() -> None:
         columns([["one", "2"], ["two", ""]], ["name", "number"], width=8)
         == "name:\n  one\nnumber:\n  2\n\nname:\n  two"
     )
+
+
+def test_sentences_break_between_words() -> None:
+    line = "joint: mask accuracy 0.9857 (folds 0.9857 to 0.9857), gender accuracy 1.0000 on held-out people"
+    assert sentences(line) == line, "stdout is no terminal"
+    broken = sentences(f"{line}\nmask: fitted", 40).splitlines()
+    assert all(len(each) <= 40 for each in broken) and broken[-1] == "mask: fitted"
+    assert " ".join(each.strip() for each in broken[:-1]) == line
