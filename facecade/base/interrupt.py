@@ -58,6 +58,12 @@ _interrupted = False
 """Whether Ctrl-C was pressed, and the command did not go on."""
 
 
+def interrupted() -> bool:
+    """Whether Ctrl-C was pressed in a block that has not ended: an error may then be only what became of KeyboardInterrupt, as in
+    `__set_name__`, where Python raises RuntimeError instead."""
+    return _interrupted
+
+
 def _interrupt_once(number: int, frame: FrameType | None) -> None:
     global _interrupted
     _interrupted = True

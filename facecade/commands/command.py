@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from facecade.base.errors import FacecadeError, file_error
-from facecade.base.interrupt import INTERRUPTED, exit_on_interrupt
+from facecade.base.interrupt import INTERRUPTED, exit_on_interrupt, interrupted
 from facecade.base.program import command as command_line
 from facecade.base.program import install
 
@@ -88,7 +88,12 @@ class LazyGroup(ExampleLast, click.Group):
         say_stopped = functools.cache(partial(self._say_stopped, ctx))  # once, whoever calls it first
         try:
             with exit_on_interrupt(say_stopped):
-                return super().invoke(ctx)
+                try:
+                    return super().invoke(ctx)
+                except Exception as error:
+                    if interrupted():
+                        raise KeyboardInterrupt from error
+                    raise
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

@@ -114,3 +114,40 @@ def test_an_interrupt_before_or_after_a_command_ends_the_process_at_once(
     _, err = process.communicate(timeout=90)
     assert process.returncode == -signal.SIGINT and time.monotonic() - started < 2
     assert "Traceback" not in err
+
+
+def test_an_error_that_an_interrupt_became_is_no_bug(tmp_path: Path) -> None:
+    """Python raises RuntimeError for a KeyboardInterrupt in `__set_name__`, which torch's classes have."""
+    (tmp_path / "slow.py").write_text(
+        """
+import time
+import click
+
+class Field:
+    def __set_name__(self, owner, name):
+        print("begun", flush=True)
+        time.sleep(60)
+
+@click.command("slow")
+def command():
+    class Record:
+        field = Field()
+"""
+    )
+    code = "from facecade.commands.command import LazyGroup; LazyGroup('facecade', modules={'slow': 'slow'})()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "slow"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )
+    assert process.stdout and process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (
+        INTERRUPTED,
+        "",
+        "\nStopped. Finished work is kept; the same command continues.\n",
+    )
