@@ -75,8 +75,8 @@ CombinerFile = Annotated[str, Field(pattern=r"^(rule|nested|alignment-[A-Za-z0-9
 class CombinerSummary(Record):
     """What `fit-meta` measured: nested scores of every method and of the choice among them, and what they depend on.
 
-    prior: frequencies of the classes. cuts: in years, by gender; empty where no stage predicts years. unsure_below: confidence
-    below which a prediction is rather wrong than right (report/calibration.py). fits: digest of the fits that were combined.
+    prior: frequencies of the classes. cuts: in years, by gender; empty where no stage predicts years. sure_from: the lowest
+    confidence at which predictions are right at least as often as wrong (report/calibration.py); None if there is none. fits: digest of the fits that were combined.
     """
 
     made_by: ClassVar[str] = "fit-meta"
@@ -90,7 +90,7 @@ class CombinerSummary(Record):
     images: Count
     people: Count
     prior: Annotated[list[Probability], PerClass]
-    unsure_below: Probability = 0.5
+    sure_from: Probability | None = 0.5
     fits: Digest
     folds_hash: Digest
     extra_data: list[PathText]
@@ -113,6 +113,10 @@ class CombinerRecord(CombinerSummary):
     method: Text
     decision_weights: Annotated[list[float], Field(min_length=6, max_length=6)]
     files: dict[CombinerFile, Content]
+
+    def is_unsure(self, confidence: float) -> bool:
+        """Whether predictions of this confidence are wrong more often than right, on people who were held out."""
+        return self.sure_from is None or confidence < self.sure_from
 
     @property
     def signature(self) -> str:

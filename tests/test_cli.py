@@ -474,8 +474,8 @@ def test_face_and_training_flags(fitted: Path) -> None:
         (True, {"content": "trained-on"}, "no-face trained-on"),
         (False, {}, ""),
     ):
-        for unsure_below, unsure in ((0.0, ""), (1.0, "unsure")):
-            record = row_predictor.record.model_copy(update={"unsure_below": unsure_below})
+        for sure_from, unsure in ((0.0, ""), (None, "unsure")):
+            record = row_predictor.record.model_copy(update={"sure_from": sure_from})
             predictor = replace(row_predictor, record=record, detects=detects, trained_on=trained_on)
             (flags,) = predictor.rows(BatchOutputs([face], stage_outputs)).table(["a"])["flags"]
             assert set(flags.split()) == {*flag.split(), *unsure.split()}

@@ -19,7 +19,7 @@ from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import GENDERS, N_CLASSES
 from facecade.recipe import CombinerRecipe
 from facecade.records import CombinerRecord, CombinerSummary
-from facecade.report.calibration import unsure_below
+from facecade.report.calibration import sure_from
 from facecade.report.metrics import as_json, class_f1, confusion, macro_f1, paired_difference, score
 from facecade.report.nested import NESTED
 
@@ -73,7 +73,7 @@ class Selection:
             "cuts": {} if cuts is None else dict(zip(GENDERS, map(tuple, cuts.round(2).tolist()), strict=True)),
             "images": len(label),
             "people": len(np.unique(person)),
-            "unsure_below": unsure_below(confidence, best == label),
+            "sure_from": sure_from(confidence, best == label),
             "prior": (np.bincount(label, minlength=N_CLASSES) / len(label)).tolist(),
         }
 

@@ -77,13 +77,14 @@ def _meta_text(record: CombinerRecord) -> str:
     ]
     choice, gain = record.nested_choice, record.gain_over_simplest
     others = {name: value for name, value in choice.items() if name not in ("macro-F1", "accuracy")}
+    ahead = "" if record.method == record.simplest else f", {difference(gain)} against {record.simplest}"
     return "\n".join(
         [
             "Nested out-of-fold scores, 95 % intervals over people:",
             "",
             columns(rows, ["  combining method", "macro-F1", "accuracy"]),
             "",
-            f"Kept: {record.method} — the highest nested macro-F1; {difference(gain)} over {record.simplest}.",
+            f"Selected: {record.method}, with the highest nested macro-F1{ahead}.",
             f"Expect on new people (the choice itself nested): macro-F1 {interval(choice['macro-F1'])},"
             f" accuracy {interval(choice['accuracy'])}.",
             ", ".join(f"{name} {interval(value, 2 if name == 'age MAE' else 4)}" for name, value in others.items())

@@ -296,4 +296,4 @@ class RowPredictor:
         if isinstance(face, DecodeError):
             return ("no-file" if face.reason == "no such file" else f"unreadable: {face.reason}",)
         known = self.trained_on.get(face.content, "")
-        return face_flags(self.detects, face.box, face.faces, confidence < self.record.unsure_below, known)
+        return face_flags(self.detects, face.box, face.faces, self.record.is_unsure(confidence), known)

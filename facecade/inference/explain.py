@@ -179,8 +179,7 @@ class Explainer:
         known = self.cascade.trained_on.get(content, "")
 
         def flags(box: Box | None, confidence: float) -> tuple[str, ...]:
-            unsure = confidence < self.record.unsure_below
-            return face_flags(self.cascade.detects, box, len(found), unsure, known)
+            return face_flags(self.cascade.detects, box, len(found), self.record.is_unsure(confidence), known)
 
         faces = [
             self._face(box, crops[row], [stage_outputs.take(np.array([row])) for stage_outputs in networks], flags)

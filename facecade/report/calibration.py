@@ -39,18 +39,19 @@ def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
     return Calibration(confidence, accuracy, count[filled], error)
 
 
-def unsure_below(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The confidence below which predictions are wrong more often than right, as measured on predictions of people who were held out.
+def sure_from(confidence: np.ndarray, right: np.ndarray) -> float | None:
+    """The lowest confidence at which predictions are right at least as often as wrong, as measured on people who were held out;
+    None if they never are.
 
     The share of right predictions is fitted as a function that never falls as confidence grows (isotonic regression), so no bins
-    are chosen. Below the lowest confidence that was measured, everything is unsure.
+    are chosen.
 
     Args:
         confidence: float (N,), probability of each predicted class. right: bool (N,).
     """
     share = IsotonicRegression().fit_transform(confidence, right.astype(float))
     sure = confidence[share >= 0.5]
-    return float(sure.min()) if len(sure) else 1.0
+    return float(sure.min()) if len(sure) else None
 
 
 def by_axis(probability: np.ndarray) -> dict[str, np.ndarray]:

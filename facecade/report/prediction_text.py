@@ -44,22 +44,29 @@ def _one(row: Mapping[str, Any], cuts: Mapping[str, Any]) -> str:
     loud = f"{FLAG_WORDS['no-face']}; the center of the image was predicted\n" if "no-face" in row["flags"] else ""
     rest = "; ".join(note for note in notes if note != FLAG_WORDS["no-face"])
     text = f"{excerpt(row['ImageID'])}: {prediction_in_words(row['ans'], row['age'])}"
-    return f"{loud}{text}\nclass {row['ans']}, confidence {row['confidence']:.2f}" + (f"; {rest}" if rest else "")
+    confidence = f"confidence {_confidence(row)}" if _confidence(row) else ""
+    return f"{loud}{text}\n" + "; ".join(filter(None, [f"class {row['ans']}", confidence, rest]))
+
+
+def _confidence(row: Mapping[str, Any]) -> str:
+    """The confidence as text; empty where there is none: the hard cascade has no probabilities, its classes all have 1."""
+    return "" if row["confidence"] in (None, 1.0) else f"{row['confidence']:.2f}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], cuts: Mapping[str, Any]) -> str:
     several = any((row["face"] or 0) > 1 for row in rows)
+    shown = any(_confidence(row) for row in rows)
     cells = [
         [
             _short(row["ImageID"]) + (f" #{row['face']}" if several and row["face"] else ""),
             "" if row["ans"] is None else class_in_words(row["ans"]),
             "" if row["age"] is None else f"{row['age']:.0f}",
-            "" if row["confidence"] is None else f"{row['confidence']:.2f}",
+            *([_confidence(row)] if shown else []),
             ", ".join(_notes(row, cuts)),
         ]
         for row in rows
     ]
-    return columns(cells, ["image", "prediction", "years", "conf.", "note"])
+    return columns(cells, ["image", "prediction", "years", *["conf."] * shown, "note"])
 
 
 def _more(summary: Mapping[str, Any], first: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facecade.faces.labels import decode, encode
-from facecade.report.calibration import by_axis, calibration, unsure_below
+from facecade.report.calibration import by_axis, calibration, sure_from
 from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
 
 
@@ -47,14 +47,14 @@ def test_below_the_threshold_predictions_are_wrong_more_often_than_right() -> No
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0, 1, 4000)
     right = rng.uniform(0, 1, 4000) < confidence
-    assert unsure_below(confidence, right) == pytest.approx(0.5, abs=0.05)
+    assert sure_from(confidence, right) == pytest.approx(0.5, abs=0.05)
     overconfident = rng.uniform(0, 1, 4000) < confidence / 1.5
-    threshold = unsure_below(confidence, overconfident)
+    threshold = sure_from(confidence, overconfident)
     assert threshold == pytest.approx(0.75, abs=0.06)
     assert overconfident[confidence < threshold].mean() < 0.5 < overconfident[confidence >= threshold].mean()
 
 
 def test_the_threshold_of_predictions_that_are_all_right_or_all_wrong() -> None:
     confidence = np.array([0.3, 0.6, 0.9])
-    assert unsure_below(confidence, np.ones(3, bool)) == 0.3, "below that nothing was measured"
-    assert unsure_below(confidence, np.zeros(3, bool)) == 1.0
+    assert sure_from(confidence, np.ones(3, bool)) == 0.3, "below that nothing was measured"
+    assert sure_from(confidence, np.zeros(3, bool)) is None
