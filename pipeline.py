@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from facecade.base.arrays import write_arrays
 from facecade.base.artifact import versions
 from facecade.base.choices import EnsembleKind, FaceChoice
+from facecade.base.lease import see_latest
 from facecade.base.lock import require_free
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar, note
@@ -57,15 +59,20 @@ def fit_stage(
         FacecadeError: a stage has nothing to learn; another process fits some of them; or some fits failed, with the reason of
             each, and the others were still run.
     """
+    from facecade.stages.executors import make_executor
     from facecade.stages.jobs import fit_all
 
     require_years(run, stages)
     requested = [make_fit(run, stage, fold) for stage in run.recipe.stages if stage in stages for fold in folds]
+    for stage, fold in {need for fit in requested for need in fit.needs}:  # another machine may just have fitted it
+        see_latest(run.fold_folder(stage, fold))
     todo = [make_fit(run, *key) for key in plan(run, stages, folds, resume)]
     require_labels(run, todo)
     note_states(run, requested, todo, machine, resume)
-    with held_to_fit(run, [fit.folder for fit in todo]):
-        outcomes = fit_all(todo, run_data(run, machine.workers), machine, resume, FitReporter(run, tracker))
+    with held_to_fit(run, [] if machine.elsewhere else [fit.folder for fit in todo]):
+        data = run_data(run, machine.workers)
+        with make_executor(machine, data, run.folder, len(todo)) if todo else nullcontext() as executor:
+            outcomes = fit_all(todo, run.table, executor, resume, FitReporter(run, tracker)) if executor else []
     raise_failures(todo, outcomes)
     return [read_fit_record(fit.folder) for fit in requested]
 

@@ -12,9 +12,9 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from facecade import pipeline, shipped
-from facecade.base.choices import Device, Engine, EnsembleKind, FaceChoice, Precision
+from facecade.base.choices import Engine, EnsembleKind, FaceChoice, Precision
 from facecade.base.errors import unknown_name
-from facecade.base.machine import Machine, default_workers
+from facecade.base.machine import Machine, default_workers, parse_device, parse_executor
 from facecade.faces.boxes import ImageFile, path_of
 from facecade.faces.reading import make_reading
 from facecade.faces.source import read_source
@@ -54,8 +54,9 @@ def fit(
     maps: Sequence[str] = (),
     layout: PathLike | None = None,
     person_pattern: str | None = None,
-    device: Device = "auto",
+    device: str = "auto",
     jobs: int = 0,
+    executor: str = "processes",
 ) -> Run:
     """Train all stages of a recipe and stack them, as `fit-stage all` and `fit-meta` do.
 
@@ -73,12 +74,15 @@ def fit(
         maps: what words of the data mean, each `FIELD.WORD=LABEL`, e.g. `"gender.M=male"`.
         layout: TOML that says what each folder of a folder of classes means.
         person_pattern: where an image's path names its person: a regular expression with one group.
-        jobs: fits at once; 0 = number of cores.
+        device: `auto`, `cpu`, `cuda`, `cuda:0,1` or `mps`.
+        jobs: fits at once; 0 = number of cores, or of GPUs.
+        executor: what runs the fits: `processes`, `ray`, `ray://ADDRESS` or `slurm` (docs/scale.md).
 
     Raises:
         FacecadeError: bad data, a wrong key, fits that failed; `error.hint` says what to do.
     """
-    machine = Machine(device, jobs, workers=default_workers())
+    parse_device(device)
+    machine = Machine(device, jobs, workers=default_workers(), executor=parse_executor(executor))
     options = DataOptions(
         [Path(each) for each in corrections],
         extra=Path(extra) if extra else None,
@@ -105,7 +109,7 @@ def load(
     *,
     engine: Engine = "auto",
     precision: Precision = "auto",
-    device: Device = "auto",
+    device: str = "auto",
     ensemble: EnsembleKind | None = None,
 ) -> Cascade:
     """Load a fitted cascade from the folder of a run or of an export; its networks are loaded once.
@@ -121,10 +125,10 @@ def load(
     for kind, value, choices in (
         ("engine", engine, Engine),
         ("precision", precision, Precision),
-        ("device", device, Device),
         ("ensemble", ensemble or "mean", EnsembleKind),
     ):
         _require_choice(kind, value, choices)
+    parse_device(device)
     machine = Machine(device, engine=engine, precision=precision)
     return Cascade(load_cascade(open_fitted(Path(artifacts), machine), machine, images=1, ensemble=ensemble))
 

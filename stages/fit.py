@@ -19,7 +19,7 @@ from facecade.backbones.backbone import Backbone
 from facecade.backbones.batch_norm import is_folded, restore_statistics
 from facecade.backbones.weights import load_weights, origin
 from facecade.base.arrays import write_arrays
-from facecade.base.artifact import read_checked, versions, write_record
+from facecade.base.artifact import read_checked, versions, write_record, writing
 from facecade.base.errors import FacecadeError
 from facecade.base.files import content_hash
 from facecade.base.machine import Machine
@@ -82,6 +82,11 @@ class Fit:
         return self.stage.name, self.fold
 
     @property
+    def checkpoint(self) -> Path:
+        """The file from which the fit resumes."""
+        return self.folder / f"checkpoint-{self.signature}.safetensors"
+
+    @property
     def needs(self) -> list[tuple[str, int]]:
         """Keys of the fits that this one depends on: the one it starts from, or those it is the mean of."""
         if self.soup:
@@ -121,12 +126,23 @@ class RunData:
         return pd.concat([self.table, added], ignore_index=True), np.r_[self.crop_row, extra["crop"]]
 
 
-def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine, resume: bool) -> FitRecord:
-    """Train on all folds but one, or on all; write weights, outputs and a record to the fit's folder.
+def discard_earlier(job: Fit, resume: bool) -> None:
+    """Remove what an earlier fit left in the folder: its record, and its checkpoints, without that of the same signature if
+    `resume`. Once for a fit, however often its process is lost and it is run again."""
+    with writing(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "meta.json").unlink(missing_ok=True)
+        for old in job.folder.glob("checkpoint-*.safetensors"):
+            if old != job.checkpoint or not resume:
+                old.unlink()
+
+
+def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine) -> FitRecord:
+    """Train on all folds but one, or on all; write weights, outputs and a record to the fit's folder. Resumes from the fit's
+    checkpoint, if there is one.
 
     Args:
         machine: `workers` augment for training on a GPU; `compile` and `autocast` are settings of training.
-        resume: resume from a checkpoint of the same signature, if there is one.
 
     Returns:
         The record, as in the folder's meta.json, which exists only if the fit is complete.
@@ -134,13 +150,7 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
     Raises:
         FacecadeError: no rows to train on; damaged weights to start from; training diverged.
     """
-    stage, recipe, folder = job.stage, job.recipe, job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    state = folder / f"checkpoint-{job.signature}.safetensors"
-    (folder / "meta.json").unlink(missing_ok=True)
-    for old in folder.glob("checkpoint-*.safetensors"):
-        if old != state or not resume:
-            old.unlink()
+    stage, recipe, folder, state = job.stage, job.recipe, job.folder, job.checkpoint
     backbone = new_backbone(stage, recipe, job.seed).to(device)
     model, details, cached = (_soup if job.soup else _train)(job, run_data, backbone, state, machine)
 
@@ -180,7 +190,7 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
         seed=job.seed,
         recipe=recipe,
         columns=stage.columns,
-        device=str(device),
+        device=device.type,
         **details,
         parameters=sum(p.numel() for p in model.parameters()),
         # without those of a target that nobody who was held out has a label of
@@ -248,7 +258,7 @@ def _train(
     bf16, cached = machine.uses_bf16(device), None
     if recipe.freeze == "none":
         # On a CPU, the model uses every core itself.
-        workers = machine.workers if device == "cuda" else 0
+        workers = 0 if device == "cpu" else machine.workers
         model = fit(backbone, training_data, loss, recipe, seed, *destination, workers, machine.compile, bf16)
     else:
         needed = np.r_[rows, stop_rows, validated]

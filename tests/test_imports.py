@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,20 @@ def test_one_file_imports_albumentations() -> None:
         if "albumentations" in imported(path)
     ]
     assert users == ["facecade/training/augment.py"]
+
+
+def test_one_file_imports_each_package_of_an_executor() -> None:
+    for package, file in (("ray", "ray_tasks.py"), ("submitit", "slurm_jobs.py")):
+        users = [path for part in MAY_IMPORT for path in files(part) if package in imported(path)]
+        assert [path.name for path in users] == [file]
+
+
+def test_packages_of_executors_are_imported_only_where_one_is_chosen() -> None:
+    lines = "import sys, facecade, facecade.cli, facecade.api, facecade.comparison.tune, facecade.stages.jobs, facecade.stages.executors"
+    lines += ", facecade.stages.executors.ray_tasks, facecade.stages.executors.slurm_jobs\n"
+    lines += "print([name for name in ('ray', 'submitit') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
 
 
 def test_cli_imports_at_its_head_only_what_is_light() -> None:

@@ -49,7 +49,8 @@ def restore_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
 
     def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].double().transpose(0, 1).flatten(1)  # [channels, positions]
+        values = inputs[0].cpu() if inputs[0].device.type == "mps" else inputs[0]  # mps has no float64
+        values = values.double().transpose(0, 1).flatten(1)  # [channels, positions]
         count = torch.full((len(values),), float(values.shape[1]), device=values.device)
         sums[norm] += torch.stack([count, values.sum(1), values.square().sum(1)]).cpu()  # type: ignore[index]
 
@@ -68,10 +69,10 @@ def restore_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
             assert norm.running_mean is not None and norm.running_var is not None
             if not count.any():
                 continue
-            mean, old_variance = total / count, norm.running_var.double().cpu()
+            mean, old_variance = total / count, norm.running_var.cpu().double()
             variance = (squares / count - mean.square()).clamp(min=0)
-            slope = norm.weight.double().cpu() / (old_variance + norm.eps).sqrt()
-            shift = norm.bias.double().cpu() + slope * (mean - norm.running_mean.double().cpu())
+            slope = norm.weight.cpu().double() / (old_variance + norm.eps).sqrt()
+            shift = norm.bias.cpu().double() + slope * (mean - norm.running_mean.cpu().double())
             norm.weight.copy_(slope * (variance + norm.eps).sqrt())
             norm.bias.copy_(shift)
             norm.running_mean.copy_(mean)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-Device = Literal["auto", "cpu", "cuda"]
-
 Engine = Literal["auto", "torch", "openvino", "onnx"]
 
 Precision = Literal["auto", "fp32", "bf16"]

@@ -15,11 +15,14 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder, without its subfolders, while this process writes to it. At first, make it if it does not exist, and remove
     what killed processes left half written in it; at the end, remove it if it is new and still empty.
 
-    Nobody waits for a lock, so there is no deadlock. It ends with its process, however that ends; its file stays.
+    A lock ends with its process, however that ends; its file stays.
+
+    Args:
+        wait: seconds to wait for a process that holds the folder. Who waits may hold no other folder, so there is no deadlock.
 
     Raises:
         FacecadeError: another process holds the folder, or it cannot be written.
@@ -29,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=wait)
         except Timeout:
             raise FacecadeError(
                 f"another process works in {folder}", "wait until it ends, or give another folder"

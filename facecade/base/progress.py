@@ -188,18 +188,33 @@ class RemoteBars:
     """Shows the bars and notes of other processes."""
 
     def __init__(self) -> None:
-        self.bars: dict[tuple[int, int], Bar] = {}
+        self.bars: dict[tuple[str, int], Bar] = {}
 
-    def receive(self, process: int, message: Message) -> None:
-        """Show a message of the process with this id."""
+    def receive(self, source: str, message: Message) -> None:
+        """Show a message.
+
+        Args:
+            source: names what sends it: a fit. Its process may be lost, and another one begin it again.
+        """
         kind, *rest = message
         if kind == "note":
             note(*rest)
         elif kind == "begin":
             bar_id, *about = rest
-            self.bars[process, bar_id] = Bar(*about).__enter__()
+            self._close((source, bar_id))
+            self.bars[source, bar_id] = Bar(*about).__enter__()
         elif kind == "advance":
             bar_id, done, detail = rest
-            self.bars[process, bar_id].advance(done, detail)
+            if bar := self.bars.get((source, bar_id)):
+                bar.advance(done, detail)
         elif kind == "end":
-            self.bars.pop((process, rest[0])).__exit__(None, None, None)
+            self._close((source, rest[0]))
+
+    def end(self, source: str) -> None:
+        """Remove the bars of a source."""
+        for key in [key for key in self.bars if key[0] == source]:
+            self._close(key)
+
+    def _close(self, key: tuple[str, int]) -> None:
+        if bar := self.bars.pop(key, None):
+            bar.__exit__(None, None, None)

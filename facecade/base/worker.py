@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext
@@ -19,23 +19,35 @@ class Worker(ProcessPoolExecutor):
     """A pool of one process: a larger pool would lose all its calls if one process is killed."""
 
     def __init__(
-        self, context: SpawnContext, initialize: Callable[..., None], shared: object, *arguments: object
+        self,
+        context: SpawnContext,
+        environment: Mapping[str, str],
+        initialize: Callable[..., None],
+        shared: object,
+        *arguments: object,
     ) -> None:
         """
         Args:
+            environment: variables of the process, set before it imports anything.
             initialize: called in the process as `initialize(shared, *arguments)`.
             shared: what can be handed over only when a process starts: a queue.
             arguments: pickled here, and unpickled there once the parent is watched: it imports torch, which takes seconds.
         """
         call = pickle.dumps((initialize, arguments))
-        super().__init__(1, context, _begin, (shared, call))
+        super().__init__(1, context, _begin, (dict(environment), shared, call))
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **settings: Any) -> Any:
         with uninterrupted_children():  # the first call starts the process
             return super().submit(call, *arguments, **settings)
 
+    def kill(self) -> None:
+        """Kill the process, whatever it does."""
+        for process in [*(self._processes or {}).values()]:
+            process.kill()
 
-def _begin(shared: object, call: bytes) -> None:
+
+def _begin(environment: Mapping[str, str], shared: object, call: bytes) -> None:
+    os.environ.update(environment)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     initialize, arguments = pickle.loads(call)
     initialize(shared, *arguments)

@@ -20,6 +20,8 @@ from facecade.base.program import install
 
 EXTRA_PACKAGES = {
     "report": ("cycler", "jinja2", "markupsafe", "matplotlib"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
     "web": ("gradio", "fastapi", "uvicorn", "starlette", "python_multipart"),
 }
 """For each extra, the packages that it installs and commands import."""

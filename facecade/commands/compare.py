@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @options.SAME_PERSON
 @options.reading
+@options.executor
 @options.JOBS
 @options.THREADS
 @options.artifacts("artifacts/compare", "Folder of the comparison, with one run for each recipe.")
@@ -62,6 +63,8 @@ def command(
     repeats: int,
     same_person: tuple[Path, ...],
     reading: Reading,
+    executor: str,
+    executor_options: tuple[str, ...],
     jobs: int,
     threads: int,
     artifacts: Path,
@@ -100,7 +103,7 @@ def command(
         data, folds, seed, read_budget(budget) if budget else None, evaluation_files, repeats, same_person, reading
     )
     tracker = open_tracker(mlflow, wandb, artifacts)
-    machine = Machine(device, jobs, threads, workers)
+    machine = Machine(device, jobs, threads, workers, executor=executor, executor_options=executor_options)
     files, inputs = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")], {"runs": artifacts, "data": data}
     require_free(output)
     claim = Claim(output, "leaderboard", files, inputs, overwrite)

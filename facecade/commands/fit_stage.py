@@ -58,8 +58,10 @@ if TYPE_CHECKING:
     metavar="DATA",
     help="Also train on these labelled images, which are never scored.",
 )
+@options.executor
 @options.JOBS
 @options.THREADS
+@options.LOCAL_DISK
 @options.COMPILE
 @options.AUTOCAST
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, list what would be fitted, write nothing.")
@@ -83,8 +85,11 @@ def command(
     skip_bad: bool,
     pseudo: Path | None,
     extra: Path | None,
+    executor: str,
+    executor_options: tuple[str, ...],
     jobs: int,
     threads: int,
+    local_disk: Path | None,
     compiled: bool,
     autocast: bool | None,
     dry_run: bool,
@@ -118,12 +123,22 @@ def command(
     tracker = open_tracker(mlflow, wandb, artifacts)
     data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person, reading)
     run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
-    require_folds(folds, run.recipe.folds)
+    require_folds(folds, len(run.recipe.fits))
     numbers = folds or run.recipe.fits
     if dry_run:
         _print_plan(run, names, numbers, resume, as_json)
         return
-    machine = Machine(device, jobs, threads, workers, compile=compiled, autocast=autocast)
+    machine = Machine(
+        device,
+        jobs,
+        threads,
+        workers,
+        compile=compiled,
+        autocast=autocast,
+        executor=executor,
+        executor_options=executor_options,
+        local_disk=local_disk,
+    )
     records = pipeline.fit_stage(run, names, numbers, machine, resume, tracker)
     if as_json:
         click.echo(json.dumps([record.json_value() for record in records], indent=2))

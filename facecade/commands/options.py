@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 import click
 
 from facecade import shipped
-from facecade.base.choices import Device, Engine, EnsembleKind, Precision
-from facecade.base.machine import default_workers
+from facecade.base.choices import Engine, EnsembleKind, Precision
+from facecade.base.errors import FacecadeError
+from facecade.base.machine import DEVICES, default_workers, parse_device, parse_executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ JOBS = click.option(
     "--jobs",
     type=click.IntRange(0),
     default=0,
-    help="Number of fits in parallel.  [default: cores / threads; on a GPU 1]",
+    help="Number of fits in parallel.  [default: cores / threads; on GPUs one each; elsewhere no limit]",
 )
 THREADS = click.option(
     "--threads",
@@ -78,6 +79,13 @@ THREADS = click.option(
     default=1,
     show_default=True,
     help="Threads of each fit on a CPU. Changing it changes floating-point rounding, hence results slightly; --jobs never does.",
+)
+LOCAL_DISK = click.option(
+    "--local-disk",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Copy the face crops to this folder first, once a machine: where the run's folder is on a network.  "
+    "[default: elsewhere than here, a temporary folder]",
 )
 SAME_PERSON = click.option(
     "--same-person",
@@ -157,7 +165,58 @@ AUTOCAST = click.option(
     default=None,
     help="Precision of training: bf16 by autocast, or float32.  [default: bf16 on a GPU, float32 on a CPU]",
 )
-DEVICE = click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
+
+
+class Checked(click.ParamType):  # type: ignore[type-arg]
+    """Text that a function accepts; what it says of other text is the usage error."""
+
+    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+        self.name, self.check = name, check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            self.check(value)
+        except FacecadeError as error:
+            self.fail(f"{error}; {error.hint}", param, ctx)
+        return value
+
+
+DEVICE = click.option(
+    "--device",
+    type=Checked("device", parse_device),
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help=f"What networks run on: {', '.join(DEVICES)}. auto: a CUDA device if there is one, else the CPU.",
+)
+
+
+def executor(function: Function) -> Function:
+    """The options `--executor` and `--executor-option` of commands that fit many networks."""
+    result: Any = function
+    for option in (
+        click.option(
+            "--executor-option",
+            "executor_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="For slurm: an option of sbatch, for example partition=gpu (may be repeated).",
+        ),
+        click.option(
+            "--executor",
+            type=Checked("executor", parse_executor),
+            default="processes",
+            show_default=True,
+            metavar="NAME",
+            envvar="FACECADE_EXECUTOR",
+            show_envvar=True,
+            help="What runs the fits: processes of this machine; ray or ray://ADDRESS; slurm. See docs/scale.md.",
+        ),
+    ):
+        result = option(result)
+    return cast("Function", result)
+
+
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(1),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @options.SAME_PERSON
 @options.reading
 @options.artifacts("artifacts/tune", "Folder of the study.")
+@options.executor
 @options.DEVICE
 @options.WORKERS
 @options.MLFLOW
@@ -61,6 +62,8 @@ def command(
     same_person: tuple[Path, ...],
     reading: Reading,
     artifacts: Path,
+    executor: str,
+    executor_options: tuple[str, ...],
     device: str,
     workers: int,
     mlflow: str | None,
@@ -94,11 +97,10 @@ def command(
     parse(tables, f"{recipe} with {changed_by(settings)}")
     search_settings = Search(stage, measure, read_space(space), trials, folds or (0, 1))
     tracker = open_tracker(mlflow, wandb, artifacts / stage)
+    machine = Machine(device, 1, 1, workers, executor=executor, executor_options=executor_options)
     with locked(artifacts / stage), writing(artifacts / stage):  # Optuna does not name its file
         data_options = DataOptions(same_person=same_person, reading=reading)
-        result = search(
-            data, data_options, tables, artifacts / stage, search_settings, Machine(device, 1, 1, workers), tracker
-        )
+        result = search(data, data_options, tables, artifacts / stage, search_settings, machine, tracker)
     click.echo(json.dumps(result, indent=2) if as_json else _tuning_text(result, artifacts / stage))
     best = shlex.quote(str(artifacts / stage / "best.toml"))
     say_next(command_line(f"fit-stage {stage} {options.data_words(data, reading, same_person)} --recipe {best}"))

@@ -12,7 +12,7 @@ from facecade.base.choices import EnsembleKind
 from facecade.base.errors import FacecadeError
 from facecade.base.files import file_hash
 from facecade.base.lock import locked
-from facecade.base.machine import Machine, cores
+from facecade.base.machine import Machine, cores, parse_device
 from facecade.base.progress import Bar
 from facecade.inference.cascade import Cascade
 from facecade.inference.choose import EngineOption, choose_engine, recorded_choice
@@ -171,7 +171,7 @@ def _engine_of_run(run: Run, machine: Machine, images: int, ensemble: EnsembleKi
         return machine.engine, machine.precision
     if machine.precision == "bf16":
         return "openvino", "bf16"
-    if machine.device != "cuda" and (known := recorded_choice(record, run.fits_digest)):
+    if parse_device(machine.device)[0] in ("auto", "cpu") and (known := recorded_choice(record, run.fits_digest)):
         return _bf16_where_possible(*known)
     import torch
 

@@ -65,9 +65,12 @@ def note_states(run: Run, requested: Sequence[Fit], todo: Sequence[Fit], machine
     """Note seed, device and versions, which fits are already there, and which are added."""
     from facecade.training.device import torch_device
 
-    device, installed = torch_device(machine.device), versions()
+    device, installed = f"by {machine.executor}", versions()
+    if not machine.elsewhere:
+        kind = torch_device(machine.device).type
+        device = f"{kind}, {'bfloat16 autocast' if machine.uses_bf16(kind) else 'float32'}"
     note(
-        f"seed {run.recipe.seed}; {device}, {'bfloat16 autocast' if machine.uses_bf16(device.type) else 'float32'}; "
+        f"seed {run.recipe.seed}; {device}; "
         + ", ".join(f"{name} {installed[name]}" for name in ("python", "torch", "timm", "albumentations"))
     )
     for fit in requested:

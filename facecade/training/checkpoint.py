@@ -48,11 +48,13 @@ def load_mean(loaders: Sequence[Callable[[nn.Module], None]], module: nn.Module)
     Args:
         loaders: each loads one of the state dicts into the module.
     """
-    mean = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in module.state_dict().items()}
+    mean = {
+        key: torch.zeros_like(value, dtype=torch.float64, device="cpu") for key, value in module.state_dict().items()
+    }
     for load_one in loaders:
         load_one(module)
         for key, value in module.state_dict().items():
-            mean[key] += value / len(loaders)
+            mean[key] += value.cpu() / len(loaders)  # mps has no float64
     module.load_state_dict(mean)  # casts to the module's dtypes
 
 

@@ -10,20 +10,49 @@ from collections.abc import Iterator
 import torch
 
 from facecade.base.errors import FacecadeError
+from facecade.base.machine import parse_device
 
 
 def torch_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a torch device; makes torch deterministic."""
+    """A device as `parse_device` takes it, as torch's; the first of several. `auto` is a CUDA device if there is one, else the CPU.
+    Makes torch deterministic.
+
+    Raises:
+        FacecadeError: there is no such device here.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling every new tensor with NaN would take a seventh of the training time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if name == "cuda" and not torch.cuda.is_available():
+    kind, indices = parse_device(name)
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise FacecadeError("there is no Apple GPU (mps) here", "--device cpu")
+        return torch.device("mps")
+    gpus = cuda_devices(name)
+    if gpus:
+        return torch.device("cuda", gpus[0]) if indices else torch.device("cuda")
+    _keep_freed_memory()
+    return torch.device("cpu")
+
+
+def cuda_devices(name: str) -> list[int]:
+    """The CUDA devices that a device's name means here, all for `cuda` and `auto`; empty if it means no CUDA device.
+
+    Raises:
+        FacecadeError: one of them is not here.
+    """
+    kind, indices = parse_device(name)
+    if kind not in ("auto", "cuda"):
+        return []
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and not count:
         raise FacecadeError("there is no CUDA device here", "--device cpu")
-    device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        _keep_freed_memory()
-    return device
+    if missing := [index for index in indices if index >= count]:
+        raise FacecadeError(
+            f"there is no CUDA device {missing[0]} here", f"choose from: {', '.join(f'cuda:{n}' for n in range(count))}"
+        )
+    return list(indices or range(count))
 
 
 @contextlib.contextmanager

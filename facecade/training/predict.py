@@ -13,7 +13,7 @@ from torch import Tensor
 from facecade.recipe import StageRecipe
 from facecade.training.pixels import padded_batch
 
-IMAGES_PER_CHUNK = {"cpu": 8, "cuda": 128}
+IMAGES_PER_CHUNK = {"cpu": 8, "cuda": 128, "mps": 32}
 """Images in a batch, each in all its views, by device. Always exactly this many (the last chunk is padded), because
 kernels for another batch shape may round differently. On a CPU, larger batches do not fit its cache: with 32, an image
 takes 1.5 times as long."""

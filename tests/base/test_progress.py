@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from facecade.base import progress
+from facecade.base.machine import Machine
 from facecade.base.progress import Bar, RemoteBars
 from facecade.stages import jobs
+from facecade.stages.executors import local
 
 TITLES = ("all", "joint fold 0", "age-female fold 1", "mask fold 2: frozen part")
 DETAILS = ("2 of 15 fits", "epoch 10/12 loss 0.412 val age mae 5.31", "epoch 3/8 loss 1.23 val acc 0.912", "")
@@ -73,11 +75,24 @@ def test_bars_of_a_worker_are_shown_with_what_they_say(monkeypatch: pytest.Monke
     monkeypatch.setattr(progress, "_send", None)
     remote = RemoteBars()
     for message in sent[:-1]:
-        remote.receive(7, message)
+        remote.receive("joint fold 0", message)
     (received,) = remote.bars.values()
     assert (received.title, received.done, received.detail) == ("joint fold 0", 52, "epoch 1/2 loss 0.5")
-    remote.receive(7, sent[-1])
+    remote.receive("joint fold 0", sent[-1])
     assert not remote.bars
+
+
+def test_bars_of_a_lost_process_are_removed() -> None:
+    """Its fit begins again in another process, which counts its bars anew; messages may be lost."""
+    remote = RemoteBars()
+    remote.receive("mask fold 0", ("advance", 3, 1, ""))
+    for process in range(2):
+        remote.receive("mask fold 0", ("begin", 0, f"process {process}", 60, "images", 0))
+    remote.receive("mask fold 1", ("begin", 0, "other", 60, "images", 0))
+    assert [bar.title for bar in remote.bars.values()] == ["process 1", "other"]
+    remote.end("mask fold 0")
+    remote.receive("mask fold 0", ("end", 0))
+    assert [bar.title for bar in remote.bars.values()] == ["other"]
 
 
 def test_without_a_terminal_lines_say_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -100,8 +115,9 @@ def test_the_overall_bar_counts_fits_and_weighs_them_by_cost(monkeypatch: pytest
 
     fits = [Stub(("joint", 0)), Stub(("mask", 0)), Stub(("mask", 1))]
     seen: list[tuple[int, int, str, str]] = []
-    monkeypatch.setattr(jobs, "_gigaflops", lambda fits, run_data: {("joint", 0): 3, ("mask", 0): 1, ("mask", 1): 1})
-    monkeypatch.setattr(jobs, "_try_fit", lambda *arguments: "outcome")
+    monkeypatch.setattr(jobs, "_gigaflops", lambda fits, table: {("joint", 0): 3, ("mask", 0): 1, ("mask", 1): 1})
+    monkeypatch.setattr(jobs, "discard_earlier", lambda fit, resume: None)
+    monkeypatch.setattr(local, "try_fit", lambda *arguments: "outcome")
     advance = Bar.advance
 
     def record(bar: Bar, count: int = 1, detail: str | None = None) -> None:
@@ -109,7 +125,8 @@ def test_the_overall_bar_counts_fits_and_weighs_them_by_cost(monkeypatch: pytest
         seen.append((bar.done, bar.total, bar.unit, bar.detail))
 
     monkeypatch.setattr(Bar, "advance", record)
-    jobs.fit_all(fits, None, jobs.Machine("cpu", 1), False, lambda fit, outcome: None)  # type: ignore[arg-type]
+    executor = local.LocalExecutor(Machine("cpu"), None)  # type: ignore[arg-type]
+    jobs.fit_all(fits, None, executor, False, lambda fit, outcome: None)  # type: ignore[arg-type]
     assert seen == [(n, 5, "", f"{i} of 3 fits") for i, n in enumerate((0, 3, 4, 5))]
 
 

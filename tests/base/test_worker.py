@@ -18,7 +18,7 @@ from slow import begin, call
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    with Worker(context, begin, None, 1) as worker:
+    with Worker(context, {}, begin, None, 1) as worker:
         future = worker.submit(call)
         print(*(process.pid for process in multiprocessing.active_children()), flush=True)
         print(future.result(), flush=True)

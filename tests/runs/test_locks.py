@@ -6,12 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from conftest import TINY, call, succeed
 
 from facecade import pipeline
+from facecade.base import lease
+from facecade.base.artifact import write_text
 from facecade.base.errors import FacecadeError
 from facecade.base.lock import locked
 from facecade.base.machine import Machine
@@ -62,6 +66,32 @@ def test_a_fit_does_not_start_in_a_run_that_was_begun_anew(run: Path) -> None:
     with pytest.raises(FacecadeError, match=r"begun the run in .* anew"):
         pipeline.fit_stage(opened, ["mask"], [0], Machine(), resume=False)
     assert (run / "stages/mask/fold0/meta.json").exists()
+
+
+def test_a_fit_of_another_machine_is_left_alone(run: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock means nothing here, over NFS; its lease does, while it is renewed."""
+    monkeypatch.setattr(lease, "STALE_SECONDS", 1.0)
+    file, ended = run / "stages/joint/fold1/.lease", threading.Event()
+
+    def renew() -> None:
+        count = 0
+        while not ended.is_set():
+            held = lease.Lease(machine="other", host="node7", process=1, token="x", renewed=(count := count + 1))
+            write_text(file, held.model_dump_json())
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    begin = ["fit-stage", "mask", "--data", drawn / "train", "--recipe", "demo", *TINY]
+    for words in (["fit-stage", "joint", "--fold", 1], begin):
+        result = call(*words, "--artifacts", run)
+        assert result.exit_code == 1 and f"another process works in {file.parent}, on node7" in result.stderr
+    succeed("fit-stage", "joint", "--fold", 0, "--artifacts", run)
+    ended.set()
+    thread.join()
+    assert "waiting up to 1 s" in call("fit-stage", "joint", "--fold", 1, "--artifacts", run).stderr
+    assert not file.exists() and open_run(run).state("joint", 1) == "fitted"
 
 
 def test_every_folder_that_is_written_is_written_by_one_command(run: Path, drawn: Path, tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""Fits in this process, one after another."""
+
+from __future__ import annotations
+
+from facecade.base.machine import Machine
+from facecade.stages.executors.executor import Executor, Outcome
+from facecade.stages.fit import Fit, RunData, fit_fold
+
+
+class LocalExecutor(Executor):
+    """Runs each fit when it is waited for."""
+
+    def __init__(self, machine: Machine, run_data: RunData) -> None:
+        self._machine, self._run_data = machine, run_data
+        self._submitted: list[Fit] = []
+
+    def submit(self, fit: Fit) -> None:
+        self._submitted.append(fit)
+
+    def wait(self) -> list[tuple[Fit, Outcome]]:
+        ended = [(fit, try_fit(fit, self._run_data, self._machine)) for fit in self._submitted]
+        self._submitted = []
+        return ended
+
+    def close(self) -> None:
+        self._submitted = []
+
+
+def try_fit(fit: Fit, run_data: RunData, machine: Machine) -> Outcome:
+    """Run a fit in this process; its error is an outcome, so that others go on."""
+    from facecade.training.device import torch_device, torch_threads
+
+    try:
+        device = torch_device(machine.device)
+        with torch_threads(machine.threads if device.type == "cpu" else 0):
+            return fit_fold(fit, run_data, device, machine)
+    except Exception as error:
+        return error
