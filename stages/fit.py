@@ -19,9 +19,9 @@ from facecade.backbones.backbone import Backbone
 from facecade.backbones.batch_norm import is_folded, restore_statistics
 from facecade.backbones.weights import load_weights, origin
 from facecade.base.arrays import write_arrays
-from facecade.base.artifact import read_checked, versions, write_record, writing
+from facecade.base.artifact import digest, read_checked, versions, write_record, writing
 from facecade.base.errors import FacecadeError
-from facecade.base.files import content_hash
+from facecade.base.files import content_hash, is_file
 from facecade.base.machine import Machine
 from facecade.base.progress import Bar
 from facecade.base.seeding import derive
@@ -83,8 +83,10 @@ class Fit:
 
     @property
     def checkpoint(self) -> Path:
-        """The file from which the fit resumes."""
-        return self.folder / f"checkpoint-{self.signature}.safetensors"
+        """The file from which the fit resumes, if it started from the same weights."""
+        start = Path(self.weights)
+        content = content_hash(start) if is_file(start) else ""
+        return self.folder / f"checkpoint-{digest([self.signature, content])}.safetensors"
 
     @property
     def needs(self) -> list[tuple[str, int]]:

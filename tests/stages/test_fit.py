@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ from facecade.base.errors import FacecadeError
 from facecade.recipe import StageRecipe
 from facecade.stages import make_stage
 from facecade.stages.check import nothing_to_learn
-from facecade.stages.fit import NO_FOLD, Fit, _excluded_ages, _split_stop_rows, _training_labels, _validation_rows
+from facecade.stages.fit import (
+    NO_FOLD,
+    Fit,
+    _excluded_ages,
+    _split_stop_rows,
+    _training_labels,
+    _validation_rows,
+    discard_earlier,
+)
 from facecade.training.freeze import CachedFeatures
 from facecade.training.loop import TrainingData
 from facecade.training.tracking import read_history
@@ -162,3 +171,16 @@ def test_fits_have_curves_of_their_own_measures(fitted: Path) -> None:
         "mask": {"val_loss", "val_accuracy"},
         "age-male": {"val_loss", "val_mae"},
     }
+
+
+def test_a_checkpoint_is_resumed_only_if_the_fit_started_from_the_same_weights(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"first")
+    fit = replace(make_fit("mask", "ce"), folder=tmp_path / "fit", weights=str(weights))
+    fit.folder.mkdir()
+    fit.checkpoint.touch()
+    discard_earlier(fit, resume=True)
+    assert fit.checkpoint.exists()
+    weights.write_bytes(b"other")
+    discard_earlier(fit, resume=True)
+    assert not fit.checkpoint.exists() and not list(fit.folder.glob("checkpoint-*"))
