@@ -112,8 +112,8 @@ def records(fitted: Path, exported: Path) -> dict[type[Record], dict[str, Any]]:
         ExtraRecord: extra,
         PseudoRecord: {**extra, **pseudo, "held_out": {"share": 0.5, "accuracy": 0.9}},
         EngineRecord: rates,
-        State: {"request": "0" * 16, "rows": 4, "bytes": 100},
-        Evaluation: {"images": 9, "people": 3, **scores, "confusion": [[1] * 18] * 18},
+        State: {"request": "0" * 16, "images": 2, "rows": 4, "bytes": 100},
+        Evaluation: {"images": 9, "people": 3, **scores, "confusion": [[1] * 18] * 18, "run": "0" * 16},
     }
 
 

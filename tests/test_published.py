@@ -46,8 +46,8 @@ def test_published_recipe_runs(path: Path, few: Path, eight_images: Path, tmp_pa
     assert all(f"{stage}: " in text for stage in parse(read_toml(path)).stages)
     assert "nested" in succeed("fit-meta", *run).lower()
     succeed("infer", eight_images, *run, "--output", tmp_path)
-    submission = pd.read_csv(tmp_path / "submission.csv")
-    assert len(submission) == 8 and submission["ans"].between(0, 17).all()
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
+    assert len(predictions) == 8 and predictions["ans"].between(0, 17).all()
 
 
 TWICE = """

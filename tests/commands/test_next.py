@@ -57,7 +57,8 @@ def test_data_in_which_nothing_is_wrong_are_trained_on_or_predicted_as_they_were
     assert next_of("check", train, "--recipe", "demo") == f"fit-stage all --data {train} --recipe demo"
     read = "--map gender.M=male --recipe demo --set folds=4"
     assert next_of("check", train, *words) == f"fit-stage all --data {train} {read}"
-    assert next_of("check", plain) == next_of("eda", plain, *output) == f"infer '{plain}'"
+    other = ["--output", tmp_path / "eda of us"]
+    assert next_of("check", plain) == next_of("eda", plain, *other) == f"infer '{plain}'"
     assert next_of("eda", train, "--recipe", "demo", *output) == f"fit-stage all --data {train} --recipe demo"
     assert next_of("eda", train, *output) == f"fit-stage all --data {train}"
     manifest = tmp_path / "masks.csv"

@@ -64,7 +64,7 @@ def result_and_page(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     """The command's JSON, and the page."""
     output = tmp_path_factory.mktemp("eda")
     result = json.loads(succeed("eda", edited, *NO_DETECTOR, "--output", output, "--json"))
-    assert sorted(path.name for path in output.iterdir()) == [".lock", "eda.html"]
+    assert sorted(path.name for path in output.iterdir()) == [".lock", "eda.html", "made-from.json"]
     assert result["files"] == [str(output / "eda.html")]
     return result, (output / "eda.html").read_text()
 
