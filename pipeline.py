@@ -94,7 +94,7 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
     require_fits(run)
     rows = require_labelled_folds(run)
     recipe, table, folder = run.recipe, run.table.iloc[rows], run.combiner
-    label, fold = classes(table), table["fold"].to_numpy()
+    label, fold, person = classes(table), table["fold"].to_numpy(), table["person"].to_numpy()
     for line in absent_classes(label):
         note(line)
     with held_to_fit(run, [folder]):
@@ -105,7 +105,7 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
         with Bar("nested scores", selection.fits_to_compare(aligned, recipe.folds), "fits") as bar:
             result = selection.compare(aligned, raw, label, fold, recipe.combiner, recipe.seed, bar.advance)
         summary = CombinerSummary(
-            **result.scores(table["person"].to_numpy(), table["age"].to_numpy()),
+            **result.scores(person, table["age"].to_numpy()),
             fits=run.fits_digest,
             folds_hash=run.folds_hash,
             extra_data=[each.record.text for each in run.extra_data.values()],
@@ -118,7 +118,7 @@ def fit_meta(run: Run, tracker: Tracker | None = None) -> CombinerRecord:
         for stage, alignment in alignments.items():
             name, arrays = f"alignment-{stage}.npz", {"offset": alignment.offset, "matrix": alignment.matrix}
             files[name] = write_arrays(folder / name, arrays)
-        record = result.save(folder, summary, files)
+        record = result.save(folder, summary, files, person)
     if tracker:
         scores = with_intervals(record.nested_choice)
         scores |= {f"nested macro-F1 of {name}": each["macro-F1"]["value"] for name, each in record.nested.items()}
@@ -136,6 +136,7 @@ def infer(
     allow_missing: bool = False,
     faces: FaceChoice = "largest",
     overwrite: bool = False,
+    abstain: float | None = None,
 ) -> dict[str, Any]:
     """Predict every image of `data`, in order; write predictions.csv, and submission.csv for an info.csv (inference/cascade.py).
 
@@ -145,6 +146,7 @@ def infer(
         allow_missing: predict also where more than a few images do not exist.
         faces: `all`: a row for each face.
         overwrite: also replace predictions by another run, or of other data.
+        abstain: share of wrong answers above which less confident predictions are `unsure`.
 
     Returns:
         The summary that `infer --json` prints.
@@ -159,4 +161,4 @@ def infer(
     cascade = load_cascade(fitted, machine, len(source.table), ensemble)
     if not cascade.detects:
         note(NO_DETECTOR)
-    return cascade.infer(source, output, machine.workers, None, allow_missing, faces, overwrite)
+    return cascade.infer(source, output, machine.workers, None, allow_missing, faces, overwrite, abstain)

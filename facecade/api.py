@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from facecade import pipeline, shipped
 from facecade.base.choices import Engine, EnsembleKind, FaceChoice, Precision
-from facecade.base.errors import unknown_name
+from facecade.base.errors import FacecadeError, unknown_name
 from facecade.base.machine import Machine, default_workers, parse_device, parse_executor
 from facecade.faces.boxes import ImageFile, path_of
 from facecade.faces.reading import make_reading
@@ -198,7 +198,11 @@ class Cascade:
         return " ".join(self._networks.made_of["engine"])
 
     def predict(
-        self, images: ImageLike | Sequence[ImageLike], workers: int = 0, faces: FaceChoice = "largest"
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        workers: int = 0,
+        faces: FaceChoice = "largest",
+        abstain: float | None = None,
     ) -> Predictions:
         """Predict one image or many.
 
@@ -207,19 +211,22 @@ class Cascade:
                 images are found as by `infer`.
             workers: threads that decode and find faces; 0 = cores, at most 16.
             faces: `largest`, or `all`: a prediction for each face of an image.
+            abstain: flag as `unsure` whatever must not be answered if at most this share of the answers is to be wrong; None: what is
+                rather wrong than right.
 
         Returns:
             A prediction for each image, in order. An image that cannot be read gets a flag, not an error.
 
         Raises:
             TypeError: any other type.
-            FacecadeError: a folder without images; an unknown choice of faces.
+            FacecadeError: a folder without images; an unknown choice of faces; `abstain` is not between 0 and 1.
         """
         _require_choice("faces", faces, FaceChoice)
+        _require_risk(abstain)
         ids, inputs = _ids_and_inputs(images)
         rows: list[Prediction] = []
         done = 0
-        for part in self._networks.predict(inputs, workers or default_workers(), faces):
+        for part in self._networks.predict(inputs, workers or default_workers(), faces, abstain):
             for row, face in enumerate(part.faces):
                 index = done + int(part.image[row])
                 image, label = inputs[index], int(part.label[row])
@@ -230,6 +237,7 @@ class Cascade:
                         ids[index],
                         None if label == NO_PREDICTION else label,
                         part.probability[row],
+                        float(part.confidence[row]),
                         age,
                         if_male,
                         if_female,
@@ -242,8 +250,11 @@ class Cascade:
             done += int(part.image[-1]) + 1
         return Predictions(rows)
 
-    def explain(self, image: ImageLike) -> Explanation:
+    def explain(self, image: ImageLike, abstain: float | None = None) -> Explanation:
         """Explain every face of an image: the prediction, each stage's prediction, and the contributions.
+
+        Args:
+            abstain: as for `predict`.
 
         Raises:
             TypeError: not an image.
@@ -252,10 +263,11 @@ class Cascade:
         from facecade.base.files import content_hash
         from facecade.faces.decode import decode
 
-        path_or_pixels = _path_or_pixels(image)
+        _require_risk(abstain)
+        path_or_pixels, explain = _path_or_pixels(image), self._explainer
         if isinstance(path_or_pixels, Path):
-            return self._explainer(decode(path_or_pixels), content_hash(path_or_pixels))
-        return self._explainer(path_or_pixels)
+            return explain(decode(path_or_pixels), content_hash(path_or_pixels), abstain)
+        return explain(path_or_pixels, abstain=abstain)
 
     def infer(
         self,
@@ -265,6 +277,7 @@ class Cascade:
         allow_missing: bool = False,
         faces: FaceChoice = "largest",
         overwrite: bool = False,
+        abstain: float | None = None,
     ) -> dict[str, Any]:
         """Predict a folder, manifest or file and write predictions.csv, and submission.csv for an info.csv, as the command does.
 
@@ -274,14 +287,15 @@ class Cascade:
             allow_missing: predict also where more than a few images do not exist.
             faces: `all`: a row for each face, and no submission.csv.
             overwrite: also replace predictions by another run, or of other data.
+            abstain: as for `predict`.
 
         Returns:
             The summary that `infer --json` prints.
         """
         _require_choice("faces", faces, FaceChoice)
-        return self._networks.infer(
-            read_source(Path(data)), Path(output), workers or default_workers(), None, allow_missing, faces, overwrite
-        )
+        _require_risk(abstain)
+        source, workers = read_source(Path(data)), workers or default_workers()
+        return self._networks.infer(source, Path(output), workers, None, allow_missing, faces, overwrite, abstain)
 
     @cached_property
     def _explainer(self) -> Explainer:
@@ -292,6 +306,12 @@ def _require_choice(kind: str, value: str, choices: Any) -> None:
     """Raises FacecadeError for a value that is none of a `Literal`."""
     if value not in get_args(choices):
         raise unknown_name(kind, value, get_args(choices))
+
+
+def _require_risk(abstain: float | None) -> None:
+    """Raises FacecadeError for a risk that is no share."""
+    if abstain is not None and not 0 < abstain < 1:
+        raise FacecadeError(f"abstain is {abstain}", "give a share of wrong answers between 0 and 1, e.g. 0.1")
 
 
 def _scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:

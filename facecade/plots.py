@@ -32,7 +32,7 @@ def plot_predictions(predictions: Sequence[Prediction], columns: int) -> Figure:
     for axis in axes.flat:
         axis.axis("off")
     for axis, prediction in zip(axes.flat, predictions, strict=False):
-        sure = "" if prediction.label is None else f"\nprobability {prediction.probability:.2f}"
+        sure = "" if prediction.label is None else f"\nconfidence {prediction.confidence:.2f}"
         axis.set_title(f"{prediction.words}{sure}{', unsure' if prediction.unsure else ''}", fontsize=8, wrap=True)
         pixels = _pixels(prediction.image)
         if pixels is None:

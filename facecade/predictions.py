@@ -28,7 +28,8 @@ class Prediction:
 
     image: the path, or the pixels, uint8 (height, width, 3), RGB, that were given. id: the path as given, or `image 0` by
     its index in the list. label: the class, 0..17, 6·mask + 3·gender + band; None for an image that cannot be read.
-    probabilities: float (18,); NaN for such an image. age, age_if_male, age_if_female: in years; NaN where no stage predicts
+    probabilities: float (18,), by the combiner; NaN for such an image. confidence: the calibrated probability that the label is right,
+    likewise. age, age_if_male, age_if_female: in years; NaN where no stage predicts
     years or the image cannot be read. box: the face in pixels; None where none was found and the center was cropped. face: its
     number, 1 for the largest, 0 where there is none. faces: how many the image has; None where the run looks for none.
     flags: `no-face`, `several-faces`, `unsure`, `no-file`, `unreadable: …`, `trained-on`, `pseudo-labelled`.
@@ -38,6 +39,7 @@ class Prediction:
     id: str
     label: int | None
     probabilities: np.ndarray = field(repr=False, compare=False)
+    confidence: float
     age: float
     age_if_male: float
     age_if_female: float
@@ -73,12 +75,12 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """Of the predicted class; NaN for an image that cannot be read."""
+        """Of the predicted class, by the combiner; NaN for an image that cannot be read."""
         return float("nan") if self.label is None else float(self.probabilities[self.label])
 
     @property
     def unsure(self) -> bool:
-        """Whether the run is rather wrong than right at this confidence."""
+        """Whether the confidence is too low to answer: rather wrong than right, or below what `abstain` asks for."""
         return "unsure" in self.flags
 
 
@@ -120,6 +122,7 @@ class Predictions(Sequence[Prediction]):
             [row.id for row in rows],
             np.array([NO_PREDICTION if row.label is None else row.label for row in rows], int),
             np.array([row.probabilities for row in rows], float).reshape(-1, N_CLASSES),
+            np.array([row.confidence for row in rows], float),
             np.array([(row.age, row.age_if_male, row.age_if_female) for row in rows], float).reshape(-1, 3),
             [" ".join(row.flags) for row in rows],
             [FaceOfImage(row.box, row.face, row.faces) for row in rows],

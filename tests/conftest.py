@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from scipy.special import expit
 
 from benchmarks.fuzz.running import TINY as SMALL
 from facecade.cli import main
@@ -119,6 +120,18 @@ def combiner_summary(**values: Any) -> CombinerSummary:
         "seed": 0,
     }
     return CombinerSummary(**known | {"recipe": CombinerRecipe(), "seconds": 1.0, "versions": {}} | values)
+
+
+def drawn_predictions(
+    generator: np.random.Generator, people: int, skill: float = 2.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Overconfident predictions for seven images of each person, whose errors are correlated: the probability of the predicted
+    class, whether it is right, the person and the fold of each."""
+    log_odds = generator.normal(skill, 1.5, (people, 1)) + generator.normal(0, 1, (people, 7))
+    together = generator.random((people, 7)) < 0.7
+    luck = np.where(together, generator.random((people, 1)), generator.random((people, 7)))
+    person = np.repeat(np.arange(people), 7)
+    return expit(log_odds + 1).ravel(), (luck < expit(log_odds)).ravel(), person, person % 5
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from facecade.faces.words import prediction_in_words
 from facecade.inference.cascade import RowPredictor
 from facecade.inference.loading import cascade_of_run
 from facecade.inference.stream import BatchOutputs
+from facecade.records import Reliability
 from facecade.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -474,8 +475,8 @@ def test_face_and_training_flags(fitted: Path) -> None:
         (True, {"content": "trained-on"}, "no-face trained-on"),
         (False, {}, ""),
     ):
-        for sure_from, unsure in ((0.0, ""), (None, "unsure")):
-            record = row_predictor.record.model_copy(update={"sure_from": sure_from})
+        for offset, unsure in ((100.0, ""), (-100.0, "unsure")):
+            record = row_predictor.record.model_copy(update={"reliability": Reliability(log_odds=(1.0, 1.0, offset))})
             predictor = replace(row_predictor, record=record, detects=detects, trained_on=trained_on)
             (flags,) = predictor.rows(BatchOutputs([face], stage_outputs)).table(["a"])["flags"]
             assert set(flags.split()) == {*flag.split(), *unsure.split()}

@@ -112,8 +112,15 @@ def records(fitted: Path, exported: Path) -> dict[type[Record], dict[str, Any]]:
         ExtraRecord: extra,
         PseudoRecord: {**extra, **pseudo, "held_out": {"share": 0.5, "accuracy": 0.9}},
         EngineRecord: rates,
-        State: {"request": "0" * 16, "images": 2, "rows": 4, "bytes": 100},
-        Evaluation: {"images": 9, "people": 3, **scores, "confusion": [[1] * 18] * 18, "run": "0" * 16},
+        State: {"request": "0" * 16, "rows": 4, "images": 4, "bytes": 100},
+        Evaluation: {
+            "images": 9,
+            "people": 3,
+            **scores,
+            "confusion": [[1] * 18] * 18,
+            "run": "0" * 16,
+            "answered": {"images": 3, "coverage": 0.5, "score": {"accuracy": score}},
+        },
     }
 
 
@@ -125,9 +132,8 @@ def boosted(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     estimator = Boosted.fit(outputs, classes(run.table), run.recipe.combiner, 0)
     combiner = methods.FittedCombiner("XGBoost, aligned embeddings + decision rule", estimator, np.zeros(6))
     summary = read_combiner_record(run.combiner)
-    methods.save(
-        folder, combiner, CombinerSummary(**{name: getattr(summary, name) for name in CombinerSummary.model_fields})
-    )
+    fields = {name: getattr(summary, name) for name in CombinerSummary.model_fields}
+    methods.save(folder, combiner, CombinerSummary(**fields), summary.reliability)
     return folder
 
 

@@ -22,7 +22,7 @@ from facecade.combiner.stage_outputs import StageOutputs
 from facecade.combiner.trees import Trees
 from facecade.faces.labels import N_CLASSES
 from facecade.recipe import CombinerRecipe
-from facecade.records import CombinerRecord, CombinerSummary, combiner_command, read_combiner_record
+from facecade.records import CombinerRecord, CombinerSummary, Reliability, combiner_command, read_combiner_record
 
 ESTIMATORS: dict[str, Any] = {
     "plain": AsTrained,
@@ -128,12 +128,16 @@ def new_estimator(name: str, settings: CombinerRecipe, seed: int) -> Callable[[S
 
 
 def save(
-    folder: Path, combiner: FittedCombiner, summary: CombinerSummary, files: Mapping[str, str] | None = None
+    folder: Path,
+    combiner: FittedCombiner,
+    summary: CombinerSummary,
+    reliability: Reliability,
+    files: Mapping[str, str] | None = None,
 ) -> CombinerRecord:
     """Save a combiner: rule.npz, model.json where there are trees, meta.json last.
 
     Args:
-        files: hashes of other files in the folder, by name.
+        reliability: of its predictions. files: hashes of other files in the folder, by name.
 
     Returns:
         The record in meta.json.
@@ -144,7 +148,11 @@ def save(
     if isinstance(combiner.estimator, Boosted):
         contents[TREES] = write_record(folder / TREES, Trees.of(combiner.estimator.booster))
     record = CombinerRecord(
-        **dict(summary), method=combiner.name, decision_weights=combiner.weights.tolist(), files=contents
+        **dict(summary),
+        method=combiner.name,
+        decision_weights=combiner.weights.tolist(),
+        reliability=reliability,
+        files=contents,
     )
     write_record(folder / "meta.json", record)
     return record

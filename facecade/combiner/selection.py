@@ -18,22 +18,23 @@ from facecade.combiner.nested import Candidate, NestedResult, nested, select
 from facecade.combiner.stage_outputs import StageOutputs
 from facecade.faces.labels import GENDERS, N_CLASSES
 from facecade.recipe import CombinerRecipe
-from facecade.records import CombinerRecord, CombinerSummary
-from facecade.report.calibration import sure_from
+from facecade.records import CombinerRecord, CombinerSummary, Reliability
 from facecade.report.metrics import as_json, class_f1, confusion, macro_f1, paired_difference, score
 from facecade.report.nested import NESTED
+from facecade.report.risk import measure_reliability
 
 
 @dataclass(frozen=True)
 class Selection:
     """Nested results of every method, and the choice among them.
 
-    aligned: out-of-fold outputs of N rows. label: classes (N,). results: by method, the simplest first. chosen:
+    aligned: out-of-fold outputs of N rows. label: classes (N,). fold: (N,). results: by method, the simplest first. chosen:
     predictions (N,) of the method that was best on the folds not scored.
     """
 
     aligned: StageOutputs
     label: np.ndarray
+    fold: np.ndarray
     results: dict[str, NestedResult]
     chosen: np.ndarray
 
@@ -60,7 +61,6 @@ class Selection:
         """
         label, years, cuts = self.label, self.aligned.age(), fit_cuts_by_gender(self.aligned, self.label)
         best, simplest = self.results[self.best].prediction, self.results[self.simplest].prediction
-        confidence = self.results[self.best].probability[np.arange(len(label)), best]
         return {
             "nested": {
                 name: as_json(score(label, result.prediction, person, age, years))
@@ -73,15 +73,22 @@ class Selection:
             "cuts": {} if cuts is None else dict(zip(GENDERS, map(tuple, cuts.round(2).tolist()), strict=True)),
             "images": len(label),
             "people": len(np.unique(person)),
-            "sure_from": sure_from(confidence, best == label),
             "prior": (np.bincount(label, minlength=N_CLASSES) / len(label)).tolist(),
         }
 
-    def save(self, folder: Path, summary: CombinerSummary, files: Mapping[str, str]) -> CombinerRecord:
+    def reliability(self, name: str, person: np.ndarray) -> Reliability:
+        """How often the nested predictions of a method are right; `person`: of each row, (N,)."""
+        result = self.results[name]
+        probability = result.probability[np.arange(len(self.label)), result.prediction]
+        return measure_reliability(probability, result.prediction == self.label, person, self.fold)
+
+    def save(
+        self, folder: Path, summary: CombinerSummary, files: Mapping[str, str], person: np.ndarray
+    ) -> CombinerRecord:
         """Fit the best method, and those that stack nothing, on all rows; save them with the nested predictions.
 
         Args:
-            files: hashes of other files in the folder, by name.
+            files: hashes of other files in the folder, by name. person: of each row, (N,).
 
         Returns:
             The record of the best method.
@@ -103,8 +110,9 @@ class Selection:
 
         for name, subfolder in UNSTACKED.items():
             if name in self.results:
-                save(folder / subfolder, fitted(name), summary)
-        return save(folder, fitted(self.best), summary, {**files, NESTED: nested_content})
+                save(folder / subfolder, fitted(name), summary, self.reliability(name, person))
+        reliability = self.reliability(self.best, person)
+        return save(folder, fitted(self.best), summary, reliability, {**files, NESTED: nested_content})
 
 
 def compare(
@@ -131,7 +139,7 @@ def compare(
             candidate = Candidate(new_estimator(method.estimator, settings, seed), inputs[method.embedding])
             fitted[method.estimator, method.embedding] = nested(candidate, label, fold, advance)
         results[name] = fitted[method.estimator, method.embedding][method.weighted]
-    return Selection(aligned, label, results, select(_eligible(results), fold))
+    return Selection(aligned, label, fold, results, select(_eligible(results), fold))
 
 
 def _eligible(results: dict[str, NestedResult]) -> dict[str, NestedResult]:

@@ -27,10 +27,13 @@ EXTRA_PACKAGES = {
 """For each extra, the packages that it installs and commands import."""
 
 
+SAME = {"predict": "infer"}
+"""Second names of commands; the help lists the first."""
+
 OTHER_NAMES = {
     "fit-stage, then fit-meta": ("fit", "train", "training", "learn"),
     "fit-meta": ("stack", "ensemble", "combine", "leaderboard"),
-    "infer": ("predict", "prediction", "inference", "classify", "label", "run"),
+    "infer": ("prediction", "inference", "classify", "label", "run"),
     "evaluate": ("eval", "val", "valid", "validate", "test", "score", "metrics"),
     "explain": ("analyze", "interpret", "why"),
     "serve": ("server", "app", "web", "api", "ui", "gradio"),
@@ -81,10 +84,10 @@ class LazyGroup(ExampleLast, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
+        name = SAME.get(args[0], args[0])
         if name not in self.modules and not name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"No such command {name!r}.{_did_you_mean(name, self.modules)}")
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [name, *args[1:]])
 
     def invoke(self, ctx: click.Context) -> Any:
         say_stopped = functools.cache(partial(self._say_stopped, ctx))  # once, whoever calls it first

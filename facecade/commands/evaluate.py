@@ -45,6 +45,19 @@ def command(predictions: Path, labels: Path, artifacts: Path, output: Path, as_j
     say_next(command_line(words))
 
 
+def _answered_text(result: Evaluation) -> list[str]:
+    """Coverage and scores of what is not unsure; nothing where everything is answered."""
+    from facecade.report.risk_text import percent
+
+    if not (answered := result.answered):
+        return []
+    scores = "; ".join(f"{name} {interval(value)}" for name, value in answered.score.items())
+    return [
+        "",
+        f"Answered: {answered.images} images ({percent(answered.coverage)}){f': {scores}' if scores else ''}. The others are unsure.",
+    ]
+
+
 def _score_text(result: Evaluation) -> str:
     from facecade.faces.words import class_in_words
 
@@ -59,6 +72,7 @@ def _score_text(result: Evaluation) -> str:
             f"{result.counted()}, 95 % intervals over {'images' if result.people is None else 'people'}",
             "",
             columns(rows, ["score", "value"]),
+            *_answered_text(result),
             "",
             columns(classes, ["class", "meaning", "images", "F1"]),
         ]

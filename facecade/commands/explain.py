@@ -21,9 +21,12 @@ from facecade.commands.command import Command
     metavar="FOLDER",
     help="Write each face crop to FOLDER, overlaid with the attention map of each stage; needs grad-cam.",
 )
+@options.ABSTAIN
 @options.DEVICE
 @options.JSON
-def command(image: Path, artifacts: Path, attention: Path | None, device: str, as_json: bool) -> None:
+def command(
+    image: Path, artifacts: Path, attention: Path | None, abstain: float | None, device: str, as_json: bool
+) -> None:
     """Show the prediction for one image and what contributed to it.
 
     For every face: the prediction, the outputs of each stage, the agreement of its networks, and the contributions.
@@ -36,7 +39,7 @@ def command(image: Path, artifacts: Path, attention: Path | None, device: str, a
     from facecade.base.machine import Machine
     from facecade.inference.explain_image import explain
 
-    result = explain(artifacts, image, Machine(device), attention)
+    result = explain(artifacts, image, Machine(device), attention, abstain)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

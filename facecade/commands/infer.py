@@ -38,6 +38,7 @@ from facecade.commands.command import Command, say_next
     is_flag=True,
     help="Predict also if more than a few images do not exist.",
 )
+@options.ABSTAIN
 @options.OVERWRITE
 @options.JSON
 @click.pass_context
@@ -53,6 +54,7 @@ def command(
     workers: int,
     faces: FaceChoice,
     allow_missing: bool,
+    abstain: float | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -61,7 +63,7 @@ def command(
     DATA is a folder with info.csv and images/, a folder of images, a manifest CSV, or an image.
     Writes predictions.csv (targets, ages, probabilities, flags, boxes); for an info.csv also submission.csv (ImageID,ans).
     One image is only printed, unless --output is given.
-    --artifacts may also be a folder written by `export`, which needs no torch.
+    --artifacts may also be a folder written by `export`, which needs no torch. `predict` is another name of this command.
 
     \b
     Example:
@@ -77,7 +79,7 @@ def command(
     given = ctx.get_parameter_source("output") is click.core.ParameterSource.COMMANDLINE
     with TemporaryDirectory() as scratch:
         folder = output if given or data.suffix.lower() not in IMAGE_SUFFIXES or data.is_dir() else Path(scratch)
-        summary = pipeline.infer(artifacts, data, folder, machine, ensemble, allow_missing, faces, overwrite)
+        summary = pipeline.infer(artifacts, data, folder, machine, ensemble, allow_missing, faces, overwrite, abstain)
         first = read_first(Path(summary["predictions"]), ROWS_SHOWN)
         if folder != output:
             del summary["predictions"]

@@ -152,6 +152,13 @@ WANDB = click.option(
     show_envvar=True,
     help="Also log to a project of Weights & Biases; offline unless you are logged in there.",
 )
+ABSTAIN = click.option(
+    "--abstain",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RISK",
+    help="Flag predictions as unsure so that at most this share of the others is wrong, for example 0.1; "
+    "as measured on held-out people.  [default: flag what is rather wrong than right]",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")
 COMPILE = click.option(
     "--compile",

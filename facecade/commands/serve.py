@@ -49,6 +49,7 @@ from facecade.commands.command import Command
     help="Another name under which clients may call the server (may be repeated).  [default: names of the address]",
 )
 @click.option("--open/--no-open", "opened", default=False, help="Open the page in a browser.  [default: no-open]")
+@options.ABSTAIN
 @options.ENGINE
 @options.DEVICE
 def command(
@@ -59,6 +60,7 @@ def command(
     max_files: int,
     allowed_hosts: tuple[str, ...],
     opened: bool,
+    abstain: float | None,
     engine: str,
     device: str,
 ) -> None:
@@ -89,5 +91,6 @@ def command(
             __version__,
             click.echo,
             allowed_hosts,
+            abstain,
         )
     click.echo("stopped", err=True)

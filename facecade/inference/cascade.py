@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,12 @@ from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
 from facecade.inference.stream import BatchOutputs, regroup, stream
 from facecade.recipe import Face
-from facecade.records import CombinerRecord
+from facecade.records import CombinerRecord, Reliability
 from facecade.report.predictions import (
     NO_PREDICTION,
     PREDICTIONS,
     SUBMISSION,
+    UNANSWERED,
     FaceOfImage,
     PredictionFiles,
     face_flags,
@@ -85,7 +86,11 @@ class Cascade:
         return self.face.detector == "mtcnn"
 
     def predict(
-        self, images: Sequence[ImageFile | np.ndarray], workers: int, faces: FaceChoice = "largest"
+        self,
+        images: Sequence[ImageFile | np.ndarray],
+        workers: int,
+        faces: FaceChoice = "largest",
+        abstain: float | None = None,
     ) -> Iterator[Rows]:
         """Predict images in order, a few dozen at a time.
 
@@ -93,9 +98,11 @@ class Cascade:
             images: files, or pixels, uint8 (height, width, 3), RGB.
             workers: threads that decode images, find faces and crop them.
             faces: `all`: a row for each face of an image, the largest first.
+            abstain: as for `infer`.
         """
-        for batch in self._batches(images, workers, [self.row_predictor], lambda _: None, faces):
-            yield self.row_predictor.rows(batch)
+        predictor = replace(self.row_predictor, abstain=abstain)
+        for batch in self._batches(images, workers, [predictor], lambda _: None, faces):
+            yield predictor.rows(batch)
 
     def infer(
         self,
@@ -106,6 +113,7 @@ class Cascade:
         allow_missing: bool = False,
         faces: FaceChoice = "largest",
         overwrite: bool = False,
+        abstain: float | None = None,
     ) -> dict[str, Any]:
         """Predict every image of a source, in order; write predictions.csv, and submission.csv for an `info.csv`.
 
@@ -118,6 +126,7 @@ class Cascade:
             allow_missing: predict also where more than a few images do not exist.
             faces: `all`: a row for each face of an image, the largest first, and no submission.csv, which has a row for each image.
             overwrite: also replace predictions by another run, or of other data.
+            abstain: flag as `unsure` whatever must not be answered if at most this share of the answers is to be wrong.
 
         Raises:
             FacecadeError: no image to predict; too many that do not exist; another process writes to the same folder, or it holds
@@ -132,11 +141,12 @@ class Cascade:
             **self.made_of,
             "root": str(source.root.resolve()),
             "faces": faces,
+            "abstain": abstain,
             "images": [_described(name, image) for name, image in zip(ids, images, strict=True)],
         }
         combiners = {output: self.combiner}
         combiners |= {folder: self.combiner / UNSTACKED[method] for method, folder in (unstacked or {}).items()}
-        predictors = {target: RowPredictor.load(self, folder) for target, folder in combiners.items()}
+        predictors = {target: RowPredictor.load(self, folder, abstain) for target, folder in combiners.items()}
         with ExitStack() as locks:
             for target in predictors:
                 locks.enter_context(locked(target))
@@ -157,6 +167,7 @@ class Cascade:
         return {
             **summaries[0],
             "cuts": predictors[output].record.cuts,
+            **_abstained(summaries[0], predictors[output].record.reliability, abstain),
             "detector": self.face.detector,
             "engine": " ".join(self.made_of["engine"]),
             "seconds": round(time.monotonic() - started, 1),
@@ -200,6 +211,14 @@ class Cascade:
             yield recompute_close_calls(batch, margin, self.fallback) if self.fallback else batch
 
 
+def _abstained(summary: Mapping[str, Any], reliability: Reliability, risk: float | None) -> dict[str, Any]:
+    """For a summary: how many predictions are answered, and what that promises; nothing without a risk."""
+    if risk is None:
+        return {}
+    unanswered = sum(summary["flags"].get(flag, 0) for flag in UNANSWERED)
+    return {"abstain": {"answered": summary["rows"] - unanswered, **reliability.promise(risk)}}
+
+
 def _note_problems(source: Source) -> None:
     """Note what is wrong with rows and files; raises FacecadeError where no row is left."""
     if source.table.empty:
@@ -232,13 +251,14 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 class Rows:
     """Predictions of N faces, one for each image or several.
 
-    label: int (N,), NO_PREDICTION for images that cannot be read. probability: float (N, 18), NaN for those. years: float (N, 3),
-    the age, the age if male and the age if female, NaN where unknown. faces, flags: of each row. image: int (N,), which of the
+    label: int (N,), NO_PREDICTION for images that cannot be read. probability: float (N, 18), NaN for those. confidence: float (N,),
+    the probability that the label is right, NaN for those. years: float (N, 3), the age, the age if male and the age if female, NaN where unknown. faces, flags: of each row. image: int (N,), which of the
     batch's images each row is of.
     """
 
     label: np.ndarray
     probability: np.ndarray
+    confidence: np.ndarray
     years: np.ndarray
     faces: Sequence[FaceOfImage]
     flags: Sequence[tuple[str, ...]]
@@ -246,27 +266,28 @@ class Rows:
 
     def table(self, ids: Sequence[str]) -> pd.DataFrame:
         """The columns of predictions.csv."""
-        return predictions_table(
-            ids, self.label, self.probability, self.years, [" ".join(flags) for flags in self.flags], self.faces
-        )
+        flags = [" ".join(flags) for flags in self.flags]
+        return predictions_table(ids, self.label, self.probability, self.confidence, self.years, flags, self.faces)
 
 
 @dataclass(frozen=True)
 class RowPredictor:
     """Predicts rows of predictions.csv by a fitted combiner.
 
-    trained_on: flags of the images that were trained on, by content hash. detects: whether a detector finds the faces.
+    trained_on: flags of the images that were trained on, by content hash. detects: whether a detector finds the faces. abstain: as
+    for `Cascade.infer`.
     """
 
     combiner: FittedCombiner
     record: CombinerRecord
     trained_on: Mapping[str, str]
     detects: bool
+    abstain: float | None = None
 
     @classmethod
-    def load(cls, cascade: Cascade, folder: Path) -> RowPredictor:
+    def load(cls, cascade: Cascade, folder: Path, abstain: float | None = None) -> RowPredictor:
         """With the combiner saved in a folder."""
-        return cls(*load_combiner(folder), cascade.trained_on, cascade.detects)
+        return cls(*load_combiner(folder), cascade.trained_on, cascade.detects, abstain)
 
     @property
     def most_frequent(self) -> int:
@@ -288,12 +309,14 @@ class RowPredictor:
             else FaceOfImage(face.box, face.number if face.box else 0, face.faces)
             for face in batch.faces
         ]
-        confidence = probability[np.arange(count), label]
-        flags = [self._flags(face, sure) for face, sure in zip(batch.faces, confidence.tolist(), strict=True)]
-        return Rows(label, probability, years, faces, flags, batch.image)
+        reliability = self.record.reliability
+        confidence = reliability.confidence(probability[np.arange(count), label])
+        unsure = confidence < reliability.sure_from(self.abstain)
+        flags = [self._flags(face, each) for face, each in zip(batch.faces, unsure.tolist(), strict=True)]
+        return Rows(label, probability, confidence, years, faces, flags, batch.image)
 
-    def _flags(self, face: FaceCrop | DecodeError, confidence: float) -> tuple[str, ...]:
+    def _flags(self, face: FaceCrop | DecodeError, unsure: bool) -> tuple[str, ...]:
         if isinstance(face, DecodeError):
             return ("no-file" if face.reason == "no such file" else f"unreadable: {face.reason}",)
         known = self.trained_on.get(face.content, "")
-        return face_flags(self.detects, face.box, face.faces, self.record.is_unsure(confidence), known)
+        return face_flags(self.detects, face.box, face.faces, unsure, known)

@@ -68,7 +68,7 @@ class ExplainedFace:
     """The prediction for one face, and its explanation.
 
     box: in the image; None where no face was found and the center was cropped. crop: uint8 (h, w, 3), RGB. prediction:
-    the class, and name: its codes. flags: as `infer` gives them. probability: of the 18 classes; mask, gender, band: its sums. age: in years, as `infer`
+    the class, and name: its codes. flags, confidence: as `infer` gives them. probability: of the 18 classes; mask, gender, band: its sums. age: in years, as `infer`
     gives it; None where no stage predicts years. least_confident: the stage prediction with the lowest probability.
     most_disagreement: the one on which most networks disagree; None where all agree. contributions: None where the
     method has no margin.
@@ -79,6 +79,7 @@ class ExplainedFace:
     prediction: int
     name: str
     flags: tuple[str, ...]
+    confidence: float
     probability: tuple[float, ...]
     mask: dict[str, float]
     gender: dict[str, float]
@@ -94,7 +95,7 @@ class ExplainedFace:
 
     @property
     def unsure(self) -> bool:
-        """Whether the run is rather wrong than right at this confidence."""
+        """Whether the confidence is too low to answer."""
         return "unsure" in self.flags
 
     def json(self) -> dict[str, Any]:
@@ -140,8 +141,8 @@ class Explanation:
             stages = pd.DataFrame([asdict(each) for each in face.stage_predictions])
             columns = ["stage", "target", "prediction", "probability", "years", "agree", "networks"]
             parts.append(
-                f"<p>Face {number}: <b>{escape(prediction_in_words(face.prediction, face.age))}</b>, probability"
-                f" {face.probability[face.prediction]:.2f}{', unsure' if face.unsure else ''}</p>"
+                f"<p>Face {number}: <b>{escape(prediction_in_words(face.prediction, face.age))}</b>, confidence"
+                f" {face.confidence:.2f}{', unsure' if face.unsure else ''}</p>"
             )
             parts.append(stages[columns].to_html(index=False, na_rep="", float_format="{:.2f}".format))
             if face.contributions:
@@ -165,21 +166,22 @@ class Explainer:
         self.cuts: Mapping[str, tuple[float, float]] = {**self.record.cuts}
         self.find = make_all_faces_detector(cascade.face, cascade.nets)
 
-    def __call__(self, image: np.ndarray, content: str = "") -> Explanation:
+    def __call__(self, image: np.ndarray, content: str = "", abstain: float | None = None) -> Explanation:
         """Explain every face of an image, or its center crop where none is found.
 
         Args:
             image: uint8 (height, width, 3), RGB.
             content: hash of its file, which shows whether it was trained on (faces/reader.py).
+            abstain: as for `infer`.
         """
         found = self.find(image)
         boxes: list[Box | None] = [*found[:MAX_FACES]] or [None]
         crops = np.stack([crop(image, box, self.cascade.face) for box in boxes])
         networks = list(self.cascade.ensemble.predict_all(crops).values())
-        known = self.cascade.trained_on.get(content, "")
+        known, sure_from = self.cascade.trained_on.get(content, ""), self.record.reliability.sure_from(abstain)
 
         def flags(box: Box | None, confidence: float) -> tuple[str, ...]:
-            return face_flags(self.cascade.detects, box, len(found), self.record.is_unsure(confidence), known)
+            return face_flags(self.cascade.detects, box, len(found), confidence < sure_from, known)
 
         faces = [
             self._face(box, crops[row], [stage_outputs.take(np.array([row])) for stage_outputs in networks], flags)
@@ -201,6 +203,7 @@ class Explainer:
         """
         stage_outputs = average_folds(networks)
         probability, predictions = self.combiner(stage_outputs)
+        confidence = float(self.record.reliability.confidence(probability[0, predictions[0]]))
         mask, gender, band = (
             dict(zip(AXES[axis], values[0].tolist(), strict=True)) for axis, values in by_axis(probability).items()
         )
@@ -214,7 +217,8 @@ class Explainer:
             crop=pixels,
             prediction=int(predictions[0]),
             name=class_name(predictions[0]),
-            flags=flags(box, float(probability[0, predictions[0]])),
+            flags=flags(box, confidence),
+            confidence=confidence,
             probability=tuple(probability[0].tolist()),
             mask=mask,
             gender=gender,

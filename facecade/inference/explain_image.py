@@ -20,12 +20,15 @@ from facecade.runs.fits import make_fits
 from facecade.runs.run import Run
 
 
-def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None = None) -> dict[str, Any]:
+def explain(
+    folder: Path, image: Path, machine: Machine, pictures: Path | None = None, abstain: float | None = None
+) -> dict[str, Any]:
     """Explain the prediction for each face of an image (inference/explain.py).
 
     Args:
         folder: of a run, or of an export.
         pictures: a folder for each face's crop and the attention maps of every stage over it; needs a run.
+        abstain: as for `infer`.
 
     Returns:
         The explanation as JSON, with the files written under `pictures`.
@@ -43,7 +46,7 @@ def explain(folder: Path, image: Path, machine: Machine, pictures: Path | None =
         )
     if isinstance(fitted, Run):
         machine = replace(machine, engine="torch")
-    explanation = Explainer(load_cascade(fitted, machine, images=1))(pixels, content)
+    explanation = Explainer(load_cascade(fitted, machine, images=1))(pixels, content, abstain)
     result = explanation.json()
     if pictures and isinstance(fitted, Run):
         crops = np.stack([face.crop for face in explanation.faces])

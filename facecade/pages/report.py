@@ -79,7 +79,7 @@ def write_report(run: Run, output: Path, evaluation: Path | None, workers: int) 
         sections.ages(nested, years),
         sections.calibrations(nested, _stage_probabilities(stage_outputs)),
         sections.mean_contributions(_mean_contributions(combiner, stage_outputs.take(sample)), len(sample)),
-        sections.deferral(nested),
+        sections.abstaining(nested),
         worst.section(errors, nested, crops, worst.attention_overlays(errors, nested, crops, partial(_fits, run))),
         sections.training(nested.fits, histories),
     ]

@@ -16,17 +16,24 @@ from facecade.html import elements
 from facecade.html.charts import COLOURS, chart, charts
 from facecade.pages.figures import Histories, loss_curves, score_curves, score_name
 from facecade.pages.page import Section
-from facecade.records import FitRecord
-from facecade.report.calibration import by_axis, calibration
-from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
+from facecade.records import UNCHANGED, FitRecord
+from facecade.report.calibration import by_axis, calibration, confidence_calibration, cross_fitted
 from facecade.report.evaluate import Evaluation
 from facecade.report.explanation_text import part_name
 from facecade.report.groups import GroupComparison, gaps_text
 from facecade.report.metrics import confusion
 from facecade.report.nested import NestedPredictions
 from facecade.report.results import score_interval
+from facecade.report.risk import risk_curve
+from facecade.report.risk_text import bound_percent, coverage_text, percent, promise_text
 from facecade.report.text import difference
 from facecade.report.verdict import verdict
+
+RISKS = (0.05, 0.1, 0.2)
+"""Shares of wrong answers for which the report says how many images can be answered."""
+
+COVERAGES = np.linspace(0.02, 1, 50)
+"""Shares of the images that are answered, in the chart."""
 
 
 def in_short(nested: NestedPredictions, evaluation: Evaluation | None) -> Section:
@@ -198,7 +205,7 @@ def ages(nested: NestedPredictions, years: np.ndarray | None) -> Section:
 
 
 def calibrations(nested: NestedPredictions, stages: Mapping[str, np.ndarray]) -> Section:
-    """Calibration curves of the stages' probabilities and of the combined ones.
+    """Calibration curves of the stages' probabilities, of the combined ones, and of the confidence.
 
     Args:
         stages: axis → the stages' mean probabilities (N, C); an axis without probabilities is left out.
@@ -206,33 +213,49 @@ def calibrations(nested: NestedPredictions, stages: Mapping[str, np.ndarray]) ->
     true = dict(zip(AXES, decode(nested.label), strict=True))
     combined = {axis: calibration(values, true[axis]) for axis, values in by_axis(nested.probability).items()}
     single = {axis: calibration(values, true[axis]) for axis, values in stages.items()}
+    right, probability = nested.kept == nested.label, nested.top_probability
+    confidence = probability
+    if nested.combiner.reliability.log_odds != UNCHANGED:
+        confidence = cross_fitted(probability, right, nested.person, nested.table["fold"].to_numpy())
+    own, calibrated = ({"class": confidence_calibration(each, right)} for each in (probability, confidence))
 
     def draw(axis: str) -> Any:
         def curves(axes: Axes) -> None:
             axes.plot([0, 1], [0, 1], color=COLOURS[6], linewidth=0.8)
             for name, curve, color in (
                 ("stages", single.get(axis), COLOURS[1]),
-                ("combined", combined[axis], COLOURS[0]),
+                ("combined", combined.get(axis), COLOURS[0]),
+                ("probability", own.get(axis), COLOURS[0]),
+                ("confidence", calibrated.get(axis), COLOURS[2]),
             ):
                 if curve:
                     axes.plot(curve.confidence, curve.accuracy, marker="o", markersize=3, color=color, label=name)
-            axes.set(title=axis, xlabel="confidence", ylabel="accuracy", xlim=(0.3, 1.02), ylim=(0, 1.04))
+            axes.set(
+                title=axis,
+                xlabel="confidence",
+                ylabel="accuracy",
+                xlim=(0 if axis == "class" else 0.3, 1.02),
+                ylim=(0, 1.04),
+            )
             axes.legend()
 
         return curves
 
     rows = [
-        [axis, f"{single[axis].error:.4f}" if axis in single else "-", f"{combined[axis].error:.4f}"] for axis in AXES
+        [axis, f"{single[axis].error:.4f}" if axis in single else "-", f"{combined[axis].error:.4f}", "-"]
+        for axis in AXES
     ]
+    rows.append(["class", "-", f"{own['class'].error:.4f}", f"{calibrated['class'].error:.4f}"])
     return Section(
         "Calibration",
         [
             elements.figure(
-                charts([draw(axis) for axis in AXES], 3.3, 3.3),
+                charts([draw(axis) for axis in [*AXES, "class"]], 3.3, 3.3),
                 "Accuracy of the images with a given confidence; on the grey line both are equal. Stages: their mean out-of-fold probabilities. "
-                "Combined: nested probabilities.",
+                "Combined: nested probabilities. Class: the combined probability of the predicted class, and the confidence that infer shows, here by a "
+                "calibration that was fitted on the people of the other folds.",
             ),
-            elements.table(["expected calibration error", "stages", "combined"], rows),
+            elements.table(["expected calibration error", "stages", "combined", "confidence"], rows),
         ],
     )
 
@@ -259,26 +282,58 @@ def mean_contributions(contributions: Mapping[str, float], images: int) -> Secti
     return Section("Contributions", [elements.figure(chart(draw, 4.4, 0.6 + 0.26 * len(ascending)), caption)])
 
 
-def deferral(nested: NestedPredictions) -> Section:
-    """Macro-F1 when the least confident images are labeled by a person."""
-    f1, wrong = deferral_curve(nested.label, nested.prediction, nested.confidence)
+def abstaining(nested: NestedPredictions) -> Section:
+    """How many predictions are wrong if only the most confident ones are answered, and what `infer --abstain` promises."""
+    right, reliability = nested.kept == nested.label, nested.combiner.reliability
+    value, low, high = risk_curve(nested.top_probability, right, nested.person, COVERAGES)
+    bounds = np.array([(each.coverage, each.bound) for each in reliability.risks]).reshape(-1, 2)
 
     def draw(axes: Axes) -> None:
-        axes.plot(100 * DEFERRED_SHARES, f1)
-        axes.set(xlabel="% of images deferred, least confident first", ylabel="macro-F1")
+        axes.fill_between(100 * COVERAGES, 100 * low, 100 * high, color=COLOURS[0], alpha=0.2, linewidth=0)
+        axes.plot(100 * COVERAGES, 100 * value, color=COLOURS[0], label="measured")
+        if len(bounds):
+            axes.step(
+                100 * bounds[:, 0], 100 * bounds[:, 1], where="post", color=COLOURS[1], label="bound for new people"
+            )
+        axes.set(xlabel="% of images answered, most confident first", ylabel="% of the answers that are wrong")
+        axes.set(xlim=(0, 100), ylim=(0, None))
+        axes.legend()
 
+    answering = {risk: reliability.answering(risk) for risk in RISKS}
     rows = [
         [
-            f"{100 * DEFERRED_SHARES[column]:.0f} %",
-            f"{f1[column]:.3f}",
-            f"{f1[column] - f1[0]:+.3f}",
-            f"{100 * wrong[column]:.0f} %",
+            f"--abstain {risk:g}",
+            percent(each.coverage),
+            percent(each.error),
+            bound_percent(each.bound),
+            f"{each.confidence:.2f}",
         ]
-        for column in (1, 2, 5, 10, 20, 30, 50)
+        if each
+        else [f"--abstain {risk:g}", "none", "-", "-", "-"]
+        for risk, each in answering.items()
     ]
-    drawing = elements.figure(chart(draw), "Macro-F1 of all images, if a person labels the deferred ones correctly.")
-    head = ["deferred", "macro-F1", "gain", "share of the deferred that was wrong"]
-    return Section("Deferral", [elements.row([drawing, elements.table(head, rows)])])
+    shares = [
+        f"{coverage_text(each.coverage) if each else 'none'} with at most {percent(risk)}"
+        + " wrong answers" * (risk == RISKS[0])
+        for risk, each in answering.items()
+    ]
+    lowest = promise_text(reliability.promise(RISKS[0]))[1:] if not answering[RISKS[0]] else []
+    return Section(
+        "Abstaining",
+        [
+            elements.text(f"Of the images, infer can answer {', '.join(shares)}. {' '.join(lowest)}".strip()),
+            elements.row(
+                [
+                    elements.figure(
+                        chart(draw),
+                        "Wrong predictions among those answered. Band: 95 % interval over people. The bound holds with 95 % confidence if new people "
+                        "are like those here; infer answers with the mean of all folds, which is usually better than the single folds measured here.",
+                    ),
+                    elements.table(["", "images answered", "wrong", "bound", "from confidence"], rows),
+                ]
+            ),
+        ],
+    )
 
 
 def training(fits: Sequence[FitRecord], histories: Histories) -> Section:

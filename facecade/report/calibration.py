@@ -1,13 +1,15 @@
-"""Calibration: whether probabilities match frequencies."""
+"""Calibration: whether probabilities match frequencies, and confidences that do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from facecade.faces.labels import BANDS, GENDERS, MASKS
+from facecade.records import EDGE, UNCHANGED, Reliability
 
 BINS = 15
 
@@ -28,30 +30,66 @@ class Calibration:
 
 def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
     """Calibration of probabilities (N, C) against labels (N,)."""
-    top, right = probability.max(1), probability.argmax(1) == label
-    index = np.minimum((top * BINS).astype(int), BINS - 1)
+    return confidence_calibration(probability.max(1), probability.argmax(1) == label)
+
+
+def confidence_calibration(confidence: np.ndarray, right: np.ndarray) -> Calibration:
+    """Calibration of confidences (N,) against whether predictions are right, bool (N,)."""
+    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(index, minlength=BINS)
     filled = count > 0
-    confidence, accuracy = (
-        np.bincount(index, values, BINS)[filled] / count[filled] for values in (top, right.astype(float))
+    mean, accuracy = (
+        np.bincount(index, values, BINS)[filled] / count[filled] for values in (confidence, right.astype(float))
     )
-    error = float(np.abs(confidence - accuracy) @ count[filled] / len(label))
-    return Calibration(confidence, accuracy, count[filled], error)
+    error = float(np.abs(mean - accuracy) @ count[filled] / len(right))
+    return Calibration(mean, accuracy, count[filled], error)
 
 
-def sure_from(confidence: np.ndarray, right: np.ndarray) -> float | None:
-    """The lowest confidence at which predictions are right at least as often as wrong, as measured on people who were held out;
-    None if they never are.
+def fit_log_odds(probability: np.ndarray, right: np.ndarray, people: int) -> tuple[float, float, float]:
+    """Fit the calibration of `records.Reliability`, the only one with three numbers that can also leave probabilities as they are.
 
-    The share of right predictions is fitted as a function that never falls as confidence grows (isotonic regression), so no bins
-    are chosen.
+    Isotonic regression has no shape to assume, but gives many images the same confidence, and fits the noise of few people. One
+    person's weight pulls towards no change.
 
     Args:
-        confidence: float (N,), probability of each predicted class. right: bool (N,).
+        probability: float (N,), of the predicted class. right: bool (N,). people: how many the N images are of.
     """
-    share = IsotonicRegression().fit_transform(confidence, right.astype(float))
-    sure = confidence[share >= 0.5]
-    return float(sure.min()) if len(sure) else None
+    p = np.clip(probability, EDGE, 1 - EDGE)
+    inputs = np.column_stack([np.log(p), -np.log1p(-p), np.ones(len(p))])
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        log_odds, change = inputs @ values, values - UNCHANGED
+        mean = np.logaddexp(0, np.where(right, -log_odds, log_odds)).mean()
+        gradient = inputs.T @ (expit(log_odds) - right) / len(p)
+        return float(mean + change @ change / (2 * people)), gradient + change / people
+
+    limits = [(0.01, 100), (0.01, 100), (-100, 100)]
+    fitted = minimize(loss, np.array(UNCHANGED), jac=True, method="L-BFGS-B", bounds=limits).x
+    return float(fitted[0]), float(fitted[1]), float(fitted[2])
+
+
+def cross_fitted(probability: np.ndarray, right: np.ndarray, person: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Confidences (N,), each by a calibration that was fitted on the other folds' people.
+
+    Args:
+        probability: float (N,), of the predicted class. right: bool (N,). person, fold: (N,).
+    """
+    confidence = np.empty(len(probability))
+    for held_out in np.unique(fold):
+        test = fold == held_out
+        values = fit_log_odds(probability[~test], right[~test], len(np.unique(person[~test])))
+        confidence[test] = Reliability(log_odds=values).confidence(probability[test])
+    return confidence
+
+
+def calibrate(probability: np.ndarray, right: np.ndarray, person: np.ndarray, fold: np.ndarray) -> Reliability:
+    """The calibration of confidences, if it lowers the log loss of people on whom it was not fitted; else none. Arguments as of `cross_fitted`."""
+
+    def log_loss(confidence: np.ndarray) -> float:
+        return float(-np.log(np.where(right, confidence, 1 - confidence)).mean())
+
+    helps = log_loss(cross_fitted(probability, right, person, fold)) < log_loss(Reliability().confidence(probability))
+    return Reliability(log_odds=fit_log_odds(probability, right, len(np.unique(person))) if helps else UNCHANGED)
 
 
 def by_axis(probability: np.ndarray) -> dict[str, np.ndarray]:

@@ -12,22 +12,30 @@ import pandas as pd
 
 from facecade.base.artifact import Record, read_record, write_record
 from facecade.base.errors import FacecadeError, problems
-from facecade.base.fields import Count, Digest
+from facecade.base.fields import Count, Digest, Probability, Text
 from facecade.base.origin import read_origin
 from facecade.base.program import command, option
 from facecade.base.progress import note
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.labels import N_CLASSES
-from facecade.records import ClassF1, PerClass, Scores
+from facecade.records import ClassF1, PerClass, Score, Scores
 from facecade.report.metrics import as_json, class_f1, confusion, score
-from facecade.report.predictions import PREDICTIONS, SUBMISSION
+from facecade.report.predictions import PREDICTIONS, SUBMISSION, UNANSWERED, split_flags
+
+
+class Answered(Record):
+    """What of the scored predictions is not flagged as `unsure`. score: macro-F1 and accuracy; empty where there is no answer."""
+
+    images: Count
+    coverage: Probability
+    score: dict[Text, Score]
 
 
 class Evaluation(Record):
     """evaluation.json: scores of predictions, with 95 % intervals.
 
     people: None where the labels name nobody. confusion: counts; rows are true classes, columns predicted ones. run:
-    `CombinerRecord.signature` of the run that predicted; None where that is not known.
+    `CombinerRecord.signature` of the run that predicted; None where that is not known. answered: None where nothing is unsure.
     """
 
     made_by: ClassVar[str] = "evaluate PREDICTIONS LABELS"
@@ -39,6 +47,7 @@ class Evaluation(Record):
     per_class_count: Annotated[list[Count], PerClass]
     confusion: Annotated[list[Annotated[list[Count], PerClass]], PerClass]
     run: Digest | None = None
+    answered: Answered | None = None
 
     @classmethod
     def remake(cls, path: Path) -> str:
@@ -54,7 +63,8 @@ class Evaluation(Record):
 class LabeledPredictions:
     """Labels and predictions (N,), the person of each image, and true and predicted ages (years) where both are
     known. people_known: whether the labels name the people; if not, each image counts as a person. run: signature of the run
-    that predicted, where it is known."""
+    that predicted, where it is known. answered: bool (N,); None
+    where nothing is flagged as unsure."""
 
     label: np.ndarray
     prediction: np.ndarray
@@ -63,6 +73,7 @@ class LabeledPredictions:
     years: np.ndarray | None
     people_known: bool = True
     run: str | None = None
+    answered: np.ndarray | None = None
 
 
 def match(predictions: Path, labels: Path) -> LabeledPredictions:
@@ -102,13 +113,21 @@ def match(predictions: Path, labels: Path) -> LabeledPredictions:
     person = truth["person"].to_numpy() if people_known else truth.index.to_numpy()
     if not people_known:
         note("labels name no person: intervals are over images, and too narrow")
-    if "age" not in truth or "age" not in predicted:
-        return LabeledPredictions(label, prediction, person, None, None, people_known, run)
-    age, years = truth["age"].to_numpy(float), predicted["age"].to_numpy(float)
-    if np.isnan(years).any():
-        note("age MAE left out: some images could not be read, or no stage predicts years")
-        return LabeledPredictions(label, prediction, person, None, None, people_known, run)
-    return LabeledPredictions(label, prediction, person, age, years, people_known, run)
+    answered, age, years = _answered_rows(predicted), None, None
+    if "age" in truth and "age" in predicted:
+        age, years = truth["age"].to_numpy(float), predicted["age"].to_numpy(float)
+        if np.isnan(years).any():
+            note("age MAE left out: some images could not be read, or no stage predicts years")
+            age, years = None, None
+    return LabeledPredictions(label, prediction, person, age, years, people_known, run, answered)
+
+
+def _answered_rows(predicted: pd.DataFrame) -> np.ndarray | None:
+    """Which predictions are answers, bool (N,); None if none is flagged as unsure."""
+    flags = [split_flags(str(text)) for text in predicted["flags"]] if "flags" in predicted else []
+    if not any("unsure" in each for each in flags):
+        return None
+    return np.array([not any(flag.partition(":")[0] in UNANSWERED for flag in each) for each in flags], bool)
 
 
 def evaluate(predictions: LabeledPredictions, output: Path) -> Evaluation:
@@ -127,9 +146,19 @@ def evaluate(predictions: LabeledPredictions, output: Path) -> Evaluation:
         per_class_count=np.bincount(predictions.label, minlength=N_CLASSES).tolist(),
         confusion=confusion(predictions.label, predictions.prediction).tolist(),
         run=predictions.run,
+        answered=None if predictions.answered is None else _answered(predictions, predictions.answered),
     )
     write_record(output / "evaluation.json", result)
     return result
+
+
+def _answered(predictions: LabeledPredictions, rows: np.ndarray) -> Answered:
+    """The scores of some rows, bool (N,)."""
+    scores: dict[str, dict[str, float]] = {}
+    if rows.any():
+        scores = as_json(score(predictions.label[rows], predictions.prediction[rows], predictions.person[rows]))
+    kept = {name: value for name, value in scores.items() if name in ("macro-F1", "accuracy")}
+    return Answered(images=int(rows.sum()), coverage=float(rows.mean()), score=kept)
 
 
 def is_of_run(path: Path, signature: str) -> bool:

@@ -42,7 +42,7 @@ def explanation_text(result: Mapping[str, Any], name: str) -> Iterator[Renderabl
 
 NO_FACE = "No face was found. What follows is predicted from the center of the image."
 
-UNSURE = "Unsure: at this confidence the run was wrong more often than right on people who were held out."
+UNSURE = "Unsure: on people who were held out, the run was wrong too often at this confidence."
 
 FLAGS = {
     "trained-on": "The run was trained on this image: it is less accurate on new people.",
@@ -58,7 +58,9 @@ def _face(face: Mapping[str, Any], method: str, cuts: Mapping[str, Any]) -> Iter
         yield Text(UNSURE, style="yellow")
     if note := band_note(predicted, face["age"], cuts):
         yield Text(f"{note[:1].upper()}{note[1:]}.")
-    yield Text(f"class {predicted} ({face['name']}), probability {probability[predicted]:.2f}")
+    yield Text(
+        f"class {predicted} ({face['name']}), confidence {face['confidence']:.2f}, probability {probability[predicted]:.2f}"
+    )
     if contributions:
         runner_up = terminal(class_in_words(contributions["runner_up"]))
         yield Text(

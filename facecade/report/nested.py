@@ -81,6 +81,11 @@ class NestedPredictions:
         return self.table["age"].to_numpy(float)
 
     @property
-    def confidence(self) -> np.ndarray:
-        """Probability (N,) of the predicted class."""
-        return self.probability[np.arange(len(self.prediction)), self.prediction]
+    def kept(self) -> np.ndarray:
+        """Predictions (N,) of the run's method."""
+        return self.methods[self.combiner.method]
+
+    @property
+    def top_probability(self) -> np.ndarray:
+        """Probability (N,) of the class that the run's method predicts."""
+        return self.probability[np.arange(len(self.kept)), self.kept]  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from typing import Any
 from facecade.base.errors import excerpt
 from facecade.faces.words import MASK_LEGEND, WORDS, band_note, class_in_words, prediction_in_words
 from facecade.report.predictions import split_flags
+from facecade.report.risk_text import percent, promise_text
 from facecade.report.text import columns, terminal
 
 ROWS_SHOWN = 10
@@ -25,6 +26,7 @@ def summary_text(summary: Mapping[str, Any], first: Sequence[Mapping[str, Any]])
     flags = ", ".join(f"{name} {count}" for name, count in summary["flags"].items()) or "none"
     more = "" if summary["rows"] == summary["images"] else f", {summary['rows']} rows"
     parts = [
+        *_abstained(summary),
         f"images: {summary['images']}{more}; flagged: {flags}; {summary['seconds']:.0f} s by {summary['engine']}",
         *(summary[name] for name in ("submission", "predictions") if name in summary),
     ]
@@ -34,6 +36,14 @@ def summary_text(summary: Mapping[str, Any], first: Sequence[Mapping[str, Any]])
         table = [_table(first, summary["cuts"]), *_more(summary, first)]
         shown = [*table, "", *_counts(summary["counts"]), f"In files: {MASK_LEGEND}", ""]
     return terminal("\n".join([*shown, *parts]))
+
+
+def _abstained(summary: Mapping[str, Any]) -> list[str]:
+    """How many predictions are answered, and what that promises; nothing without `--abstain`."""
+    if not (abstain := summary.get("abstain")):
+        return []
+    share = percent(abstain["answered"] / max(1, summary["rows"]))
+    return [f"answered: {abstain['answered']} of {summary['rows']} ({share})", *promise_text(abstain)]
 
 
 def _one(row: Mapping[str, Any], cuts: Mapping[str, Any]) -> str:
@@ -49,8 +59,8 @@ def _one(row: Mapping[str, Any], cuts: Mapping[str, Any]) -> str:
 
 
 def _confidence(row: Mapping[str, Any]) -> str:
-    """The confidence as text; empty where there is none: the hard cascade has no probabilities, its classes all have 1."""
-    return "" if row["confidence"] in (None, 1.0) else f"{row['confidence']:.2f}"
+    """The confidence as text; empty for an image that cannot be read."""
+    return "" if row["confidence"] is None else f"{row['confidence']:.2f}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], cuts: Mapping[str, Any]) -> str:

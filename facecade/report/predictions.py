@@ -23,6 +23,9 @@ from facecade.faces.labels import BANDS, GENDERS, MASKS, decode
 NO_PREDICTION = -1
 """In place of a class, for an image that cannot be read."""
 
+UNANSWERED = ("unsure", "no-file", "unreadable")
+"""Flags of images that are not answered."""
+
 SUBMISSION, PREDICTIONS = "submission.csv", "predictions.csv"
 
 
@@ -39,6 +42,7 @@ def predictions_table(
     ids: Sequence[str],
     predictions: np.ndarray,
     probability: np.ndarray,
+    confidence: np.ndarray,
     years: np.ndarray,
     flags: Sequence[str],
     faces: Sequence[FaceOfImage],
@@ -46,12 +50,11 @@ def predictions_table(
     """One row per face, in the given order; images that cannot be read have a row without a prediction.
 
     Args:
-        predictions: int (N,), classes, or NO_PREDICTION. probability: float (N, 18).
+        predictions: int (N,), classes, or NO_PREDICTION. probability: float (N, 18). confidence: float (N,).
         years: float (N, 3): the predicted age, and those of the male and of the female regressor; NaN where unknown.
     """
     known = predictions != NO_PREDICTION
     mask, gender, band = decode(np.where(known, predictions, 0))
-    confidence = probability[np.arange(len(predictions)), predictions]
     boxes = np.array([[getattr(box, side) if box else np.nan for side in SIDES] for box, _, _ in faces], float)
     return pd.DataFrame(
         {
@@ -202,7 +205,7 @@ def face_flags(detects: bool, box: Box | None, faces: int | None, unsure: bool, 
 
     Args:
         detects: whether a detector looks for faces. faces: how many the image has.
-        unsure: whether the confidence is below that at which predictions are rather wrong than right.
+        unsure: whether the confidence is too low to answer.
         known: `trained-on` or the like.
     """
     flags = {

@@ -29,6 +29,7 @@ class BatchRow:
     face: FaceOfImage
     prediction: int
     probability: tuple[float, ...]
+    confidence: float
     years: tuple[float, float, float]
     flags: tuple[str, ...]
     note: str
@@ -48,6 +49,7 @@ class BatchRow:
                     FaceOfImage(face.box, number if face.box else 0, found),
                     face.prediction,
                     face.probability,
+                    face.confidence,
                     (ages[0], ages[1], ages[2]),
                     face.flags,
                     band_note(face.prediction, face.age, explanation.cuts),
@@ -72,6 +74,7 @@ def predictions(rows: Sequence[BatchRow | RefusedImage]) -> pd.DataFrame:
         [row.name for row in rows],
         np.array([row.prediction if row else NO_PREDICTION for row in known], int),
         np.array([row.probability if row else unknown for row in known]).reshape(-1, N_CLASSES),
+        np.array([row.confidence if row else np.nan for row in known]),
         np.array([row.years if row else no_years for row in known]).reshape(-1, 3),
         [" ".join(row.flags) if isinstance(row, BatchRow) else f"unreadable: {row.error}" for row in rows],
         [row.face if row else FaceOfImage(None, 0, None) for row in known],
@@ -79,13 +82,13 @@ def predictions(rows: Sequence[BatchRow | RefusedImage]) -> pd.DataFrame:
 
 
 def batch_table(rows: Sequence[BatchRow | RefusedImage]) -> Markup:
-    """A table with one row per face: its crop, prediction, probability, age and notes."""
+    """A table with one row per face: its crop, prediction, confidence, age and notes."""
     cells = [_predicted_cells(row) if isinstance(row, BatchRow) else _refused_cells(row) for row in rows]
     refused = sum(isinstance(row, RefusedImage) for row in rows)
     images = sum(isinstance(row, RefusedImage) or row.face.number <= 1 for row in rows)
     faces = f", {len(rows) - refused} faces" if len(rows) > images else ""
     count = f"{images} image{'s' if images > 1 else ''}{faces}" + (f", {refused} refused" if refused else "")
-    head = ["face", "image", "prediction", "probability", "age", "note"]
+    head = ["face", "image", "prediction", "confidence", "age", "note"]
     return Markup('<div class="fc fc-batch"><p class="fc-faint">{}</p>{}</div>').format(count, table(head, cells))
 
 
@@ -95,10 +98,10 @@ def _predicted_cells(row: BatchRow) -> list[str]:
     several = f"{faces} faces; this is {'the largest' if number == 1 else f'number {number}'}"
     words = {"no-face": "no face found", "several-faces": several}
     note = ", ".join([*(words.get(flag, flag) for flag in row.flags), *filter(None, [row.note])])
-    probability = f"{row.probability[row.prediction]:.2f}"
+    confidence = f"{row.confidence:.2f}"
     weak = Markup('<span class="fc-weak">{}</span>' if "no-face" in row.flags else "<b>{}</b>")
     prediction = weak.format(class_in_words(row.prediction))
-    return [picture(row.crop, "the face"), row.name, prediction, probability, age, note]
+    return [picture(row.crop, "the face"), row.name, prediction, confidence, age, note]
 
 
 def _refused_cells(row: RefusedImage) -> list[str]:

@@ -17,6 +17,7 @@ from facecade.faces.words import NO_DETECTOR, NOT_FOR_DECISIONS
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.explain_image import attention_overlays
 from facecade.inference.loading import load_cascade, open_fitted
+from facecade.report.risk_text import promise_text
 from facecade.runs.run import Run
 from facecade.web.limits import Limits, read_image
 
@@ -63,8 +64,8 @@ class Predictor:
         self._lock = Lock()
 
     @classmethod
-    def open(cls, folder: Path, machine: Machine, limits: Limits) -> Predictor:
-        """Load a run's or an export's folder."""
+    def open(cls, folder: Path, machine: Machine, limits: Limits, abstain: float | None = None) -> Predictor:
+        """Load a run's or an export's folder; `abstain` as for `infer`."""
         fitted = open_fitted(folder, machine)
         explainer = Explainer(load_cascade(fitted, machine, images=1))
         overlays, reason = None, ""
@@ -74,7 +75,7 @@ class Predictor:
             reason = f"Attention maps need grad-cam: {install('report')}."
         else:
             overlays = partial(attention_overlays, fitted, machine=machine)
-        return cls(explainer, limits, overlays, reason, _about(folder, explainer))
+        return cls(partial(explainer, abstain=abstain), limits, overlays, reason, _about(folder, explainer, abstain))
 
     @property
     def has_attention(self) -> bool:
@@ -96,12 +97,13 @@ class Predictor:
             return self._overlays(crops)
 
 
-def _about(folder: Path, explainer: Explainer) -> str:
-    """Which run predicts, its nested score, its limits."""
+def _about(folder: Path, explainer: Explainer, abstain: float | None) -> str:
+    """Which run predicts, its nested score, what it answers, its limits."""
     score = explainer.record.nested_choice["macro-F1"]
     parts = [
         f"Run “{folder.resolve().name}”: nested macro-F1 {score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f}),"
         f" of {explainer.record.people:,} people that the networks had not seen; 1 is perfect.",
+        *([] if abstain is None else promise_text(explainer.record.reliability.promise(abstain))),
         NOT_FOR_DECISIONS,
     ]
     return " ".join([*parts, *([] if explainer.cascade.detects else [NO_DETECTOR])])

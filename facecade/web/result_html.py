@@ -131,9 +131,9 @@ def _card(number: int, face: Mapping[str, Any], crop: np.ndarray, result: Mappin
 
 
 def _probability_and_odds(face: Mapping[str, Any]) -> str:
-    """The probability of the predicted class, and the odds against the runner-up."""
+    """The confidence, the probability of the predicted class, and the odds against the runner-up."""
     probability, margin = face["probability"], face["contributions"]
-    text = f"Class {face['prediction']} ({face['name']}), probability {probability[face['prediction']]:.2f}"
+    text = f"Class {face['prediction']} ({face['name']}), confidence {face['confidence']:.2f}, probability {probability[face['prediction']]:.2f}"
     if not margin:
         return f"{text}."
     odds = math.exp(min(margin["margin"], 700.0))

@@ -67,7 +67,10 @@ class FaceModel(Model):
     flags: list[str] = Field(
         description="As `infer` gives them: `no-face`, `several-faces`, `unsure`, `trained-on`, `pseudo-labelled`."
     )
-    probability: list[float] = Field(description="Of the 18 classes.", min_length=N_CLASSES, max_length=N_CLASSES)
+    confidence: float = Field(ge=0, le=1, description="Calibrated probability that the prediction is right.")
+    probability: list[float] = Field(
+        description="Of the 18 classes, by the combiner.", min_length=N_CLASSES, max_length=N_CLASSES
+    )
     mask: dict[str, float] = Field(description=f"Probability of {', '.join(MASKS)}.")
     gender: dict[str, float] = Field(description=f"Probability of {', '.join(GENDERS)}.")
     band: dict[str, float] = Field(description=f"Probability of {', '.join(BANDS)}.")

@@ -31,6 +31,7 @@ def serve(
     version: str,
     on_ready: Callable[[str], None],
     allowed_hosts: Collection[str] = (),
+    abstain: float | None = None,
 ) -> None:
     """Serve until the process is stopped.
 
@@ -40,6 +41,7 @@ def serve(
         open_browser: open the page in a browser.
         on_ready: called with the address once the server accepts requests.
         allowed_hosts: names, besides the address, under which clients may call the server.
+        abstain: as for `infer`.
 
     Raises:
         FacecadeError: Gradio is not installed; the port is taken; the host is not this machine's; `folder` has no fitted run.
@@ -55,7 +57,7 @@ def serve(
             note(f"anyone who can reach {host} can send images to this server; there is no login")
         from facecade.web.predictor import Predictor
 
-        predictor = Predictor.open(folder, machine, limits)
+        predictor = Predictor.open(folder, machine, limits, abstain)
         # Gradio reads these on import: no telemetry, and uploads go to a folder that is deleted.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(scratch)}
         import uvicorn

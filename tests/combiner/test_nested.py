@@ -17,6 +17,7 @@ from facecade.combiner.selection import compare, fit_final
 from facecade.combiner.stage_outputs import StageOutputs, missing_targets
 from facecade.faces.labels import GENDERS, MASKS, decode, encode
 from facecade.recipe import CombinerRecipe
+from facecade.records import Reliability
 from facecade.report.metrics import confusion, macro_f1
 
 SETTINGS = CombinerRecipe(rounds=8, components=3)
@@ -82,7 +83,7 @@ def test_stages_that_predict_all_targets_can_be_combined(kind: str, tmp_path: Pa
     assert min(scores.values()) > 0.6, scores
     name = "XGBoost, logits + decision rule"
     combiner = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
-    save(tmp_path, combiner, combiner_summary())
+    save(tmp_path, combiner, combiner_summary(), Reliability())
     assert np.array_equal(load(tmp_path)[0](stage_outputs)[1], combiner(stage_outputs)[1])
     assert np.isnan(stage_outputs.age()).all() == (kind != "years")
 
@@ -173,7 +174,7 @@ def test_every_method_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
         stage_outputs = other_stage_outputs("flat", stage_outputs, label)
     results = compare(stage_outputs, stage_outputs, label, fold, CombinerRecipe(rounds=2, components=3), 0).results
     combiner = fit_final(name, results[name], stage_outputs, label, SETTINGS, 0)
-    save(tmp_path, combiner, combiner_summary())
+    save(tmp_path, combiner, combiner_summary(), Reliability())
     probability, prediction = combiner(stage_outputs)
     loaded, _ = load(tmp_path)
     loaded_probability, loaded_prediction = loaded(stage_outputs)

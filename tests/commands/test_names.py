@@ -11,7 +11,7 @@ from conftest import call
 
 from facecade import shipped
 from facecade.cli import COMMANDS, main
-from facecade.commands.command import OTHER_NAMES
+from facecade.commands.command import OTHER_NAMES, SAME
 from facecade.recipe_file import parse, read_toml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
     [
         ("train", "fit-stage, then fit-meta"),
         ("fit", "fit-stage, then fit-meta"),
-        ("predict", "infer"),
         ("Predict", "infer"),
+        ("classify", "infer"),
         ("val", "evaluate"),
         ("test", "evaluate"),
         ("validate", "evaluate"),
@@ -48,8 +48,15 @@ def test_a_word_that_is_near_nothing_gets_no_suggestion() -> None:
     assert result.exit_code == 2 and "No such command 'xyzzy'." in result.stderr and "mean" not in result.stderr
 
 
+def test_predict_is_infer_and_the_help_lists_one_of_them() -> None:
+    assert call("predict", "--help").stdout == call("infer", "--help").stdout
+    listed = re.findall(r"^  ([a-z-]+) ", call("--help").stdout, re.MULTILINE)
+    assert "infer" in listed and not set(SAME) & set(listed)
+    assert set(SAME.values()) <= set(COMMANDS)
+
+
 def test_other_names_are_no_commands_and_lead_to_commands() -> None:
-    others = [name for names in OTHER_NAMES.values() for name in names]
+    others = [*SAME, *(name for names in OTHER_NAMES.values() for name in names)]
     assert len(others) == len(set(others)) and not set(others) & set(COMMANDS)
     assert {word for here in OTHER_NAMES for word in here.split(", then ")} <= set(COMMANDS)
 

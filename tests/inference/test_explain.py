@@ -26,6 +26,7 @@ from facecade.inference.ensemble import Ensemble, Member
 from facecade.inference.explain import ExplainedFace, Explainer
 from facecade.inference.loading import cascade_of_run
 from facecade.recipe import Face
+from facecade.records import Reliability
 from facecade.runs.run import open_run
 
 JOINT = ("mask.wear", "mask.incorrect", "mask.normal", "gender.male", "gender.female")
@@ -55,7 +56,9 @@ def constant_cascade(folder: Path, logits: list[dict[str, list[float]]], method:
     estimator = (
         SoftVote.fit(stage_outputs, label) if method == "soft vote" else HardCascade(np.array(list(CUTS.values())))
     )
-    methods.save(folder, methods.FittedCombiner(method, estimator, np.zeros(6)), combiner_summary(cuts=CUTS))
+    methods.save(
+        folder, methods.FittedCombiner(method, estimator, np.zeros(6)), combiner_summary(cuts=CUTS), Reliability()
+    )
 
     def member(of_stage: dict[str, list[float]]) -> Member:
         def call(crops: np.ndarray) -> list[np.ndarray]:

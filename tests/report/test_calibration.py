@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import drawn_predictions
 
-from facecade.faces.labels import decode, encode
-from facecade.report.calibration import by_axis, calibration, sure_from
-from facecade.report.deferral import DEFERRED_SHARES, deferral_curve
+from facecade.faces.labels import decode
+from facecade.report.calibration import by_axis, calibrate, calibration, confidence_calibration, cross_fitted
 
 
 def test_calibrated_probabilities_have_no_error() -> None:
@@ -34,27 +34,34 @@ def test_axes_are_sums_over_classes() -> None:
     np.testing.assert_allclose(axes["age band"][:, 2], probability[:, band == 2].sum(1))
 
 
-def test_deferring_wrong_and_unconfident_predictions_corrects_them() -> None:
-    label = encode(np.arange(100) % 3, 0, 0)
-    prediction, confidence = label.copy(), np.linspace(0.2, 1, 100)
-    prediction[:10] = (label[:10] + 6) % 18
-    f1, wrong_share = deferral_curve(label, prediction, confidence)
-    assert f1[0] < 0.95 and f1[DEFERRED_SHARES == 0.10] == 1 and (np.diff(f1) >= 0).all()
-    assert np.isnan(wrong_share[0]) and wrong_share[5] == 1 and np.isclose(wrong_share[20], 0.5)
+def test_overconfident_predictions_get_the_confidence_that_they_deserve() -> None:
+    probability, right, person, fold = drawn_predictions(np.random.default_rng(0), 600)
+    reliability = calibrate(probability, right, person, fold)
+    before = confidence_calibration(probability, right).error
+    after = confidence_calibration(cross_fitted(probability, right, person, fold), right).error
+    assert after < 0.04 < 0.08 < before
+    order = np.argsort(probability)
+    assert (np.diff(reliability.confidence(probability[order])) >= 0).all(), "the order of the images stays"
+    assert np.isnan(reliability.confidence(np.array([np.nan, 0.5]))).tolist() == [True, False]
 
 
-def test_below_the_threshold_predictions_are_wrong_more_often_than_right() -> None:
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0, 1, 4000)
-    right = rng.uniform(0, 1, 4000) < confidence
-    assert sure_from(confidence, right) == pytest.approx(0.5, abs=0.05)
-    overconfident = rng.uniform(0, 1, 4000) < confidence / 1.5
-    threshold = sure_from(confidence, overconfident)
-    assert threshold == pytest.approx(0.75, abs=0.06)
-    assert overconfident[confidence < threshold].mean() < 0.5 < overconfident[confidence >= threshold].mean()
+def test_calibrated_probabilities_stay_as_they_are() -> None:
+    generator = np.random.default_rng(1)
+    probability = generator.uniform(0.3, 1, 1400)
+    right = generator.random(1400) < probability
+    reliability = calibrate(probability, right, np.arange(1400) // 7, np.arange(1400) // 7 % 5)
+    assert np.abs(reliability.confidence(probability) - probability).max() < 0.05
 
 
-def test_the_threshold_of_predictions_that_are_all_right_or_all_wrong() -> None:
-    confidence = np.array([0.3, 0.6, 0.9])
-    assert sure_from(confidence, np.ones(3, bool)) == 0.3, "below that nothing was measured"
-    assert sure_from(confidence, np.zeros(3, bool)) is None
+def test_a_method_without_probabilities_has_its_accuracy_as_confidence() -> None:
+    right = np.arange(700) % 4 > 0
+    reliability = calibrate(np.ones(700), right, np.arange(700) // 7, np.arange(700) // 7 % 5)
+    assert reliability.confidence(1.0) == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize("right", [np.ones(84, bool), np.zeros(84, bool)])
+def test_a_dozen_people_without_an_error_or_without_a_success(right: np.ndarray) -> None:
+    probability = np.random.default_rng(0).uniform(0.2, 1, 84)
+    confidence = calibrate(probability, right, np.arange(84) // 7, np.arange(84) // 7 % 3).confidence(probability)
+    assert ((confidence > 0) & (confidence < 1)).all() and (confidence[right] >= probability[right]).all()
+    assert (confidence[~right] < 0.5).all()

@@ -35,6 +35,7 @@ def face(**more: Any) -> dict[str, Any]:
         "prediction": 16,
         "name": "normal female 30-59",
         "flags": [],
+        "confidence": 0.55,
         "probability": [0.01] * 16 + [0.5, 0.34],
         "mask": dict(zip(MASKS, (0.0, 0.01, 0.99), strict=True)),
         "gender": dict(zip(GENDERS, (0.3, 0.7), strict=True)),
@@ -103,7 +104,10 @@ def test_a_face_fits_80_columns() -> None:
     text = printed(face())
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
     assert "image.jpg: 192×256 pixels\n" in text
-    assert "no mask · woman · 30–59 · about 57 years\nclass 16 (normal female 30-59), probability 0.50" in text
+    assert (
+        "no mask · woman · 30–59 · about 57 years\nclass 16 (normal female 30-59), confidence 0.55, probability 0.50"
+        in text
+    )
     assert "then no mask · woman · 60 or over, 0.34: 0.69 nats behind, odds of 2 to 1" in text
     assert "120×160 pixels at 30, 20; a face at 0.999" in text
     assert row(text, "band") == ["band", "30–59", "0.52", "60", "or", "over", "0.38", "under", "30", "0.10"]
@@ -133,7 +137,7 @@ def test_faces_are_numbered_and_flags_are_explained() -> None:
 
 def test_what_people_must_know_is_said() -> None:
     unsure = printed(face(flags=["unsure"], age=61.0))
-    assert "Unsure: at this confidence" in unsure and "Band predicted separately." in unsure
+    assert "Unsure: on people who were held out" in unsure and "Band predicted separately." in unsure
     assert "Band limit for women: 57.0." in printed(face(prediction=17, age=58.0, name="normal female >=60"))
     plain = printed(face())
     assert "Unsure" not in plain and "Band " not in plain and "looks for no faces" not in plain

@@ -28,11 +28,12 @@ YEARS = np.column_stack([RNG.normal(40, 9, (10, 3))])
 YEARS[4] = np.nan
 FLAGS = ["", "no-face", "", "", "unreadable: empty file", "", "", "", "no-face", ""]
 LABEL = PROBABILITY.argmax(1)
+CONFIDENCE = PROBABILITY.max(1)
 LABEL[4] = NO_PREDICTION
 FACES = (
     [FaceOfImage(Box(1, 2.04, 30, 40, 0.9), 1, 2)] * 4 + [FaceOfImage(None, 0, None)] + [FaceOfImage(None, 0, 0)] * 5
 )
-WHOLE = predictions_table([f"{n:03}" for n in range(10)], LABEL, PROBABILITY, YEARS, FLAGS, FACES)
+WHOLE = predictions_table([f"{n:03}" for n in range(10)], LABEL, PROBABILITY, CONFIDENCE, YEARS, FLAGS, FACES)
 UNREAD = 7
 
 

@@ -30,6 +30,7 @@ def explained_face(
         1,
         "wear male 30-59",
         tuple(flag.split()),
+        0.55,
         tuple(probability.tolist()),
         dict(zip(MASKS, cells.sum((1, 2)).tolist())),
         dict(zip(GENDERS, cells.sum((0, 2)).tolist())),

@@ -27,7 +27,7 @@ def test_one_face_is_shown_with_all_details() -> None:
     assert "No face was found" in page and "trained on this image" in page and "the center was cropped" in page
     for expected in (
         "mask · man · 30–59 · about 48 years",
-        "Class 1 (wear male 30-59), probability 0.60",
+        "Class 1 (wear male 30-59), confidence 0.55, probability 0.60",
         "then mask · man · 60 or over, 0.02: odds of 3.86 to 1",
     ):
         assert expected in page
@@ -139,7 +139,7 @@ def test_the_csv_has_the_columns_of_infer_and_no_prediction_for_refused_images()
     )
     assert list(table["ImageID"]) == ["a.jpg", "bad, worse.jpg", "a.jpg"]
     assert text.splitlines()[1].startswith(
-        "a.jpg,1,wear,male,30-59,47.5,47.5,51.0,0.6,several-faces trained-on,2,1,0.0,0.0,9.0,9.0,"
+        "a.jpg,1,wear,male,30-59,47.5,47.5,51.0,0.55,several-faces trained-on,2,1,0.0,0.0,9.0,9.0,"
     )
     assert table.loc[1].drop(["ImageID", "flags"]).isna().all()
     assert table.loc[1, "flags"] == "unreadable: the file is not an image"
