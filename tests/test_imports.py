@@ -122,7 +122,7 @@ def test_one_file_imports_albumentations() -> None:
 
 
 def test_one_file_imports_each_package_of_an_executor() -> None:
-    for package, file in (("ray", "ray_tasks.py"), ("submitit", "slurm_jobs.py")):
+    for package, file in (("ray", "ray_cluster.py"), ("submitit", "slurm_jobs.py")):
         users = [path for part in MAY_IMPORT for path in files(part) if package in imported(path)]
         assert [path.name for path in users] == [file]
 

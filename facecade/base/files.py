@@ -12,6 +12,9 @@ from facecade.base.errors import FacecadeError
 MAX_IMAGE_BYTES = 512 * 2**20
 """Maximum size of an image file."""
 
+TOO_LARGE = f"too large: over {MAX_IMAGE_BYTES / 2**20:.0f} MB"
+"""Why a larger image file is refused."""
+
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
     """A file's bytes.
@@ -49,7 +52,7 @@ def not_regular(path: Path) -> str:
         return "a folder, not a file"
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"
-    return f"too large: over {MAX_IMAGE_BYTES / 2**20:.0f} MB" if status.st_size > MAX_IMAGE_BYTES else ""
+    return TOO_LARGE if status.st_size > MAX_IMAGE_BYTES else ""
 
 
 def printable(name: str) -> str:

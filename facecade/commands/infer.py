@@ -1,4 +1,4 @@
-"""`infer`: predict labels for a data folder, a folder of images, or one image."""
+"""`infer`: predict labels for a data folder, a folder of images, one image, or a listing of millions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from facecade.base.choices import EnsembleKind, FaceChoice
 from facecade.base.program import command as command_line
 from facecade.base.program import option
-from facecade.commands import options
+from facecade.commands import infer_listing, options
 from facecade.commands.command import Command, say_next
 
 
 @click.command("infer", cls=Command)
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=options.PlacePath(path_type=Path))
 @options.ARTIFACTS
-@options.OUTPUT
+@options.output(options.PlacePath, "Folder to write results to; of a listing also a URL, as s3://bucket/folder.")
 @options.ENGINE
 @options.PRECISION
 @options.ENSEMBLE
@@ -39,14 +39,16 @@ from facecade.commands.command import Command, say_next
     help="Predict also if more than a few images do not exist.",
 )
 @options.ABSTAIN
+@infer_listing.options
 @options.OVERWRITE
 @options.JSON
 @click.pass_context
 def command(
     ctx: click.Context,
-    data: Path,
+    /,
+    data: Path | str,
     artifacts: Path,
-    output: Path,
+    output: Path | str,
     engine: str,
     precision: str,
     ensemble: EnsembleKind | None,
@@ -57,10 +59,12 @@ def command(
     abstain: float | None,
     overwrite: bool,
     as_json: bool,
+    **of_listing: Any,
 ) -> None:
-    """Predict labels for a data folder, a folder of images, or one image.
+    """Predict labels for a data folder, a folder of images, one image, or a listing of millions.
 
-    DATA is a folder with info.csv and images/, a folder of images, a manifest CSV, or an image.
+    DATA is a folder with info.csv and images/, a folder of images, a manifest CSV, or an image; or a listing: CSV or Parquet with the
+    columns id,uri. A listing is predicted in shards, each to a Parquet file: docs/scale-inference.md.
     Writes predictions.csv (targets, ages, probabilities, flags, boxes); for an info.csv also submission.csv (ImageID,ans).
     One image is only printed, unless --output is given.
     --artifacts may also be a folder written by `export`, which needs no torch. `predict` is another name of this command.
@@ -76,7 +80,22 @@ def command(
     from facecade.report.predictions import read_first
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
-    given = ctx.get_parameter_source("output") is click.core.ParameterSource.COMMANDLINE
+    if _is_listing(data):
+        shared = {
+            "ensemble": ensemble,
+            "faces": faces,
+            "abstain": abstain,
+            "allow_missing": allow_missing,
+            "overwrite": overwrite,
+        }
+        infer_listing.run(artifacts, data, output, machine, {**shared, **of_listing}, as_json)
+        return
+    if only := [name for name in infer_listing.ONLY_LISTING if _is_given(ctx, name)]:
+        words = ", ".join("--" + name.replace("_", "-") for name in only)
+        raise click.UsageError(f"{words}: only for a listing, CSV or Parquet with the columns id,uri; {data} is none")
+    if isinstance(data, str) or isinstance(output, str):
+        raise click.UsageError(f"{output} is a URL, to which only the parts of a listing are written")
+    given = _is_given(ctx, "output")
     with TemporaryDirectory() as scratch:
         folder = output if given or data.suffix.lower() not in IMAGE_SUFFIXES or data.is_dir() else Path(scratch)
         summary = pipeline.infer(artifacts, data, folder, machine, ensemble, allow_missing, faces, overwrite, abstain)
@@ -91,3 +110,16 @@ def command(
     else:
         words = "explain IMAGE" + option("--artifacts", artifacts, "artifacts")
     say_next(command_line(words))
+
+
+def _is_listing(data: Path | str) -> bool:
+    if isinstance(data, str):
+        return True
+    from facecade.faces.listing_table import is_listing
+
+    return is_listing(data)
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE

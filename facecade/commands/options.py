@@ -13,6 +13,7 @@ from facecade import shipped
 from facecade.base.choices import Engine, EnsembleKind, Precision
 from facecade.base.errors import FacecadeError
 from facecade.base.machine import DEVICES, default_workers, parse_device, parse_executor
+from facecade.base.place import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,15 +54,31 @@ MOVED_DATA = click.option(
     type=click.Path(path_type=Path, exists=True),
     help="Where the run's images are now.  [default: their path when the run was started]",
 )
-OUTPUT = click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("output"),
-    show_default=True,
-    envvar="FACECADE_OUTPUT",
-    show_envvar=True,
-    help="Folder to write results to.",
-)
+
+
+class PlacePath(click.Path):
+    """A path, or a URL as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
+
+
+def output(
+    kind: type[click.Path] = click.Path, text: str = "Folder to write results to."
+) -> Callable[[Function], Function]:
+    """The option `--output`."""
+    return click.option(
+        "--output",
+        type=kind(path_type=Path, file_okay=False),
+        default=Path("output"),
+        show_default=True,
+        envvar="FACECADE_OUTPUT",
+        show_envvar=True,
+        help=text,
+    )
+
+
+OUTPUT = output()
 OVERWRITE = click.option(
     "--overwrite",
     is_flag=True,

@@ -6,16 +6,19 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from threading import Condition
+from typing import Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from facecade.base.errors import FacecadeError, excerpt
-from facecade.base.files import not_regular
+from facecade.base.files import MAX_IMAGE_BYTES, TOO_LARGE, not_regular
 from facecade.base.program import install
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
@@ -65,10 +68,40 @@ class DecodeError(FacecadeError):
     """A file that is not a readable image. `reason` fits into a table cell."""
 
     def __init__(
-        self, path: Path, reason: str, hint: str = "give an image that other programs open, or save it again"
+        self, path: object, reason: str, hint: str = "give an image that other programs open, or save it again"
     ) -> None:
         super().__init__(f"{path}: {reason}", "check its name" if reason == "no such file" else hint)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class ImageBytes:
+    """An image file in memory, as it came from a network or a table. name: for messages."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self, mode: str) -> BytesIO:
+        """As `Path.open`."""
+        return BytesIO(self.data)
+
+    def read_bytes(self) -> bytes:
+        """As `Path.read_bytes`."""
+        return self.data
+
+    def fetch(self) -> ImageBytes:
+        """The file itself: it is here already."""
+        return self
+
+
+class Fetchable(Protocol):
+    """An image file that lies elsewhere."""
+
+    def fetch(self) -> Path | ImageBytes:
+        """The file; raises DecodeError where there is none, or it may not be read."""
 
 
 class _PixelsInFlight:
@@ -95,7 +128,7 @@ class _PixelsInFlight:
 _pixels_in_flight = _PixelsInFlight(MAX_PIXELS)
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path | ImageBytes) -> np.ndarray:
     """Read an image.
 
     EXIF orientation is applied, alpha is composited over white, and CMYK, palette, gray, 16-bit and float files are
@@ -113,7 +146,7 @@ def decode(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def decoded(path: Path) -> Iterator[np.ndarray]:
+def decoded(path: Path | ImageBytes) -> Iterator[np.ndarray]:
     """`decode` for many threads: as long as the context lasts, the image counts as memory in use, and others wait for it.
 
     Raises:
@@ -129,17 +162,15 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path | ImageBytes) -> Iterator[Image.Image]:
     """An image of which only the header was read, of any size; an error in the body is one of the image.
 
     Raises:
         DecodeError: as of `decode`.
     """
     try:
-        if reason := not_regular(path):
+        if reason := _refused(path):
             raise DecodeError(path, reason)
-        if path.stat().st_size == 0:
-            raise DecodeError(path, "empty file")
         with _open(path) as image:
             yield image
     except FileNotFoundError:
@@ -155,17 +186,27 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise DecodeError(path, reason) from None
 
 
+def _refused(path: Path | ImageBytes) -> str:
+    """Why a file is not opened; empty if it is. Raises OSError if it is missing."""
+    if isinstance(path, Path):
+        return not_regular(path) or ("" if path.stat().st_size else "empty file")
+    if not path.data:
+        return "empty file"
+    return TOO_LARGE if len(path.data) > MAX_IMAGE_BYTES else ""
+
+
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an opened image as EXIF turns it."""
     width, height = image.size
     return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9) else (width, height)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | ImageBytes) -> Image.Image:
     with path.open("rb") as file:
         is_jpeg = file.read(2) == JPEG_START
     # Image.open refuses more than 179 megapixels, also of a JPEG, which can be scaled while it is decoded.
-    return JpegImagePlugin.JpegImageFile(path) if is_jpeg else Image.open(path, formats=_formats())
+    source = path if isinstance(path, Path) else path.open("rb")
+    return JpegImagePlugin.JpegImageFile(source) if is_jpeg else Image.open(source, formats=_formats())
 
 
 @cache
@@ -179,7 +220,7 @@ def _formats() -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def _unidentified(path: Path) -> DecodeError:
+def _unidentified(path: Path | ImageBytes) -> DecodeError:
     with path.open("rb") as file:
         start = file.read(12)
     if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS:
@@ -187,7 +228,7 @@ def _unidentified(path: Path) -> DecodeError:
     return DecodeError(path, "not an image")
 
 
-def _require_size(path: Path, image: Image.Image) -> None:
+def _require_size(path: Path | ImageBytes, image: Image.Image) -> None:
     width, height = image.size
     limit = {"JPEG": MAX_JPEG_PIXELS, "WEBP": MAX_WEBP_PIXELS}.get(image.format or "", MAX_PIXELS)
     if width * height > limit:
@@ -198,7 +239,7 @@ def _require_size(path: Path, image: Image.Image) -> None:
         )
 
 
-def _scale_while_decoding(path: Path, image: Image.Image) -> int:
+def _scale_while_decoding(path: Path | ImageBytes, image: Image.Image) -> int:
     """Have a large JPEG scaled while it is decoded. Returns the pixels that decoding will keep in memory.
 
     Raises:
@@ -218,7 +259,7 @@ def _scale_while_decoding(path: Path, image: Image.Image) -> int:
     return image.width * image.height if scans == 1 else pixels  # of several scans all coefficients are kept
 
 
-def _scans(path: Path, limit: int) -> int:
+def _scans(path: Path | ImageBytes, limit: int) -> int:
     """Number of scans in a JPEG, at most limit + 1.
 
     As a decoder does, it skips each segment by its length (an embedded thumbnail has scans of its own) and stops at the end of the

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from facecade.base.files import content_hash
+from facecade.base.files import bytes_hash, content_hash
 from facecade.faces.boxes import BoxedImage, ImageFile, box_in_pixels, crop_key, path_of
 from facecade.faces.crop import Box, crop
-from facecade.faces.decode import DecodeError, decoded
+from facecade.faces.decode import DecodeError, Fetchable, ImageBytes, decoded
 from facecade.faces.detect import AllFacesDetector, make_all_faces_detector
 from facecade.faces.mtcnn import MTCNNNetworks
 from facecade.recipe import Face
 
 Known = TypeVar("Known")
+
+AnyImage = ImageFile | Fetchable | np.ndarray
+"""A file, possibly with its face's box; a file elsewhere; or pixels, uint8 (height, width, 3), RGB, which have no content hash."""
 
 MAX_FACES = 100
 """Faces of an image that are read, the largest ones; `FaceCrop.faces` counts all."""
@@ -63,18 +67,17 @@ class FaceReader(Generic[Known]):
         self._nets, self._hash_pixels = nets, hash_pixels
         self._find: AllFacesDetector | None = None
 
-    def __call__(self, image: ImageFile | np.ndarray) -> FaceCrop | Known | DecodeError:
-        """
-        Args:
-            image: a file, possibly with its face's box, or pixels, uint8 (height, width, 3), RGB, which have no content hash.
-        """
+    def __call__(self, image: AnyImage) -> FaceCrop | Known | DecodeError:
+        """The largest face of an image; where none is found, the center crop."""
         if isinstance(image, np.ndarray):
             return self._largest("", image)
-        content, given = content_hash(path_of(image)), image.box if isinstance(image, BoxedImage) else None
-        if (key := crop_key(content, given)) in self.known:
-            return self.known[key]
+        given = image.box if isinstance(image, BoxedImage) else None
         try:
-            with decoded(path_of(image)) as pixels:
+            file = path_of(image) if isinstance(image, Path | BoxedImage) else image.fetch()
+            content = _content(file)
+            if (key := crop_key(content, given)) in self.known:
+                return self.known[key]
+            with decoded(file) as pixels:
                 if isinstance(image, BoxedImage):
                     box = box_in_pixels(image, pixels.shape[1])
                     return self._crop(content, pixels, box, given, faces=1)
@@ -82,15 +85,16 @@ class FaceReader(Generic[Known]):
         except DecodeError as error:
             return error
 
-    def all_faces(self, image: ImageFile | np.ndarray) -> Sequence[FaceCrop | Known | DecodeError]:
+    def all_faces(self, image: AnyImage) -> Sequence[FaceCrop | Known | DecodeError]:
         """Every face of an image, the largest first; where none is found, the center crop, as `__call__` gives it."""
         if isinstance(image, BoxedImage):
             return [self(image)]
         if isinstance(image, np.ndarray):
             return self._all("", image)
-        content = content_hash(image)
         try:
-            with decoded(image) as pixels:
+            file = image if isinstance(image, Path) else image.fetch()
+            content = _content(file)
+            with decoded(file) as pixels:
                 return self._all(content, pixels)
         except DecodeError as error:
             return [error]
@@ -126,3 +130,7 @@ class FaceReader(Generic[Known]):
     ) -> FaceCrop:
         hashes = self._hash_pixels(pixels) if self._hash_pixels else None
         return FaceCrop(content, box, crop(pixels, box, self.face), hashes, given, faces, number)
+
+
+def _content(file: Path | ImageBytes) -> str:
+    return content_hash(file) if isinstance(file, Path) else bytes_hash(file.data)

@@ -304,9 +304,14 @@ def problems_hint(source: Source) -> str:
 def require_files(source: Source) -> None:
     """Raises FacecadeError if more than a few rows have no file: a submission of one class looks like any other."""
     rows, missing = len(source.table), len(source.missing)
-    if missing == rows > 0 or missing > max(MAX_MISSING, MAX_MISSING_SHARE * rows):
+    if too_many_missing(missing, rows):
         raise FacecadeError(
             f"{missing} of {rows} images do not exist:\n  "
             + "\n  ".join(excerpt(each, 200) for each in source.missing[:5]),
             "fix the names, or predict the most frequent class for them: --allow-missing",
         )
+
+
+def too_many_missing(missing: int, rows: int) -> bool:
+    """Whether so many of some images are missing that something is wrong with all of them, as a wrong folder."""
+    return missing == rows > 0 or missing > max(MAX_MISSING, MAX_MISSING_SHARE * rows)

@@ -27,7 +27,7 @@ from facecade.faces.decode import DecodeError
 from facecade.faces.labels import N_CLASSES
 from facecade.faces.mtcnn import MTCNNNetworks
 from facecade.faces.problems import grouped
-from facecade.faces.reader import FaceCrop, FaceReader
+from facecade.faces.reader import AnyImage, FaceCrop, FaceReader
 from facecade.faces.source import Source, require_files
 from facecade.inference.ensemble import Ensemble
 from facecade.inference.fallback import Fallback, recompute_close_calls
@@ -87,7 +87,7 @@ class Cascade:
 
     def predict(
         self,
-        images: Sequence[ImageFile | np.ndarray],
+        images: Sequence[AnyImage],
         workers: int,
         faces: FaceChoice = "largest",
         abstain: float | None = None,
@@ -95,7 +95,7 @@ class Cascade:
         """Predict images in order, a few dozen at a time.
 
         Args:
-            images: files, or pixels, uint8 (height, width, 3), RGB.
+            images: files, here or elsewhere, or pixels, uint8 (height, width, 3), RGB.
             workers: threads that decode images, find faces and crop them.
             faces: `all`: a row for each face of an image, the largest first.
             abstain: as for `infer`.
@@ -195,7 +195,7 @@ class Cascade:
 
     def _batches(
         self,
-        images: Sequence[ImageFile | np.ndarray],
+        images: Sequence[AnyImage],
         workers: int,
         predictors: Sequence[RowPredictor],
         advance: Callable[[int], None],
@@ -253,7 +253,7 @@ class Rows:
 
     label: int (N,), NO_PREDICTION for images that cannot be read. probability: float (N, 18), NaN for those. confidence: float (N,),
     the probability that the label is right, NaN for those. years: float (N, 3), the age, the age if male and the age if female, NaN where unknown. faces, flags: of each row. image: int (N,), which of the
-    batch's images each row is of.
+    batch's images each row is of. outputs: the stages' outputs for the rows that have a label; None where there are none.
     """
 
     label: np.ndarray
@@ -263,6 +263,7 @@ class Rows:
     faces: Sequence[FaceOfImage]
     flags: Sequence[tuple[str, ...]]
     image: np.ndarray
+    outputs: StageOutputs | None = None
 
     def table(self, ids: Sequence[str]) -> pd.DataFrame:
         """The columns of predictions.csv."""
@@ -298,7 +299,7 @@ class RowPredictor:
         """Predictions of a batch's faces."""
         count, readable = len(batch.faces), batch.readable
         probability, label = np.full((count, N_CLASSES), np.nan), np.full(count, NO_PREDICTION)
-        years = np.full((count, 3), np.nan)
+        years, outputs = np.full((count, 3), np.nan), None
         if readable.any():
             outputs = average_folds(list(batch.stage_outputs.values()))
             probability[readable], label[readable] = self.combiner(outputs)
@@ -313,7 +314,7 @@ class RowPredictor:
         confidence = reliability.confidence(probability[np.arange(count), label])
         unsure = confidence < reliability.sure_from(self.abstain)
         flags = [self._flags(face, each) for face, each in zip(batch.faces, unsure.tolist(), strict=True)]
-        return Rows(label, probability, confidence, years, faces, flags, batch.image)
+        return Rows(label, probability, confidence, years, faces, flags, batch.image, outputs)
 
     def _flags(self, face: FaceCrop | DecodeError, unsure: bool) -> tuple[str, ...]:
         if isinstance(face, DecodeError):

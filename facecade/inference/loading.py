@@ -35,6 +35,9 @@ ROUNDING_CROPS = 256
 EXPORT_FROM_IMAGES = 200
 """Images from which `auto` writes an export: the faster engine then saves more time than the export takes."""
 
+EXPORT_SECONDS = 3600.0
+"""How long a process waits for another that exports the same run."""
+
 
 def open_fitted(folder: Path, machine: Machine) -> Run | Exported:
     """Open the folder of a run or of an export, before any data are read.
@@ -113,7 +116,8 @@ def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascad
 
 
 def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None) -> Exported:
-    """Export a run's fitted cascade to a folder that needs no torch (inference/exported.py), unless it is there.
+    """Export a run's fitted cascade to a folder that needs no torch (inference/exported.py), unless it is there or another process
+    is writing it now, as where many predict the shards of a listing.
 
     Args:
         ensemble: overrides the recipe's ensemble.
@@ -124,14 +128,20 @@ def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None =
     made_of = MadeOf(fits=run.fits_digest, ensemble=ensemble, combiner=file_hash(combiner / "meta.json"))
     if current := Exported.open_if_current(folder, made_of):
         return current
-    from facecade.inference.export import require_exportable, write_export
+    from facecade.inference.export import require_exportable
 
     require_exportable(folder)
     numbers = run.recipe.inference_fits(ensemble)
-    with (
-        locked(folder),
-        Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar,
-    ):
+    with locked(folder, wait=EXPORT_SECONDS):
+        if current := Exported.open_if_current(folder, made_of):
+            return current
+        return _write_export(run, folder, made_of, combiner, numbers)
+
+
+def _write_export(run: Run, folder: Path, made_of: MadeOf, combiner: Path, numbers: Sequence[int]) -> Exported:
+    from facecade.inference.export import write_export
+
+    with Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar:
         crops = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
         fits, alignments = make_fits(run, numbers), read_alignments(run)
         face, images = run.recipe.face, run.trained_on

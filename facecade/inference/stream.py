@@ -11,9 +11,8 @@ import numpy as np
 from facecade.base.choices import FaceChoice
 from facecade.base.threads import bounded_map
 from facecade.combiner.stage_outputs import StageOutputs, concatenate
-from facecade.faces.boxes import ImageFile
 from facecade.faces.decode import DecodeError
-from facecade.faces.reader import FaceCrop, FaceReader
+from facecade.faces.reader import AnyImage, FaceCrop, FaceReader
 from facecade.inference.ensemble import Ensemble
 
 MAX_READ_CHUNKS = 8
@@ -46,7 +45,7 @@ class BatchOutputs:
 
 
 def stream(
-    images: Sequence[ImageFile | np.ndarray],
+    images: Sequence[AnyImage],
     face_reader: FaceReader[FaceCrop],
     ensemble: Ensemble,
     workers: int,
@@ -60,7 +59,7 @@ def stream(
         face_choice: `largest`, or `all`; the faces of an image may then be in two chunks.
     """
 
-    def read(image: ImageFile | np.ndarray) -> Sequence[FaceCrop | DecodeError]:
+    def read(image: AnyImage) -> Sequence[FaceCrop | DecodeError]:
         return face_reader.all_faces(image) if face_choice == "all" else [face_reader(image)]
 
     waiting: deque[list[FaceCrop | DecodeError]] = deque()

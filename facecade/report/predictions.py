@@ -115,7 +115,7 @@ class PredictionFiles:
     def add(self, image: np.ndarray, table: pd.DataFrame) -> None:
         """Append all rows of some images; `image`: of each row, by its number. Rows that are already written are skipped."""
         table = table[image >= self.images]
-        text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n", quoting=_quoting(table))
+        text = table.to_csv(index=False, header=not self._bytes, lineterminator="\n", quoting=quoting(table))
         with writing(self._rows), open(self._rows, "ab") as file:
             file.write(text.encode())
         self._done, self._bytes = self._done + len(table), self._rows.stat().st_size
@@ -145,7 +145,7 @@ class PredictionFiles:
                     count.add(part)
                     part.loc[part["ans"] == "", "ans"] = str(unread)
                     part[["ImageID", "ans"]].to_csv(
-                        file, index=False, header=not file.tell(), lineterminator="\n", quoting=_quoting(part)
+                        file, index=False, header=not file.tell(), lineterminator="\n", quoting=quoting(part)
                     )
                 self._require(count.rows, images)
 
@@ -241,6 +241,6 @@ def read_first(path: Path, rows: int) -> list[dict[str, Any]]:
     return json.loads(table.to_json(orient="records"))  # type: ignore[no-any-return]  # NaN becomes null
 
 
-def _quoting(table: pd.DataFrame) -> Literal[0, 2]:
+def quoting(table: pd.DataFrame) -> Literal[0, 2]:
     """How to quote rows. By default a name with a carriage return would be written without quotes, and read as two rows."""
     return csv.QUOTE_NONNUMERIC if table["ImageID"].str.contains("\r", regex=False).any() else csv.QUOTE_MINIMAL

@@ -6,7 +6,6 @@ cluster and this process.
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import sys
@@ -15,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import facecade
 from facecade.base.errors import FacecadeError, first_line
-from facecade.base.interrupt import uninterrupted_children
 from facecade.base.lease import held, see_latest
-from facecade.base.machine import Machine, cores, parse_device, user_temporary_folder
+from facecade.base.machine import Machine, parse_device, user_temporary_folder
 from facecade.base.progress import Message, RemoteBars, note, redirect
+from facecade.base.ray_cluster import cluster_address, connect
 from facecade.records import read_fit_record
 from facecade.stages.executors.executor import Executor, Outcome
 from facecade.stages.executors.local import try_fit
@@ -28,12 +26,6 @@ from facecade.stages.fit import Fit, RunData
 
 MAX_RETRIES = 3
 """How often a fit is run again whose process or machine was lost."""
-
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""Of Ray, which reads it when it is imported: nothing is reported to its makers."""
-
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Lets an own instance listen to this machine only, as Ray does on Windows and macOS. Ray's `_node_ip_address` refuses 127.0.0.1."""
 
 
 class RayExecutor(Executor):
@@ -43,10 +35,8 @@ class RayExecutor(Executor):
 
     def __init__(self, machine: Machine, run_data: RunData, run_folder: Path) -> None:
         self.slots = machine.jobs or sys.maxsize
-        named = "" if machine.executor == "ray" else machine.executor
-        address = "auto" if named == "ray://auto" else named or os.environ.get("RAY_ADDRESS", "")
-        ray = self._ray = _connect(address)
-        local_disk = machine.local_disk or (user_temporary_folder() if address else None)
+        ray = self._ray = connect(machine.executor)
+        local_disk = machine.local_disk or (user_temporary_folder() if cluster_address(machine.executor) else None)
         gpu = _on_gpu(machine.device, ray.cluster_resources())
         machine = replace(machine, device="cuda" if gpu else "cpu", local_disk=local_disk)
         resources = {"num_cpus": 1, "num_gpus": 1} if gpu else {"num_cpus": machine.threads}
@@ -115,42 +105,6 @@ class _Mailbox:
     def take(self) -> list[tuple[str, Message]]:
         taken, self.messages = self.messages, []
         return taken
-
-
-def _connect(address: str) -> Any:
-    """Ray, connected until this process ends: to a cluster, or to an instance of its own that only this machine reaches.
-
-    Args:
-        address: as of `ray.init`; empty for an own instance.
-    """
-    os.environ.update(ENVIRONMENT if address else {**ENVIRONMENT, **LOOPBACK})
-    if address and (Path.home() / ".ray/auth_token").exists():  # Ray's client does not look for it by itself
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    import ray
-
-    if ray.is_initialized():
-        return ray
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    environment = {"PYTHONPATH": clone} if (clone := clone_folder()) else {}
-    settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if not address:
-        settings |= {"include_dashboard": False, "num_cpus": cores()}
-    try:
-        with uninterrupted_children():
-            ray.init(address or "local", runtime_env={"env_vars": environment}, **settings)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = f"no Ray cluster answers at {address}" if address else "Ray does not start"
-        raise FacecadeError(
-            f"{where}: {first_line(error)}",
-            "see whether it runs (ray status), and whether it wants a token: docs/scale.md",
-        ) from None
-    return ray
-
-
-def clone_folder() -> str:
-    """What PYTHONPATH needs so that other processes import this facecade; empty where it is installed."""
-    folder = Path(facecade.__file__).resolve().parents[1]
-    return str(folder) if (folder / "pipeline.py").exists() else ""
 
 
 def _on_gpu(device: str, resources: dict[str, float]) -> bool:

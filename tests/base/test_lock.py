@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,19 @@ def test_who_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
         (tmp_path / "old/new/file").write_text("")
     require_free(tmp_path / "old")
     assert (tmp_path / "old/new/file").exists()
+
+
+def test_who_waits_gets_the_folder_when_it_is_free(tmp_path: Path) -> None:
+    def made() -> bool:
+        with locked(tmp_path, wait=30):
+            return (tmp_path / "made").exists()
+
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            with pytest.raises(FacecadeError, match="another process works in"), locked(tmp_path, wait=0.1):
+                pass
+            later = pool.submit(made)
+            time.sleep(0.2)
+            assert not later.done()
+            (tmp_path / "made").write_text("")
+        assert later.result(), "what the first one made is there"
