@@ -87,7 +87,7 @@ def cascade_of_run(
         raise FacecadeError(f"this run has no network for --ensemble {ensemble}", "fit it: " + " && ".join(steps))
     engine, precision = _engine_of_run(run, machine, images, ensemble)
     if engine != "torch":
-        exported = export(run, ensemble)
+        exported = export(run, ensemble, wait=EXPORT_SECONDS)
         cascade = cascade_of_export(exported, engine, precision)
         return replace(cascade, combiner=combiner, trained_on=run.trained_on, folder=run.folder)
     from facecade.training.device import torch_device
@@ -115,13 +115,16 @@ def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascad
     return Cascade(exported.face, detector, networks, exported.combiner, trained_on, made_of, folder, fallback)
 
 
-def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None) -> Exported:
-    """Export a run's fitted cascade to a folder that needs no torch (inference/exported.py), unless it is there or another process
-    is writing it now, as where many predict the shards of a listing.
+def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None, wait: float = 0.0) -> Exported:
+    """Export a run's fitted cascade to a folder that needs no torch (inference/exported.py), unless it is there.
 
     Args:
         ensemble: overrides the recipe's ensemble.
         folder: by default the one in the run folder that `infer` uses.
+        wait: seconds to wait for another process that writes the folder.
+
+    Raises:
+        FacecadeError: the run is not fitted, or another process writes the folder.
     """
     combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
     folder = folder or _export_folder(run, ensemble)
@@ -132,7 +135,7 @@ def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None =
 
     require_exportable(folder)
     numbers = run.recipe.inference_fits(ensemble)
-    with locked(folder, wait=EXPORT_SECONDS):
+    with locked(folder, wait):
         if current := Exported.open_if_current(folder, made_of):
             return current
         return _write_export(run, folder, made_of, combiner, numbers)
