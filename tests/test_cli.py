@@ -199,8 +199,8 @@ def test_training_uses_and_notes_the_requested_precision(fitted: Path, tmp_path:
     assert before.read_bytes() == after.read_bytes(), "float32 is the default on a CPU"
 
 
-def test_killed_process_fails_only_its_fit(drawn: Path, tmp_path: Path) -> None:
-    """As when memory runs out: that fit is named, and the others are fitted."""
+def test_the_fit_of_a_killed_process_is_tried_again_with_fewer_at_a_time(drawn: Path, tmp_path: Path) -> None:
+    """As when memory runs out."""
     artifacts = tmp_path / "jobs"
     command = [sys.executable, "cli.py", "fit-stage", "mask", "--data", drawn / "train", "--jobs", 2]
     command += ["--recipe", "recipes/demo.toml", "--artifacts", artifacts, *TINY[:-2], "--set", "stages.mask.epochs=9"]
@@ -209,9 +209,9 @@ def test_killed_process_fails_only_its_fit(drawn: Path, tmp_path: Path) -> None:
         wait_for(artifacts / f"stages/mask/fold{fold}/history.jsonl", process)
     os.kill(fit_processes(process.pid)[0], signal.SIGKILL)
     _, messages = process.communicate(timeout=240)
-    assert process.returncode == 1 and "1 of 3 fits failed" in messages, messages
-    assert "its process was killed" in messages, messages
-    assert len(list(artifacts.rglob("meta.json"))) == 2
+    assert process.returncode == 0, messages
+    assert "its process was killed, perhaps for want of memory; again, with --jobs 1" in messages, messages
+    assert len(list(artifacts.rglob("meta.json"))) == 3
 
 
 def test_idle_process_that_is_killed_fails_no_fit(drawn: Path, tmp_path: Path) -> None:
