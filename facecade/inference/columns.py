@@ -65,7 +65,7 @@ def columns_of(batches: Sequence[Rows], widths: Mapping[str, int] | None = None)
         gender,
         band,
         np.concatenate([np.empty((0, len(AGES))), *(rows.years for rows in batches)]).astype(np.float32),
-        probability[np.arange(len(label)), label],
+        np.concatenate([np.empty(0), *(rows.confidence for rows in batches)]).astype(np.float32),
         [" ".join(flags) for rows in batches for flags in rows.flags],
         np.array([-1 if face.faces is None else min(face.faces, 32767) for face in faces], np.int16),
         np.array([face.number for face in faces], np.int16),
