@@ -70,11 +70,16 @@ def parse_device(text: str) -> tuple[str, tuple[int, ...]]:
 
 def parse_executor(text: str) -> str:
     """The name of an executor, checked; raises FacecadeError for an unknown one."""
-    if text in ("processes", "ray", "slurm") or re.fullmatch(r"ray://[^\s/]+", text):
+    if text in ("processes", "slurm") or is_ray(text):
         return text
     raise FacecadeError(
         f"unknown executor '{excerpt(text)}'", "choose from: processes, ray, ray://HOST:PORT, ray://auto, slurm"
     )
+
+
+def is_ray(executor: str) -> bool:
+    """Whether the name of an executor is that of Ray, with or without an address."""
+    return executor == "ray" or re.fullmatch(r"ray://[^\s/]+", executor) is not None
 
 
 def user_temporary_folder() -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from facecade.base.machine import is_ray
 from facecade.base.place import Place
 from facecade.commands.command import say_next
 
@@ -23,7 +23,7 @@ ONLY_LISTING = ("shards", "shard", "shard_rows", "executor", "embeddings", "merg
 
 
 def _executor(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is None or value == "ray" or re.fullmatch(r"ray://[^\s/]+", value):
+    if value is None or is_ray(value):
         return value
     raise click.BadParameter(f"'{value}' is none; choose ray, ray://HOST:PORT or ray://auto")
 
