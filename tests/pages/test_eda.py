@@ -120,9 +120,9 @@ def test_where_all_images_look_alike_near_duplicates_are_no_alarm(
     )
     assert f"ages: {ages['lowest']:.0f} to {ages['highest']:.0f} years, of 24 people\n" in printed
     manifest = scenes(tmp_path / "scenes", 6, near={"p1-wear": "p0-wear"})
-    printed = succeed("eda", manifest, *NO_DETECTOR, "--output", tmp_path)
+    printed = succeed("eda", manifest, *NO_DETECTOR, "--output", tmp_path / "page")
     assert "duplicates across people: 0 equal files; 1 pair of nearly equal images" in printed
-    assert "<h3>Near-duplicates across people" in (tmp_path / "eda.html").read_text()
+    assert "<h3>Near-duplicates across people" in (tmp_path / "page/eda.html").read_text()
 
 
 def test_capped_ages_are_told_in_plain_words(edited: Path, tmp_path: Path) -> None:
