@@ -70,7 +70,7 @@ def fit_stage(
     require_labels(run, todo)
     note_states(run, requested, todo, machine, resume)
     with held_to_fit(run, [] if machine.elsewhere else [fit.folder for fit in todo]):
-        data = run_data(run, machine.workers)
+        data = run_data(run, machine.workers, machine.stored_crops)
         with make_executor(machine, data, run.folder, len(todo)) if todo else nullcontext() as executor:
             outcomes = fit_all(todo, run.table, executor, resume, FitReporter(run, tracker)) if executor else []
     raise_failures(todo, outcomes)

@@ -25,7 +25,8 @@ class Machine:
     precision: `fp32`; `bf16` with OpenVINO, and fp32 for close calls; or `auto`: bf16 if the CPU supports it, unless
     `engine` measured that fp32 is faster. executor: what runs the fits: `processes`, `ray`, `ray://ADDRESS` or `slurm`.
     executor_options: for it, each `KEY=VALUE`. local_disk: a folder of the machine's own disk that the face crops are copied to
-    before training, where the run's folder is on a network; None = they are read where they are.
+    before training, where the run's folder is on a network; None = they are read where they are. stored_crops: read the run's
+    face crops and no image if all are there, because another machine has just checked the images.
     """
 
     device: str = "auto"
@@ -39,6 +40,7 @@ class Machine:
     executor: str = "processes"
     executor_options: tuple[str, ...] = ()
     local_disk: Path | None = None
+    stored_crops: bool = False
 
     @property
     def elsewhere(self) -> bool:

@@ -23,7 +23,7 @@ UNLABELLED = "unlabelled: can be predicted, not trained on"
 
 
 @click.command("check", cls=Command)
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=options.DataPath())
 @click.option(
     "--for",
     "purpose",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("compare", cls=Command)
 @click.argument("recipes", nargs=-1, required=True, type=options.Shipped("recipe"), metavar="RECIPE...")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option("--data", type=options.DataPath(), required=True, help="Training data.")
 @click.option(
     "--budget", type=options.Shipped("budget"), help="Compute budget that every recipe is scaled to, by name or path."
 )

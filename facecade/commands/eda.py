@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eda", cls=Command)
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=options.DataPath())
 @click.option(
     "--recipe",
     type=options.Shipped("recipe"),

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 @click.command("fit-stage", cls=Command)
 @click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Training data. Later commands read its path from the run."
-)
+@click.option("--data", type=options.DataPath(), help="Training data. Later commands read its path from the run.")
 @click.option("--recipe", type=options.Shipped("recipe"), help="Recipe of a new run, by name or path.  [default: cpu]")
 @click.option("--fold", "folds", type=click.IntRange(0), multiple=True, help="Fit only this fold (may be repeated).")
 @click.option("--resume", is_flag=True, help="Keep current fits, and continue others from their checkpoints.")
@@ -54,7 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--extra",
-    type=click.Path(path_type=Path),
+    type=options.DataPath(),
     metavar="DATA",
     help="Also train on these labelled images, which are never scored.",
 )
@@ -62,6 +60,11 @@ if TYPE_CHECKING:
 @options.JOBS
 @options.THREADS
 @options.LOCAL_DISK
+@click.option(
+    "--stored-crops",
+    is_flag=True,
+    help="Read the run's face crops and no image: another machine has just checked the images.",
+)
 @options.COMPILE
 @options.AUTOCAST
 @click.option("--dry-run", is_flag=True, help="Check data and recipe, list what would be fitted, write nothing.")
@@ -90,6 +93,7 @@ def command(
     jobs: int,
     threads: int,
     local_disk: Path | None,
+    stored_crops: bool,
     compiled: bool,
     autocast: bool | None,
     dry_run: bool,
@@ -138,6 +142,7 @@ def command(
         executor=executor,
         executor_options=executor_options,
         local_disk=local_disk,
+        stored_crops=stored_crops,
     )
     records = pipeline.fit_stage(run, names, numbers, machine, resume, tracker)
     if as_json:

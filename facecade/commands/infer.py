@@ -64,7 +64,8 @@ def command(
     """Predict labels for a data folder, a folder of images, one image, or a listing of millions.
 
     DATA is a folder with info.csv and images/, a folder of images, a manifest CSV, or an image; or a listing: CSV or Parquet with the
-    columns id,uri. A listing is predicted in shards, each to a Parquet file: docs/scale-inference.md.
+    columns id,uri. A listing is predicted in shards, each to a Parquet file: docs/scale-inference.md. DATA may be a URL, as
+    s3://bucket/eval: a folder or an image is copied to this machine first.
     Writes predictions.csv (targets, ages, probabilities, flags, boxes); for an info.csv also submission.csv (ImageID,ans).
     One image is only printed, unless --output is given.
     --artifacts may also be a folder written by `export`, which needs no torch. `predict` is another name of this command.
@@ -76,11 +77,15 @@ def command(
     from facecade import pipeline
     from facecade.base.machine import Machine
     from facecade.faces.listing import IMAGE_SUFFIXES
+    from facecade.faces.listing_table import is_listing
+    from facecade.faces.remote import local_copy
     from facecade.report.prediction_text import ROWS_SHOWN, summary_text
     from facecade.report.predictions import read_first
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
-    if _is_listing(data):
+    if isinstance(data, str) and not data.lower().endswith((".csv", ".parquet")):
+        data = local_copy(data)
+    if isinstance(data, str) or is_listing(data):
         shared = {
             "ensemble": ensemble,
             "faces": faces,
@@ -93,7 +98,7 @@ def command(
     if only := [name for name in infer_listing.ONLY_LISTING if _is_given(ctx, name)]:
         words = ", ".join("--" + name.replace("_", "-") for name in only)
         raise click.UsageError(f"{words}: only for a listing, CSV or Parquet with the columns id,uri; {data} is none")
-    if isinstance(data, str) or isinstance(output, str):
+    if isinstance(output, str):
         raise click.UsageError(f"{output} is a URL, to which only the parts of a listing are written")
     given = _is_given(ctx, "output")
     with TemporaryDirectory() as scratch:
@@ -110,14 +115,6 @@ def command(
     else:
         words = "explain IMAGE" + option("--artifacts", artifacts, "artifacts")
     say_next(command_line(words))
-
-
-def _is_listing(data: Path | str) -> bool:
-    if isinstance(data, str):
-        return True
-    from facecade.faces.listing_table import is_listing
-
-    return is_listing(data)
 
 
 def _is_given(ctx: click.Context, name: str) -> bool:

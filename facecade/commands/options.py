@@ -49,11 +49,6 @@ def artifacts(default: str, text: str, envvar: str | None = None) -> Callable[[F
 
 
 ARTIFACTS = artifacts("artifacts", "Folder of the run: fits, folds, caches.", "FACECADE_ARTIFACTS")
-MOVED_DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True),
-    help="Where the run's images are now.  [default: their path when the run was started]",
-)
 
 
 class PlacePath(click.Path):
@@ -61,6 +56,20 @@ class PlacePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
+
+
+class DataPath(click.Path):
+    """A path; the dataset of a URL is copied to this machine, and the path is that of the copy."""
+
+    def __init__(self, exists: bool = False) -> None:
+        super().__init__(path_type=Path, exists=exists)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value) and not (ctx and ctx.resilient_parsing):
+            from facecade.faces.remote import local_copy
+
+            value = local_copy(value)
+        return super().convert(value, param, ctx)
 
 
 def output(
@@ -79,6 +88,11 @@ def output(
 
 
 OUTPUT = output()
+MOVED_DATA = click.option(
+    "--data",
+    type=DataPath(exists=True),
+    help="Where the run's images are now.  [default: their path when the run was started]",
+)
 OVERWRITE = click.option(
     "--overwrite",
     is_flag=True,

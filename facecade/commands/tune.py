@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("tune", cls=Command)
 @click.argument("stage")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Training data.")
+@click.option("--data", type=options.DataPath(), required=True, help="Training data.")
 @click.option(
     "--recipe",
     type=options.Shipped("recipe"),

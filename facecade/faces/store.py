@@ -117,6 +117,18 @@ class FaceStore:
             self._index_position = self._index.stat().st_size
         return results
 
+    def rows_of(self, keys: Sequence[str]) -> np.ndarray:
+        """The row of each crop, int64 (N,), without reading an image; -1 for those that are missing.
+
+        Args:
+            keys: of the crops, as `boxes.crop_key` gives them.
+        """
+        if self._index.exists():
+            with self._lock:
+                self._load()
+        rows = {key: entry.row for key, entry in self._entries.items()}
+        return np.array([rows.get(key, -1) for key in keys], np.int64)
+
     def crops(self) -> np.ndarray:
         """All crops, memory-mapped, uint8 (rows, height, width, 3), RGB."""
         if not self._entries:

@@ -86,12 +86,12 @@ def plan(run: Run, stages: Sequence[str], folds: Sequence[int], resume: bool) ->
     return [key for stage in run.recipe.stages for fold in run.recipe.fits if (key := (stage, fold)) in todo]
 
 
-def run_data(run: Run, workers: int) -> RunData:
-    """The training data of all fits of a run; finds faces that are not in the cache yet."""
+def run_data(run: Run, workers: int, stored: bool = False) -> RunData:
+    """The training data of all fits of a run; finds faces that are not in the cache yet. stored: as of `Run.faces`."""
     from facecade.stages.fit import RunData
 
-    store, crop_row = run.faces(workers)
-    extra = run.extra_rows(store, workers)
+    store, crop_row = run.faces(workers, stored)
+    extra = run.extra_rows(store, workers, stored)
     return RunData(run.table, store.pixels, store.shape, crop_row, run.anchors(), extra)
 
 

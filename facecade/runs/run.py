@@ -19,7 +19,7 @@ from facecade.base.files import content_hash, require_links_inside
 from facecade.base.lock import locked
 from facecade.base.program import command, option
 from facecade.base.seeding import derive
-from facecade.faces.boxes import box_columns, images_of
+from facecade.faces.boxes import BoxedImage, box_columns, crop_key, images_of
 from facecade.faces.csv_rows import read_csv_rows
 from facecade.faces.decode import DecodeError
 from facecade.faces.extra import TRAINED_ON, ExtraData, read_extra
@@ -203,15 +203,19 @@ class Run:
         count = min(self.recipe.combiner.anchors, len(self.table))
         return np.sort(generator.choice(len(self.table), count, replace=False))
 
-    def faces(self, workers: int) -> tuple[FaceStore, np.ndarray]:
-        """The store with every row's crop, and each row's index in it, int64 (N,)."""
-        store = self.store()
-        return store, _crop_rows(store, self.root, self.table, workers)
+    def faces(self, workers: int, stored: bool = False) -> tuple[FaceStore, np.ndarray]:
+        """The store with every row's crop, and each row's index in it, int64 (N,).
 
-    def extra_rows(self, store: FaceStore, workers: int) -> pd.DataFrame | None:
-        """Rows of the extra data, with the index `crop` of each in the store; None where the run has none."""
+        Args:
+            stored: read no image if all crops are in the store: another process has just checked the images.
+        """
+        store = self.store()
+        return store, _crop_rows(store, self.root, self.table, workers, stored)
+
+    def extra_rows(self, store: FaceStore, workers: int, stored: bool = False) -> pd.DataFrame | None:
+        """Rows of the extra data, with the index `crop` of each in the store; None where the run has none. stored: as of `faces`."""
         parts = [
-            each.table.assign(crop=_crop_rows(store, each.root, each.table, workers))
+            each.table.assign(crop=_crop_rows(store, each.root, each.table, workers, stored))
             for each in self.extra_data.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else None
@@ -260,15 +264,27 @@ def cache_folder(run: Path, shared: bool) -> Path:
     return (run.parent if shared else run) / "cache"
 
 
-def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int) -> np.ndarray:
+def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int, stored: bool) -> np.ndarray:
     """The store's index of each row's crop, int64 (N,).
+
+    Args:
+        stored: read no image if all crops are in the store.
 
     Raises:
         FacecadeError: the folder does not exist, or images have changed since the run began.
     """
+    images = images_of(root, table)
+    if stored:
+        keys = [
+            crop_key(content, image.box if isinstance(image, BoxedImage) else None)
+            for content, image in zip(table["content"], images, strict=True)
+        ]
+        rows = store.rows_of(keys)
+        if (rows >= 0).all():
+            return rows
     if not root.is_dir():
         raise FacecadeError(f"{root} does not exist, where the run's images were", "give their new folder: --data DATA")
-    entries = store.fill(images_of(root, table), workers)
+    entries = store.fill(images, workers)
     unreadable = [str(entry) for entry in entries if isinstance(entry, DecodeError)]
     changed = [
         path

@@ -111,7 +111,17 @@ def fit_words(fit: Fit, machine: Machine, run_folder: Path) -> list[str]:
     """The command that runs one fit, on another machine."""
     device = machine.device.partition(":")[0]  # Slurm says which GPU
     words = ["fit-stage", fit.stage.name, "--fold", str(fit.fold), "--resume", "--artifacts", str(run_folder)]
-    words += ["--executor", "processes", "--jobs", "1", "--threads", str(machine.threads), "--device", device]
+    words += [
+        "--stored-crops",
+        "--executor",
+        "processes",
+        "--jobs",
+        "1",
+        "--threads",
+        str(machine.threads),
+        "--device",
+        device,
+    ]
     words += ["--workers", str(machine.workers), "--local-disk", str(machine.local_disk or user_temporary_folder())]
     if machine.autocast is not None:
         words.append("--bf16" if machine.autocast else "--fp32")

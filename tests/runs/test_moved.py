@@ -38,3 +38,14 @@ def test_every_fit_is_kept_when_the_run_continues_with_the_new_folder(moved: Pat
     assert refused.exit_code == 1 and "gone/train does not exist" in refused.stderr
     planned = succeed("fit-stage", "all", "--resume", "--data", drawn / "train", "--artifacts", moved, "--dry-run")
     assert planned.splitlines() == ["would fit gender fold 1 (now missing)"]
+
+
+def test_stored_crops_need_no_images(moved: Path, fitted: Path) -> None:
+    """As a job on a machine where the images are not."""
+    weights = next((moved / "stages/gender").glob("fold1")) / "weights.safetensors"
+    shutil.rmtree(weights.parent)
+    succeed("fit-stage", "gender", "--fold", 1, "--resume", "--stored-crops", "--artifacts", moved)
+    assert weights.read_bytes() == (fitted / weights.relative_to(moved)).read_bytes()
+    shutil.rmtree(next((moved / "cache").glob("crops-*")))
+    refused = call("fit-stage", "gender", "--fold", 1, "--stored-crops", "--artifacts", moved)
+    assert refused.exit_code == 1 and "gone/train does not exist" in refused.stderr
