@@ -92,12 +92,15 @@ def interrupt(process: subprocess.Popen[bytes]) -> str:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)
     try:
-        process.wait(timeout=60)
+        process.wait(timeout=INTERRUPT_SECONDS)
     except subprocess.TimeoutExpired:
-        kill(process)
-    seconds = time.monotonic() - began
-    if seconds > INTERRUPT_SECONDS:
-        return f"ended {seconds:.1f} s after Ctrl-C"
+        threads = _threads(process.pid)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            kill(process)
+        seconds = time.monotonic() - began
+        return f"ended {seconds:.1f} s after Ctrl-C with exit {process.returncode}; its threads were: {threads}"
     if process.returncode not in (0, 130, -signal.SIGINT):  # the last where all was done
         return f"exit {process.returncode} after Ctrl-C"
     deadline = time.monotonic() + 5  # the system takes a moment to forget children
@@ -108,6 +111,17 @@ def interrupt(process: subprocess.Popen[bytes]) -> str:
         kill(process)
         return "left processes after Ctrl-C"
     return ""
+
+
+def _threads(process: int) -> str:
+    """What the system says of a process's threads, each once: its state (R runs, S sleeps, D waits for the disk), and what it waits
+    for."""
+    found = set()
+    for folder in Path(f"/proc/{process}/task").glob("*"):
+        with suppress(OSError, IndexError):
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            found.add(f"{state} {(folder / 'wchan').read_text()}")
+    return ", ".join(sorted(found)) or "gone"
 
 
 def small_run(folder: Path, *settings: str) -> Path:

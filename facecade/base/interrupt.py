@@ -86,10 +86,12 @@ def _exit_after_interrupt(receiver: socket.socket, handled: threading.Event, bef
     with receiver:
         while number := receiver.recv(1):
             if number[0] == signal.SIGINT and not handled.wait(GRACE_SECONDS):
-                for process in multiprocessing.active_children():
-                    process.kill()
-                before_exit()
-                os._exit(INTERRUPTED)
+                try:
+                    for process in multiprocessing.active_children():
+                        process.kill()
+                    before_exit()
+                finally:
+                    os._exit(INTERRUPTED)
 
 
 @contextmanager
