@@ -10,8 +10,12 @@ from filelock import FileLock, Timeout
 
 from facecade.base.artifact import remove_leftovers, writing
 from facecade.base.errors import FacecadeError
+from facecade.base.progress import note
 
 LOCK_FILE = ".lock"
+
+QUIET_SECONDS = 1.0
+"""After which a process says that it waits."""
 
 
 @contextmanager
@@ -32,7 +36,7 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=wait)
+            _acquire(lock, folder, wait)
         except Timeout:
             raise FacecadeError(
                 f"another process works in {folder}", "wait until it ends, or give another folder"
@@ -43,6 +47,17 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
     finally:
         _remove_if_empty(folder, new)
         lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path, wait: float) -> None:
+    """Acquire a lock, and say so if that takes long; raises Timeout after `wait` seconds."""
+    try:
+        lock.acquire(timeout=min(wait, QUIET_SECONDS))
+    except Timeout:
+        if wait <= QUIET_SECONDS:
+            raise
+        note(f"waiting for another process, which works in {folder}")
+        lock.acquire(timeout=wait - QUIET_SECONDS)
 
 
 def require_free(folder: Path) -> None:

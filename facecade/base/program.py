@@ -21,5 +21,10 @@ def option(name: str, path: Path, default: str) -> str:
 
 def install(extra: str) -> str:
     """The command that installs an extra, from the clone if there is one."""
-    clone = len(facecade.__path__) > 1
-    return f"pip install -e '.[{extra}]'" if clone else f"pip install 'facecade[{extra}]'"
+    return f"pip install -e '.[{extra}]'" if clone_folder() else f"pip install 'facecade[{extra}]'"
+
+
+def clone_folder() -> str:
+    """The folder of the clone, which other processes need in PYTHONPATH to import this facecade; empty where it is installed."""
+    in_clone = len(facecade.__path__) > 1  # facecade/__init__.py adds the folder above
+    return str(Path(facecade.__file__).resolve().parents[1]) if in_clone else ""

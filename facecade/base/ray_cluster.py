@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
-import facecade
 from facecade.base.errors import FacecadeError, first_line
 from facecade.base.interrupt import uninterrupted_children
 from facecade.base.machine import cores
-from facecade.base.program import install
+from facecade.base.program import clone_folder, install
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Of Ray, which reads it when it is imported: nothing is reported to its makers."""
@@ -56,9 +54,3 @@ def connect(executor: str) -> Any:
         where = f"no Ray cluster answers at {address}" if address else "Ray does not start"
         raise FacecadeError(f"{where}: {first_line(error)}", "ray status shows whether a cluster runs") from None
     return ray
-
-
-def clone_folder() -> str:
-    """What PYTHONPATH needs so that other processes import this facecade; empty where it is installed."""
-    folder = Path(facecade.__file__).resolve().parents[1]
-    return str(folder) if (folder / "pipeline.py").exists() else ""

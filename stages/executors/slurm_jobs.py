@@ -14,7 +14,7 @@ from typing import Any
 from facecade.base.errors import FacecadeError, excerpt, first_line
 from facecade.base.lease import see_latest
 from facecade.base.machine import Machine, user_temporary_folder
-from facecade.base.ray_cluster import clone_folder
+from facecade.base.program import clone_folder
 from facecade.records import read_fit_record
 from facecade.stages.executors.executor import Executor, Outcome
 from facecade.stages.fit import Fit

@@ -81,3 +81,21 @@ def test_who_waits_gets_the_folder_when_it_is_free(tmp_path: Path) -> None:
             assert not later.done()
             (tmp_path / "made").write_text("")
         assert later.result(), "what the first one made is there"
+
+
+def test_who_waits_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("facecade.base.lock.QUIET_SECONDS", 0.2)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+
+            def wait() -> None:
+                with locked(tmp_path, wait=30):
+                    pass
+
+            waiting = pool.submit(wait)
+            deadline, said = time.monotonic() + 20, ""
+            while "waiting for another process" not in said and time.monotonic() < deadline:
+                said += capsys.readouterr().err
+                time.sleep(0.05)
+        waiting.result(timeout=20)
+    assert said.replace("\n", "").count(str(tmp_path)) == 1
