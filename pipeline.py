@@ -35,6 +35,7 @@ from facecade.runs.fits import (
 from facecade.runs.fitting import FitReporter, note_states, raise_failures, require_labels, require_years
 from facecade.runs.locks import held_to_fit
 from facecade.runs.run import Run
+from facecade.training.ranks import ALONE, Ranks
 
 
 def fit_stage(
@@ -44,6 +45,7 @@ def fit_stage(
     machine: Machine,
     resume: bool,
     tracker: Tracker | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[FitRecord]:
     """Train stages: each fold on the people that it does not hold out.
 
@@ -51,6 +53,7 @@ def fit_stage(
         folds: numbers of the fits, as `Recipe.fits` counts them.
         resume: keep current fits, and continue from checkpoints.
         tracker: also gets each finished fit.
+        ranks: processes that train each fit together, of which this one is the main one.
 
     Returns:
         The record of every requested fit (stages/fit.py), by stage.
@@ -71,7 +74,7 @@ def fit_stage(
     note_states(run, requested, todo, machine, resume)
     with held_to_fit(run, [] if machine.elsewhere else [fit.folder for fit in todo]):
         data = run_data(run, machine.workers, machine.stored_crops)
-        with make_executor(machine, data, run.folder, len(todo)) if todo else nullcontext() as executor:
+        with make_executor(machine, data, run.folder, len(todo), ranks) if todo else nullcontext() as executor:
             outcomes = fit_all(todo, run.table, executor, resume, FitReporter(run, tracker)) if executor else []
     raise_failures(todo, outcomes)
     return [read_fit_record(fit.folder) for fit in requested]

@@ -35,6 +35,7 @@ from facecade.training.freeze import ALL, CachedFeatures, PartlyFrozen, cache_fe
 from facecade.training.loop import TrainingData, Validation, fit
 from facecade.training.pixels import padded_batch
 from facecade.training.predict import IMAGES_PER_CHUNK, predict
+from facecade.training.ranks import ALONE, Ranks
 from facecade.training.sampling import epoch_rows
 from facecade.training.tracking import read_history
 
@@ -139,12 +140,29 @@ def discard_earlier(job: Fit, resume: bool) -> None:
                 old.unlink()
 
 
-def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine) -> FitRecord:
+@dataclass(frozen=True)
+class TrainedFold:
+    """What a fit has computed.
+
+    details: for its record. rows: int64 (n,), the held-out rows, then the anchors. embedding: float32 (n, D). logits: float32 (n, C).
+    held_out: how many of the rows are held out.
+    """
+
+    model: Backbone
+    details: dict[str, Any]
+    rows: np.ndarray
+    embedding: np.ndarray
+    logits: np.ndarray
+    held_out: int
+
+
+def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine, ranks: Ranks = ALONE) -> FitRecord:
     """Train on all folds but one, or on all; write weights, outputs and a record to the fit's folder. Resumes from the fit's
     checkpoint, if there is one.
 
     Args:
         machine: `workers` augment for training on a GPU; `compile` and `autocast` are settings of training.
+        ranks: processes that train together, of which this one is the main one; the others call `train_fold`.
 
     Returns:
         The record, as in the folder's meta.json, which exists only if the fit is complete.
@@ -152,34 +170,17 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
     Raises:
         FacecadeError: no rows to train on; damaged weights to start from; training diverged.
     """
-    stage, recipe, folder, state = job.stage, job.recipe, job.folder, job.checkpoint
-    backbone = new_backbone(stage, recipe, job.seed).to(device)
-    model, details, cached = (_soup if job.soup else _train)(job, run_data, backbone, state, machine)
-
-    table, anchors = run_data.table, run_data.anchors
-    held_out = np.flatnonzero(table["fold"].to_numpy() == job.fold)
-    rows = np.r_[held_out, anchors]
-    if cached:
-        embedding, outputs = cached.predict(PartlyFrozen(model, ALL, recipe.size).eval(), rows, recipe)
-    else:
-        with Bar(f"{job.title}: out of fold", len(rows), "images") as bar:
-            embedding, outputs = predict(model, run_data.crops(), run_data.crop_row[rows], recipe, bar.advance)
-    logits = stage.logits(torch.from_numpy(outputs)).numpy()
-    if not (np.isfinite(embedding).all() and np.isfinite(logits).all()):
-        raise FacecadeError(
-            f"the training of {job.title} diverged: its outputs are not finite",
-            f"give a lower learning rate: --set stages.{stage.name}.lr={recipe.lr / 10:g}",
-        )
-    count = len(held_out)
-    score = stage.score(logits[:count], table.iloc[held_out]) if count else {}
+    trained, stage, folder = train_fold(job, run_data, device, machine, ranks), job.stage, job.folder
+    count, rows = trained.held_out, trained.rows
+    score = stage.score(trained.logits[:count], run_data.table.iloc[rows[:count]]) if count else {}
     outputs_content = write_arrays(
         folder / "outputs.npz",
         {
-            "rows": held_out,
-            "embedding": embedding[:count],
-            "logits": logits[:count],
-            "anchors": anchors,
-            "anchor_embedding": embedding[count:],
+            "rows": rows[:count],
+            "embedding": trained.embedding[:count],
+            "logits": trained.logits[:count],
+            "anchors": rows[count:],
+            "anchor_embedding": trained.embedding[count:],
         },
     )
     record = FitRecord(
@@ -187,26 +188,56 @@ def fit_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine
         fold=job.fold,
         signature=job.signature,
         folds_hash=job.folds_hash,
-        weights=checkpoint.save_weights(folder / "weights.safetensors", model),
+        weights=checkpoint.save_weights(folder / "weights.safetensors", trained.model),
         outputs=outputs_content,
         seed=job.seed,
-        recipe=recipe,
+        recipe=job.recipe,
         columns=stage.columns,
         device=device.type,
-        **details,
-        parameters=sum(p.numel() for p in model.parameters()),
+        **trained.details,
+        parameters=sum(p.numel() for p in trained.model.parameters()),
         # without those of a target that nobody who was held out has a label of
         score={name: value for name, value in score.items() if math.isfinite(value)},
         versions=versions(),
     )
     write_record(folder / "meta.json", record)
-    state.unlink(missing_ok=True)
+    job.checkpoint.unlink(missing_ok=True)
     return record
 
 
-def _soup(
-    job: Fit, run_data: RunData, backbone: Backbone, state: Path, machine: Machine
-) -> tuple[Backbone, dict[str, Any], None]:
+def train_fold(job: Fit, run_data: RunData, device: torch.device, machine: Machine, ranks: Ranks) -> TrainedFold:
+    """`fit_fold` without its results on disk: train, and compute the outputs of the held-out rows and of the anchors."""
+    stage, recipe = job.stage, job.recipe
+    backbone = new_backbone(stage, recipe, job.seed).to(device)
+    if job.soup:
+        model, details, cached = _soup(job, run_data, backbone)
+    else:
+        model, details, cached = _train(job, run_data, backbone, machine, ranks)
+    held_out = np.flatnonzero(run_data.table["fold"].to_numpy() == job.fold)
+    rows = np.r_[held_out, run_data.anchors]
+    if cached:
+        frozen = PartlyFrozen(model, ALL, recipe.size).eval()
+        embedding, outputs = ranks.spread(rows, lambda own: cached.predict(frozen, own, recipe))
+    else:
+        crops, crop_row = run_data.crops(), run_data.crop_row
+        with Bar(f"{job.title}: out of fold", len(rows), "images") as bar:
+            advance = partial(_advance_all, bar, ranks.count)
+            embedding, outputs = ranks.spread(rows, lambda own: predict(model, crops, crop_row[own], recipe, advance))
+    logits = stage.logits(torch.from_numpy(outputs)).numpy()
+    if not (np.isfinite(embedding).all() and np.isfinite(logits).all()):
+        raise FacecadeError(
+            f"the training of {job.title} diverged: its outputs are not finite",
+            f"give a lower learning rate: --set stages.{stage.name}.lr={recipe.lr / 10:g}",
+        )
+    return TrainedFold(model, details, rows, embedding, logits, len(held_out))
+
+
+def _advance_all(bar: Bar, processes: int, count: int) -> None:
+    """Advance a bar by what all processes have done, if they are as fast as this one."""
+    bar.advance(min(processes * count, bar.total - bar.done))
+
+
+def _soup(job: Fit, run_data: RunData, backbone: Backbone) -> tuple[Backbone, dict[str, Any], None]:
     """The mean of the folds' weights, which together were trained on all rows."""
     started = time.monotonic()
     checkpoint.load_mean([partial(_load, path.parent) for path in job.soup], backbone)
@@ -217,7 +248,7 @@ def _soup(
 
 
 def _train(
-    job: Fit, run_data: RunData, backbone: Backbone, state: Path, machine: Machine
+    job: Fit, run_data: RunData, backbone: Backbone, machine: Machine, ranks: Ranks
 ) -> tuple[Backbone, dict[str, Any], CachedFeatures | None]:
     """Train on all rows that are not held out.
 
@@ -255,22 +286,22 @@ def _train(
     if job.weights != "none" and recipe.freeze != ALL and is_folded(backbone):
         restore_statistics(backbone, _batch_norm_batches(run_data.crops(), crop_row[rows], recipe.size, backbone, job))
     loss, seed = stage.criterion(job.cap, training_data.target[rows]), derive(job.seed, stage.name, job.fold)
-    destination = (state, job.folder, job.title)
+    destination = (job.checkpoint, job.folder, job.title)
     device = next(backbone.parameters()).device.type
     bf16, cached = machine.uses_bf16(device), None
     if recipe.freeze == "none":
         # On a CPU, the model uses every core itself.
         workers = 0 if device == "cpu" else machine.workers
-        model = fit(backbone, training_data, loss, recipe, seed, *destination, workers, machine.compile, bf16)
+        model = fit(backbone, training_data, loss, recipe, seed, *destination, workers, machine.compile, bf16, ranks)
     else:
         needed = np.r_[rows, stop_rows, validated]
-        partly_frozen, features = _partly_frozen(backbone, recipe, needed, run_data, crop_row, job)
+        partly_frozen, features = _partly_frozen(backbone, recipe, needed, run_data, crop_row, job, ranks)
         training_data = replace(training_data, samples=features)
         covers_all = recipe.same_in_all_folds or not held_out.any()
         covers_all = covers_all and bool((features.feature_row[: len(run_data.table)] >= 0).all())
         cached = features if covers_all and recipe.freeze == ALL else None
         model = fit(
-            partly_frozen, training_data, loss, recipe, seed, *destination, compiled=machine.compile, autocast=bf16
+            partly_frozen, training_data, loss, recipe, seed, *destination, 0, machine.compile, bf16, ranks
         ).backbone
     history = read_history(job.folder)
     return (
@@ -300,14 +331,20 @@ def _batch_norm_batches(
 
 
 def _partly_frozen(
-    backbone: Backbone, recipe: StageRecipe, rows: np.ndarray, run_data: RunData, crop_row: np.ndarray, job: Fit
+    backbone: Backbone,
+    recipe: StageRecipe,
+    rows: np.ndarray,
+    run_data: RunData,
+    crop_row: np.ndarray,
+    job: Fit,
+    ranks: Ranks,
 ) -> tuple[PartlyFrozen, CachedFeatures]:
     """The trainable part, and the frozen part's features of the training rows."""
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     partly_frozen = PartlyFrozen(backbone, recipe.freeze, recipe.size).eval()
     title, crops = f"{job.title}: frozen part", run_data.crops()
     if recipe.same_in_all_folds:
-        with Bar(title, len(crop_row), "images") as bar:
+        with ranks.main_first(), Bar(title, len(crop_row), "images") as bar:
             return partly_frozen, cache_shared_features(
                 partly_frozen, crops, crop_row, recipe, run_data.pixels.parent, bar.advance
             )

@@ -127,10 +127,22 @@ def test_one_file_imports_each_package_of_an_executor() -> None:
         assert [path.name for path in users] == [file]
 
 
+def test_one_file_knows_torch_distributed() -> None:
+    users = {
+        path.name
+        for part in MAY_IMPORT
+        for path in files(part)
+        for line in path.read_text().splitlines()
+        if "torch.distributed" in line and "import" in line.split() and not line.strip().startswith("#")
+    }
+    assert users == {"distributed.py"}
+
+
 def test_packages_of_executors_are_imported_only_where_one_is_chosen() -> None:
     lines = "import sys, facecade, facecade.cli, facecade.api, facecade.comparison.tune, facecade.stages.jobs, facecade.stages.executors"
     lines += ", facecade.stages.executors.ray_tasks, facecade.stages.executors.slurm_jobs\n"
-    lines += "print([name for name in ('ray', 'submitit') if name in sys.modules])"
+    lines += "import facecade.stages.executors.together\n"
+    lines += "print([name for name in ('ray', 'submitit', 'facecade.training.distributed') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 

@@ -1,4 +1,5 @@
-"""Ctrl-C ends a command within two seconds, whatever it is doing, and reaches its main process only."""
+"""Ctrl-C ends a command within two seconds, whatever it is doing, and reaches its main process only. What SIGTERM does, a command may
+say."""
 
 from __future__ import annotations
 
@@ -92,6 +93,24 @@ def _exit_after_interrupt(receiver: socket.socket, handled: threading.Event, bef
                     before_exit()
                 finally:
                     os._exit(INTERRUPTED)
+            if number[0] == signal.SIGTERM and _terminate:
+                _terminate()
+
+
+_terminate: Callable[[], None] | None = None
+"""What SIGTERM calls."""
+
+
+def on_terminate(call: Callable[[], None] | None) -> None:
+    """Within `exit_on_interrupt`, SIGTERM calls this in another thread, at once, whatever a library computes in the main thread;
+    None = SIGTERM ends the process, as without this call. Only from the main thread."""
+    global _terminate
+    _terminate = call
+    signal.signal(signal.SIGTERM, _do_nothing if call else signal.SIG_DFL)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Makes Python write the signal to the wakeup socket."""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from facecade.base import torchrun
 from facecade.base.errors import FacecadeError, file_error
 from facecade.base.interrupt import INTERRUPTED, exit_on_interrupt, interrupted
 from facecade.base.program import command as command_line
@@ -29,6 +30,9 @@ EXTRA_PACKAGES = {
 
 SAME = {"predict": "infer"}
 """Second names of commands; the help lists the first."""
+
+OF_TORCHRUN = "fit-stage"
+"""The command that several processes of torchrun can do together."""
 
 OTHER_NAMES = {
     "fit-stage, then fit-meta": ("fit", "train", "training", "learn"),
@@ -87,6 +91,12 @@ class LazyGroup(ExampleLast, click.Group):
         name = SAME.get(args[0], args[0])
         if name not in self.modules and not name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"No such command {name!r}.{_did_you_mean(name, self.modules)}")
+        if (place := torchrun.place()) and name != OF_TORCHRUN:
+            if place.rank:
+                ctx.exit()  # the first process says it
+            raise FacecadeError(
+                f"torchrun started {place.count} processes, and only {OF_TORCHRUN} can use them", command_line(name)
+            )
         return super().resolve_command(ctx, [name, *args[1:]])
 
     def invoke(self, ctx: click.Context) -> Any:

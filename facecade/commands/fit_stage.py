@@ -111,6 +111,8 @@ def command(
 
     The first call gives the data and makes the folds; later calls use the same.
 
+    Under torchrun, all its processes train each fit together: see docs/scale.md.
+
     \b
     Example:
       python cli.py fit-stage mask --data DATA --recipe cpu --set stages.mask.epochs=2
@@ -123,14 +125,15 @@ def command(
     from facecade.runs.describe import next_step
     from facecade.runs.prepare import prepare_run
     from facecade.runs.run import open_run
+    from facecade.training.ranks import joined
 
-    tracker = open_tracker(mlflow, wandb, artifacts)
-    data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person, reading)
-    run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
-    require_folds(folds, len(run.recipe.fits))
-    numbers = folds or run.recipe.fits
-    if dry_run:
-        _print_plan(run, names, numbers, resume, as_json)
+    ranks = click.get_current_context().with_resource(joined())
+    if not ranks.main:
+        from facecade.stages.executors.together import fit_with_main
+        from facecade.training.distributed import ProcessGroup
+
+        assert isinstance(ranks, ProcessGroup)
+        fit_with_main(ranks)
         return
     machine = Machine(
         device,
@@ -144,7 +147,19 @@ def command(
         local_disk=local_disk,
         stored_crops=stored_crops,
     )
-    records = pipeline.fit_stage(run, names, numbers, machine, resume, tracker)
+    if ranks.count > 1:
+        from facecade.stages.executors.together import require_together
+
+        require_together(machine)
+    tracker = open_tracker(mlflow, wandb, artifacts)
+    data_options = DataOptions(corrections, pseudo, extra, skip_bad, same_person, reading)
+    run, names = prepare_run(artifacts, data, data_options, recipe, stages, settings, weights, workers, dry_run)
+    require_folds(folds, len(run.recipe.fits))
+    numbers = folds or run.recipe.fits
+    if dry_run:
+        _print_plan(run, names, numbers, resume, as_json)
+        return
+    records = pipeline.fit_stage(run, names, numbers, machine, resume or ranks.restarted, tracker, ranks)
     if as_json:
         click.echo(json.dumps([record.json_value() for record in records], indent=2))
     else:

@@ -36,6 +36,14 @@ def torch_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
+@contextlib.contextmanager
+def training_device(name: str, threads: int) -> Iterator[torch.device]:
+    """The device that a name means, as in `torch_device`; on a CPU, with so many threads."""
+    device = torch_device(name)
+    with torch_threads(threads if device.type == "cpu" else 0):
+        yield device
+
+
 def cuda_devices(name: str) -> list[int]:
     """The CUDA devices that a device's name means here, all for `cuda` and `auto`; empty if it means no CUDA device.
 

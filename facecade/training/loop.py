@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,9 +26,10 @@ from facecade.base.seeding import derive
 from facecade.recipe import StageRecipe
 from facecade.training.checkpoint import load_state, save_state
 from facecade.training.dataset import Dataset
-from facecade.training.mixing import mean_loss, mix
+from facecade.training.mixing import draw_mixture, mean_loss
 from facecade.training.optimizers import Schedule, make_optimizer
-from facecade.training.sampling import epoch_rows
+from facecade.training.ranks import ALONE, Ranks
+from facecade.training.sampling import epoch_batches, epoch_rows
 from facecade.training.tracking import VALIDATION, write_history
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -64,7 +66,7 @@ class TrainingData:
     validation: Validation | None = None
 
 
-class _EpochDataset(TorchDataset[tuple[np.ndarray, int]]):
+class _EpochDataset(TorchDataset[np.ndarray]):
     """The samples of one epoch, each augmented with its own seed, so that the number of workers does not matter."""
 
     def __init__(self, samples: Dataset, rows: np.ndarray, seed: int) -> None:
@@ -73,13 +75,12 @@ class _EpochDataset(TorchDataset[tuple[np.ndarray, int]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        row = int(self.rows[index])
-        return self.samples.sample(row, derive(self.seed, index)), row
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.samples.sample(int(self.rows[index]), derive(self.seed, index))
 
 
-def _collate(items: Sequence[tuple[np.ndarray, int]]) -> tuple[Tensor, np.ndarray]:
-    return torch.from_numpy(np.stack([sample for sample, _ in items])), np.array([row for _, row in items])
+def _collate(samples: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(samples))
 
 
 def fit(
@@ -94,6 +95,7 @@ def fit(
     workers: int = 0,
     compiled: bool = False,
     autocast: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Model:
     """Train `model`, and write a checkpoint to `state` after each epoch.
 
@@ -108,6 +110,7 @@ def fit(
         compiled: use `torch.compile`, which delays the first step, rounds differently and draws other random numbers
             for dropout.
         autocast: forward and backward in bf16 where torch's autocast uses it; weights and loss stay in float32.
+        ranks: the processes that train together. Each computes its rows of a batch; the loss is that of the whole batch.
 
     Returns:
         The trained model, in eval mode: with averaged weights if the recipe has `ema` or `swa`.
@@ -124,7 +127,8 @@ def fit(
     if recipe.patience:
         modules["best"] = best
     history: list[dict[str, float]] = load_state(state, modules, optimizer)["history"] if state.exists() else []
-    if history:  # the process may have been stopped between its state and its curve
+    ranks.require_same(f"the epochs in {state}", len(history))
+    if history and ranks.main:  # the process may have been stopped between its state and its curve
         write_history(folder, history)
 
     target = torch.from_numpy(training_data.target).to(device)
@@ -136,23 +140,26 @@ def fit(
             training_data.rows, training_data.person, training_data.stratum, training_data.old, recipe, seed, epoch
         )
 
-    batches = max(1, len(rows_in(0)) // recipe.batch_size)
-    schedule = Schedule(optimizer, recipe, batches)
+    steps = len(epoch_batches(len(rows_in(0)), recipe.batch_size))
+    schedule = Schedule(optimizer, recipe, steps)
     schedule.after_epoch([line["loss"] for line in history])
-    forward: Callable[..., tuple[Tensor, Tensor]] = torch.compile(model) if compiled else model
-    first_epoch, in_epoch = len(history), batches * recipe.batch_size
+    parallel = ranks.parallel(model)
+    forward: Callable[..., tuple[Tensor, Tensor]] = torch.compile(parallel) if compiled else parallel
+    first_epoch, in_epoch = len(history), steps * recipe.batch_size
     with Bar(title, in_epoch * recipe.epochs, "images", done=in_epoch * first_epoch) as bar:
         shown = _Shown(recipe.epochs, history)
         for epoch in range(first_epoch, recipe.epochs):
             if recipe.patience and _stalled(history, recipe.patience):
                 break
             started = time.monotonic()
-            torch.manual_seed(derive(seed, "torch", epoch))  # dropout and stochastic depth
-            dataset = _EpochDataset(training_data.samples, rows_in(epoch), derive(seed, "augment", epoch))
+            # dropout and stochastic depth, which each process draws for its own rows
+            torch.manual_seed(derive(seed, "torch", epoch, *([ranks.index] if ranks.index else [])))
+            order = rows_in(epoch)
+            batches = epoch_batches(len(order), recipe.batch_size)
+            ranks.require_share(len(batches[0]))
             loader = DataLoader(
-                dataset,
-                recipe.batch_size,
-                drop_last=len(dataset) >= recipe.batch_size,
+                _EpochDataset(training_data.samples, order, derive(seed, "augment", epoch)),
+                batch_sampler=[batch[ranks.own].tolist() for batch in batches],
                 collate_fn=_collate,
                 num_workers=workers,
                 multiprocessing_context=_forkserver_context() if workers else None,
@@ -163,14 +170,19 @@ def fit(
             if recipe.frozen_epochs:
                 train_head_only(model, epoch < recipe.frozen_epochs)
             losses = []
-            for step, (images, rows) in enumerate(loader, start=epoch * batches):
+            for step, (images, batch) in enumerate(zip(loader, batches, strict=True), start=epoch * steps):
                 rate = schedule.set_rate(step)
-                index = torch.from_numpy(rows).to(device, non_blocking=True)
+                rows = torch.from_numpy(order[batch])
+                index = rows.to(device, non_blocking=True)
                 inputs = images.to(device, non_blocking=True)
-                mixture = mix(inputs, old[torch.from_numpy(rows)] | (not recipe.mix_only_old), recipe, random)
+                allowed = old[rows] | (not recipe.mix_only_old)
+                mixture = draw_mixture(inputs.shape[1:3], allowed, recipe, random, device)
+                if mixture:
+                    inputs = mixture.images(ranks.gather(inputs, len(rows)), ranks.own)
                 with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                    _, outputs = forward(mixture.images if mixture else inputs)
-                mean = mean_loss(loss, outputs.float(), target[index], weight[index], mixture)
+                    _, outputs = forward(inputs)
+                outputs = ranks.gather(outputs.float(), len(rows))
+                mean = mean_loss(loss, outputs, target[index], weight[index], mixture)
                 mean.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
                 optimizer.step()
@@ -187,19 +199,19 @@ def fit(
                 average.update_parameters(model)
             if training_data.validation:  # of the weights that would be kept now
                 used = current if average.n_averaged else model
-                history[-1] |= _validate(used, training_data, training_data.validation, loss)  # type: ignore[arg-type]
+                history[-1] |= _validate(used, training_data, training_data.validation, loss, ranks)  # type: ignore[arg-type]
             if recipe.patience:
+                stop_rows = training_data.stop_rows
+                outputs_of = partial(training_data.samples.outputs, current.eval())
                 history[-1]["stop_loss"] = _mean_loss(
-                    training_data.samples.outputs(current.eval(), training_data.stop_rows),
-                    training_data,
-                    training_data.stop_rows,
-                    loss,
+                    ranks.spread(stop_rows, outputs_of), training_data, stop_rows, loss
                 )
                 if all(history[-1]["stop_loss"] < line["stop_loss"] for line in history[:-1]):
                     best.load_state_dict(current.state_dict())
             history[-1]["seconds"] = round(time.monotonic() - started, 3)
-            save_state(state, modules, optimizer, {"history": history})
-            write_history(folder, history)
+            if ranks.main:
+                save_state(state, modules, optimizer, {"history": history})
+                write_history(folder, history)
     return best.eval()
 
 
@@ -255,10 +267,12 @@ def _validate(
     training_data: TrainingData,
     validation: Validation,
     loss: Callable[[Tensor, Tensor], Tensor],
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Loss and scores on the validation rows, as `val_loss`, `val_accuracy`, …; only finite ones. Nothing of the training
     changes: the model is in eval mode, and no random number is drawn."""
-    outputs = training_data.samples.outputs(model.eval(), validation.rows, first_view=True)
+    outputs_of = partial(training_data.samples.outputs, model.eval(), first_view=True)
+    outputs = ranks.spread(validation.rows, outputs_of)
     values = {"loss": _mean_loss(outputs, training_data, validation.rows, loss)}
     values |= {name.replace(" ", "_"): round(float(value), 5) for name, value in validation.score(outputs).items()}
     return {f"{VALIDATION}{name}": value for name, value in values.items() if math.isfinite(value)}

@@ -19,40 +19,57 @@ from facecade.recipe import StageRecipe
 
 @dataclass(frozen=True)
 class Mixture:
-    """images: mixed, float32 or uint8 [B, H, W, 3]. partner: int64 [B], index of each image's second image.
-    share: float32 [B], of the first image."""
+    """How a batch is mixed.
 
-    images: Tensor
+    allowed: bool [B], which images are mixed. partner: int64 [B], index of each image's second image. share: float32 [B], of the
+    first image. first_share: the same for the images that are mixed. box: where CutMix shows the second image; None for MixUp.
+    """
+
+    allowed: Tensor
     partner: Tensor
     share: Tensor
+    first_share: float
+    box: tuple[slice, slice] | None
+
+    def images(self, images: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Some images of the mixed batch, float32 or uint8 [b, H, W, 3].
+
+        Args:
+            images: of the batch, uint8 [B, H, W, 3]. rows: which are mixed and returned.
+        """
+        first, second, chosen = images[rows], images[self.partner[rows]], self.allowed[rows, None, None, None]
+        if self.box:  # arXiv:1905.04899
+            mixed = first.clone()
+            mixed[:, *self.box] = second[:, *self.box]
+        else:  # arXiv:1710.09412
+            mixed = self.first_share * first.float() + (1 - self.first_share) * second.float()
+        return torch.where(chosen, mixed, first.to(mixed.dtype))
 
 
-def mix(images: Tensor, allowed: Tensor, recipe: StageRecipe, random: np.random.Generator) -> Mixture | None:
-    """Mix a batch as the recipe says; None if this batch is not mixed.
+def draw_mixture(
+    size: tuple[int, int], allowed: Tensor, recipe: StageRecipe, random: np.random.Generator, device: torch.device
+) -> Mixture | None:
+    """How to mix a batch as the recipe says; None if this batch is not mixed.
 
     Args:
-        images: uint8 [B, H, W, 3].
+        size: height and width of the images.
         allowed: bool [B], on the CPU, which images may be mixed. If only some may, their partners are drawn from the
             others. An image that is not mixed is its own partner.
+        device: of the images.
     """
     if not (recipe.mixup or recipe.cutmix) or random.random() >= recipe.mix_chance:
         return None
     cut = recipe.cutmix and (not recipe.mixup or random.random() < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
-    count, height, width = images.shape[:3]
-    partner = _partners(allowed, random).to(images.device, non_blocking=True)
-    allowed = allowed.to(images.device, non_blocking=True)
-    share = float(random.beta(alpha, alpha))
-    if cut:  # arXiv:1905.04899
-        mixed = images.clone()
-        rows, columns = _box(height, width, share, random)
-        mixed[:, rows, columns] = images[partner][:, rows, columns]
-        share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
-    else:  # arXiv:1710.09412
-        mixed = share * images.float() + (1 - share) * images[partner].float()
-    chosen = allowed[:, None, None, None]
-    shares = torch.where(allowed, torch.full((count,), share, device=images.device), 1.0)
-    return Mixture(torch.where(chosen, mixed, images.to(mixed.dtype)), partner, shares)
+    partner = _partners(allowed, random).to(device, non_blocking=True)
+    allowed = allowed.to(device, non_blocking=True)
+    first_share, box = float(random.beta(alpha, alpha)), None
+    if cut:
+        box = _box(*size, first_share, random)
+        rows, columns = box
+        first_share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (size[0] * size[1])
+    share = torch.where(allowed, torch.full((len(allowed),), first_share, device=device), 1.0)
+    return Mixture(allowed, partner, share, first_share, box)
 
 
 def mean_loss(

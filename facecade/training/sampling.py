@@ -1,4 +1,4 @@
-"""The rows of an epoch, and their order."""
+"""The rows of an epoch, their order, and its batches."""
 
 from __future__ import annotations
 
@@ -46,3 +46,9 @@ def epoch_rows(
         weight = counts[stratum[chosen]].astype(float) ** -recipe.balance
         chosen = generator.choice(chosen, len(chosen), p=weight / weight.sum())
     return chosen
+
+
+def epoch_batches(count: int, size: int) -> list[np.ndarray]:
+    """The batches of an epoch of `count` rows, as positions in it: int64 (size,) each. What is left over is dropped, except where
+    it would be the only batch."""
+    return [np.arange(count)] if count < size else list(np.arange(count - count % size).reshape(-1, size))

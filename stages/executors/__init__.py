@@ -8,18 +8,26 @@ from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine, cores, parse_device
 from facecade.stages.executors.executor import Executor
 from facecade.stages.fit import RunData
+from facecade.training.ranks import ALONE, Ranks
 
 
-def make_executor(machine: Machine, run_data: RunData, run_folder: Path, fits: int) -> Executor:
+def make_executor(machine: Machine, run_data: RunData, run_folder: Path, fits: int, ranks: Ranks = ALONE) -> Executor:
     """The executor that a machine's settings name.
 
     Args:
         run_data: of the run in `run_folder`, whose face crops are all there.
         fits: how many will be submitted.
+        ranks: processes that train each fit together, of which this one is the main one.
 
     Raises:
         FacecadeError: options that the executor does not take, or a device that is not here.
     """
+    if ranks.count > 1:
+        from facecade.stages.executors.together import TogetherExecutor
+        from facecade.training.distributed import ProcessGroup
+
+        assert isinstance(ranks, ProcessGroup)
+        return TogetherExecutor(machine, run_data, ranks)
     if machine.executor == "slurm":
         from facecade.stages.executors.slurm_jobs import SlurmExecutor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from facecade.base.machine import Machine
 from facecade.stages.executors.executor import Executor, Outcome
 from facecade.stages.fit import Fit, RunData, fit_fold
+from facecade.training.ranks import ALONE, Ranks
 
 
 class LocalExecutor(Executor):
@@ -26,13 +27,12 @@ class LocalExecutor(Executor):
         self._submitted = []
 
 
-def try_fit(fit: Fit, run_data: RunData, machine: Machine) -> Outcome:
-    """Run a fit in this process; its error is an outcome, so that others go on."""
-    from facecade.training.device import torch_device, torch_threads
+def try_fit(fit: Fit, run_data: RunData, machine: Machine, ranks: Ranks = ALONE) -> Outcome:
+    """Run a fit in this process, which may be the main one of several; its error is an outcome, so that others go on."""
+    from facecade.training.device import training_device
 
     try:
-        device = torch_device(machine.device)
-        with torch_threads(machine.threads if device.type == "cpu" else 0):
-            return fit_fold(fit, run_data, device, machine)
+        with training_device(machine.device, machine.threads) as device:
+            return fit_fold(fit, run_data, device, machine, ranks)
     except Exception as error:
         return error

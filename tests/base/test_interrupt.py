@@ -64,6 +64,25 @@ def test_who_handles_an_interrupt_is_not_ended() -> None:
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_what_sigterm_calls_is_called_while_a_library_computes() -> None:
+    code = "import os\nfrom facecade.base.interrupt import on_terminate\n"
+    code += "on_terminate(lambda: (print('terminated', flush=True), os._exit(3)))\nbusy()"
+    process = begun(code)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (3, "terminated\n", "")
+
+
+def test_sigterm_ends_a_process_again_once_nothing_is_to_be_said() -> None:
+    code = "from facecade.base.interrupt import on_terminate\non_terminate(lambda: print('terminated', flush=True))\n"
+    process = begun(f"{code}on_terminate(None)\nbusy()")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGTERM, "", "")
+
+
 def test_interrupts_are_as_before_where_nothing_was_interrupted() -> None:
     from facecade.base.interrupt import exit_on_interrupt
 
