@@ -1,9 +1,11 @@
-# make demo | test | check   (each first installs into .venv what it needs)
+# make demo | test | check | released   (each first installs into .venv what it needs)
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test check typing clean
+DATA := ../shared/data
+
+.PHONY: demo test check typing released clean
 
 .venv/.base: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Facecade needs Python 3.11 to 3.13: make PYTHON=python3.11")'
@@ -23,6 +25,7 @@ demo: .venv/.base
 	$(BIN)/python cli.py fit-meta --artifacts $(DEMO)/artifacts
 	$(BIN)/python cli.py infer $(DEMO)/data/eval --artifacts $(DEMO)/artifacts --output $(DEMO)/output
 	$(BIN)/python cli.py evaluate $(DEMO)/output/submission.csv $(DEMO)/data/eval/eval_labels.csv --output $(DEMO)/output
+	if [ -e facecade/released/manifest.json ]; then $(BIN)/python cli.py predict docs/portrait.jpg --artifacts facecade/released; fi
 	$(BIN)/python cli.py report --artifacts $(DEMO)/artifacts --output $(DEMO)/output
 	@echo
 	@echo "Open $(DEMO)/output/report.html in a browser. A web page that predicts images:"
@@ -42,6 +45,11 @@ typing: .venv/.dev build/typing/facecade
 build/typing/facecade: $(wildcard facecade/*)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix $(CURDIR)/,$(wildcard facecade/*) stages pipeline.py cli.py) $@
+
+# The cascade in facecade/released/: hours on two cores.
+released: .venv/.dev
+	$(BIN)/python benchmarks/released.py make $(DATA)/faces/train $(DATA)/extra
+	$(BIN)/python benchmarks/released.py report $(DATA)/faces/eval $(DATA)/extra
 
 clean:
 	rm -rf $(DEMO) output .venv

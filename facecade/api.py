@@ -21,6 +21,7 @@ from facecade.faces.source import read_source
 from facecade.inference.cascade import Cascade as Networks
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.loading import load_cascade, open_fitted
+from facecade.inference.released import cascade_folder
 from facecade.predictions import Prediction, Predictions
 from facecade.records import CombinerRecord, read_combiner_record
 from facecade.report.predictions import NO_PREDICTION
@@ -105,7 +106,7 @@ def open_run(artifacts: PathLike = "artifacts") -> Run:
 
 
 def load(
-    artifacts: PathLike = "artifacts",
+    artifacts: PathLike | None = None,
     *,
     engine: Engine = "auto",
     precision: Precision = "auto",
@@ -115,6 +116,7 @@ def load(
     """Load a fitted cascade from the folder of a run or of an export; its networks are loaded once.
 
     Args:
+        artifacts: the folder; None: `artifacts/`, or the released cascade where that holds neither a run nor an export.
         engine: what runs the networks. `auto`: the fastest, as measured for the run; torch where nothing is exported yet.
         ensemble: overrides the recipe's ensemble.
 
@@ -130,7 +132,8 @@ def load(
         _require_choice(kind, value, choices)
     parse_device(device)
     machine = Machine(device, engine=engine, precision=precision)
-    return Cascade(load_cascade(open_fitted(Path(artifacts), machine), machine, images=1, ensemble=ensemble))
+    folder = cascade_folder(None if artifacts is None else Path(artifacts))
+    return Cascade(load_cascade(open_fitted(folder, machine), machine, images=1, ensemble=ensemble))
 
 
 class Run:

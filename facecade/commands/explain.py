@@ -14,7 +14,7 @@ from facecade.commands.command import Command
 
 @click.command("explain", cls=Command)
 @click.argument("image", type=click.Path(path_type=Path))
-@options.ARTIFACTS
+@options.CASCADE
 @click.option(
     "--attention",
     type=click.Path(path_type=Path, file_okay=False),
@@ -25,12 +25,13 @@ from facecade.commands.command import Command
 @options.DEVICE
 @options.JSON
 def command(
-    image: Path, artifacts: Path, attention: Path | None, abstain: float | None, device: str, as_json: bool
+    image: Path, artifacts: Path | None, attention: Path | None, abstain: float | None, device: str, as_json: bool
 ) -> None:
     """Show the prediction for one image and what contributed to it.
 
     For every face: the prediction, the outputs of each stage, the agreement of its networks, and the contributions.
-    --artifacts may also be a folder written by `export`; --attention is then not available.
+    --artifacts may also be a folder written by `export`; --attention is then not available. Without a run of yours the released
+    cascade predicts.
 
     \b
     Example:
@@ -38,8 +39,9 @@ def command(
     """
     from facecade.base.machine import Machine
     from facecade.inference.explain_image import explain
+    from facecade.inference.released import cascade_folder
 
-    result = explain(artifacts, image, Machine(device), attention, abstain)
+    result = explain(cascade_folder(artifacts), image, Machine(device), attention, abstain)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

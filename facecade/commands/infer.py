@@ -19,7 +19,7 @@ from facecade.commands.command import Command, say_next
 
 @click.command("infer", cls=Command)
 @click.argument("data", type=options.PlacePath(path_type=Path))
-@options.ARTIFACTS
+@options.CASCADE
 @options.output(options.PlacePath, "Folder to write results to; of a listing also a URL, as s3://bucket/folder.")
 @options.ENGINE
 @options.PRECISION
@@ -47,7 +47,7 @@ def command(
     ctx: click.Context,
     /,
     data: Path | str,
-    artifacts: Path,
+    artifacts: Path | None,
     output: Path | str,
     engine: str,
     precision: str,
@@ -68,7 +68,8 @@ def command(
     s3://bucket/eval: a folder or an image is copied to this machine first.
     Writes predictions.csv (targets, ages, probabilities, flags, boxes); for an info.csv also submission.csv (ImageID,ans).
     One image is only printed, unless --output is given.
-    --artifacts may also be a folder written by `export`, which needs no torch. `predict` is another name of this command.
+    --artifacts may also be a folder written by `export`, which needs no torch. Without a run of yours the released cascade predicts.
+    `predict` is another name of this command.
 
     \b
     Example:
@@ -79,8 +80,10 @@ def command(
     from facecade.faces.listing import IMAGE_SUFFIXES
     from facecade.faces.listing_table import is_listing
     from facecade.faces.remote import local_copy
+    from facecade.inference.released import DEFAULT, cascade_folder
     from facecade.report.prediction_text import ROWS_SHOWN, summary_text
     from facecade.report.predictions import read_first
+    from facecade.runs.run import is_run
 
     machine = Machine(device, workers=workers, engine=engine, precision=precision)
     if isinstance(data, str) and not data.lower().endswith((".csv", ".parquet")):
@@ -93,7 +96,7 @@ def command(
             "allow_missing": allow_missing,
             "overwrite": overwrite,
         }
-        infer_listing.run(artifacts, data, output, machine, {**shared, **of_listing}, as_json)
+        infer_listing.run(cascade_folder(artifacts), data, output, machine, {**shared, **of_listing}, as_json)
         return
     if only := [name for name in infer_listing.ONLY_LISTING if _is_given(ctx, name)]:
         words = ", ".join("--" + name.replace("_", "-") for name in only)
@@ -103,17 +106,19 @@ def command(
     given = _is_given(ctx, "output")
     with TemporaryDirectory() as scratch:
         folder = output if given or data.suffix.lower() not in IMAGE_SUFFIXES or data.is_dir() else Path(scratch)
-        summary = pipeline.infer(artifacts, data, folder, machine, ensemble, allow_missing, faces, overwrite, abstain)
+        cascade = cascade_folder(artifacts)
+        summary = pipeline.infer(cascade, data, folder, machine, ensemble, allow_missing, faces, overwrite, abstain)
         first = read_first(Path(summary["predictions"]), ROWS_SHOWN)
         if folder != output:
             del summary["predictions"]
     click.echo(json.dumps(summary, indent=2) if as_json else summary_text(summary, first))
+    named = option("--artifacts", artifacts or DEFAULT, str(DEFAULT))
     if "submission" in summary:
         words = f"evaluate {shlex.quote(summary['submission'])} LABELS" + option("--output", output, "output")
-        if (artifacts / "run.json").exists():  # an export has no report
-            words += option("--artifacts", artifacts, "artifacts")
+        if is_run(cascade):  # an export has no report
+            words += named
     else:
-        words = "explain IMAGE" + option("--artifacts", artifacts, "artifacts")
+        words = "explain IMAGE" + named
     say_next(command_line(words))
 
 

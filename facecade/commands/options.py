@@ -49,6 +49,13 @@ def artifacts(default: str, text: str, envvar: str | None = None) -> Callable[[F
 
 
 ARTIFACTS = artifacts("artifacts", "Folder of the run: fits, folds, caches.", "FACECADE_ARTIFACTS")
+CASCADE = click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FACECADE_ARTIFACTS",
+    show_envvar=True,
+    help="Folder of a run or of an export.  [default: artifacts; the released cascade if nothing is there]",
+)
 
 
 class PlacePath(click.Path):

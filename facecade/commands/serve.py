@@ -13,7 +13,7 @@ from facecade.commands.command import Command
 
 
 @click.command("serve", cls=Command)
-@options.ARTIFACTS
+@options.CASCADE
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -53,7 +53,7 @@ from facecade.commands.command import Command
 @options.ENGINE
 @options.DEVICE
 def command(
-    artifacts: Path,
+    artifacts: Path | None,
     host: str,
     port: int,
     max_megabytes: float,
@@ -69,20 +69,22 @@ def command(
     Drop or paste images on the page, or use the camera. It shows the faces found, the predictions, the ages, the least
     confident stage and the attention maps; for several images a table, and a CSV to download. POST /predict is the API,
     described by /openapi.json. Ctrl-C stops the server.
-    --artifacts may also be a folder written by `export`, which has no attention maps.
+    --artifacts may also be a folder written by `export`, which has no attention maps. Without a run of yours the released cascade
+    predicts.
 
     \b
     Example:
       python cli.py serve --port 7860
     """
     from facecade.base.machine import Machine
+    from facecade.inference.released import cascade_folder
     from facecade.web.limits import Limits
     from facecade.web.serve import serve as run_server
 
     limits = Limits(max_megabytes, max_files)
     with suppress(KeyboardInterrupt):  # the server may have handled it already
         run_server(
-            artifacts,
+            cascade_folder(artifacts),
             Machine(device, engine=engine),
             limits,
             host,

@@ -40,6 +40,7 @@ from facecade.inference.exported import (
     Seen,
 )
 from facecade.inference.fallback import margin_error
+from facecade.inference.half import with_half_tensors
 from facecade.inference.torch_engine import FamilyModel, networks
 from facecade.recipe import Face
 from facecade.stages.fit import Fit
@@ -55,6 +56,9 @@ UNFINISHED = ".unfinished"
 
 MAX_DIFFERENCE = 1e-3
 """Largest allowed difference between the outputs of a written network and torch's, in standard deviations of torch's."""
+
+MIN_AGREEMENT = 0.999
+"""Smallest allowed share of face crops whose class float16 tensors do not change."""
 
 
 def require_exportable(folder: Path) -> None:
@@ -79,7 +83,8 @@ def write_export(
     crops: np.ndarray,
     advance: Callable[[], None] = lambda: None,
 ) -> Exported:
-    """Write every network, run each once and compare it with torch; the manifest comes last.
+    """Write every network, run each once and compare it with torch; store the tensors as float16 if `made_of` says so; the manifest comes
+    last.
 
     Args:
         folder: one that `require_exportable` accepts, and that this process holds.
@@ -87,11 +92,12 @@ def write_export(
         combiner: folder of the fitted combiner.
         trained_on: flags of the images that the run trained on, by content hash.
         run, made_of: for the manifest: the run's folder, and what decides the predictions.
-        crops: face crops, uint8 (N, h, w, 3), on which the effect of bf16 is measured; N may be 0.
+        crops: face crops, uint8 (N, h, w, 3), on which the effects of float16 and bf16 are measured; N may be 0 for float32.
         advance: called after each network.
 
     Raises:
-        FacecadeError: a network that torch cannot write, or whose outputs differ from torch's.
+        FacecadeError: a network that torch cannot write, or whose outputs differ from torch's; float16 tensors that change more
+            classes than `MIN_AGREEMENT` allows.
     """
     engine = next(name for name in reversed(ENGINES) if installed(name))
     unfinished = folder / UNFINISHED
@@ -112,6 +118,7 @@ def write_export(
             noise = torch.from_numpy(_random_crops((BATCH, *network.size, 3)))
             if graph is None or not _replace_tensors(graph, network):
                 graph = _onnx_model(network, noise, {0: torch.export.Dim("batch")}, names)
+                graph.metadata_props.add(key="backbone", value=network.fits[0].recipe.backbone)
             part = network.fits[0].folder.name if len(folds) == 1 else "folds"
             files.append(f"networks/{family[0]}-{part}.onnx")
             folds_of_files.append(folds)
@@ -148,11 +155,46 @@ def write_export(
         fallback_margin=None,
         fallback_share=0.0,
     )
+    if made_of.half:
+        manifest = _halve(Exported(folder, manifest), crops, engine)
     margin, share = _measure_bf16(Exported(folder, manifest), crops)
     manifest = manifest.model_copy(update={"fallback_margin": margin, "fallback_share": share})
     write_record(folder / MANIFEST, manifest)
     unfinished.unlink()
     return Exported(folder, manifest)
+
+
+def _halve(exported: Exported, crops: np.ndarray, engine: str) -> Manifest:
+    """Store the tensors of an export's networks as float16, and return its new manifest. MTCNN's stay, so that all boxes stay.
+
+    Raises:
+        FacecadeError: there are no crops to compare the classes on, or too many classes change.
+    """
+    from onnx import load_model_from_string
+
+    if not len(crops):
+        raise FacecadeError(
+            "float16 tensors need face crops to be compared on, and the run has none", "leave out --half"
+        )
+    combine, _ = load_combiner(exported.combiner)
+
+    def classes(exported: Exported) -> np.ndarray:
+        outputs = exported.ensemble(engine, cores()).predict_all(crops)
+        return combine(average_folds(list(outputs.values())))[1]
+
+    before, contents = classes(exported), dict(exported.manifest.files)
+    for file in (file for each in exported.manifest.networks for file in each.files):
+        path = exported.folder / file
+        halved = with_half_tensors(load_model_from_string(path.read_bytes()))
+        contents[file] = write_bytes(path, halved.SerializeToString())
+    manifest = exported.manifest.model_copy(update={"files": contents})
+    agreement = float((classes(Exported(exported.folder, manifest)) == before).mean())
+    if agreement < MIN_AGREEMENT:
+        raise FacecadeError(
+            f"float16 tensors change the class of {1 - agreement:.2%} of {len(crops):,} face crops, more than {1 - MIN_AGREEMENT:.1%}",
+            "leave out --half",
+        )
+    return manifest.model_copy(update={"half_agreement": agreement})
 
 
 def _measure_bf16(exported: Exported, crops: np.ndarray) -> tuple[float | None, float]:
@@ -215,7 +257,11 @@ def _onnx_model(
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FacecadeError(f"torch cannot write a network as ONNX: {reason}", "infer with --engine torch") from error
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    # The exporter's notes: half of a small file, and paths of this machine.
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info):
+        del part.metadata_props[:]
+    return model
 
 
 def _replace_tensors(model: Any, network: torch.nn.Module) -> bool:

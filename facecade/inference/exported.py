@@ -91,11 +91,13 @@ def is_export(folder: Path) -> bool:
 
 
 class MadeOf(Record):
-    """What decides an export's predictions: the fits, which of their networks, and the combiner (hash of its meta.json)."""
+    """What decides an export's predictions: the fits, which of their networks, the combiner (hash of its meta.json), and whether the
+    networks' tensors are float16."""
 
     fits: Digest
     ensemble: EnsembleKind
     combiner: Content
+    half: bool = False
 
 
 class Networks(Record):
@@ -117,7 +119,8 @@ class Manifest(ExportRecord):
 
     files: hash of every file that is read. detector: files of MTCNN's networks; empty where the recipe does not use it.
     columns: names of each stage's logits. fallback_margin: in nats, below which bf16 could change a prediction, as
-    measured; None where it was not. fallback_share: share of the images whose bf16 margin is below that.
+    measured; None where it was not. fallback_share: share of the images whose bf16 margin is below that. half_agreement: share of
+    face crops whose class float16 tensors did not change; None for float32.
     """
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
@@ -131,6 +134,7 @@ class Manifest(ExportRecord):
     files: dict[File, Content]
     fallback_margin: Annotated[float, Field(ge=0)] | None
     fallback_share: Probability
+    half_agreement: Probability | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:

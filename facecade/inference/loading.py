@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 ROUNDING_CROPS = 256
 """Crops on which an export measures how far bf16 moves a margin."""
 
+HALF_CROPS = 2000
+"""Crops on which an export compares the classes of float16 and float32 tensors."""
+
 EXPORT_FROM_IMAGES = 200
 """Images from which `auto` writes an export: the faster engine then saves more time than the export takes."""
 
@@ -115,20 +118,27 @@ def cascade_of_export(exported: Exported, engine: str, precision: str) -> Cascad
     return Cascade(exported.face, detector, networks, exported.combiner, trained_on, made_of, folder, fallback)
 
 
-def export(run: Run, ensemble: EnsembleKind | None = None, folder: Path | None = None, wait: float = 0.0) -> Exported:
+def export(
+    run: Run,
+    ensemble: EnsembleKind | None = None,
+    folder: Path | None = None,
+    wait: float = 0.0,
+    half: bool = False,
+) -> Exported:
     """Export a run's fitted cascade to a folder that needs no torch (inference/exported.py), unless it is there.
 
     Args:
         ensemble: overrides the recipe's ensemble.
         folder: by default the one in the run folder that `infer` uses.
         wait: seconds to wait for another process that writes the folder.
+        half: store the networks' tensors as float16.
 
     Raises:
-        FacecadeError: the run is not fitted, or another process writes the folder.
+        FacecadeError: the run is not fitted, or another process writes the folder; float16 changes too many classes.
     """
     combiner, ensemble = require_fitted(run), ensemble or run.recipe.ensemble
     folder = folder or _export_folder(run, ensemble)
-    made_of = MadeOf(fits=run.fits_digest, ensemble=ensemble, combiner=file_hash(combiner / "meta.json"))
+    made_of = MadeOf(fits=run.fits_digest, ensemble=ensemble, combiner=file_hash(combiner / "meta.json"), half=half)
     if current := Exported.open_if_current(folder, made_of):
         return current
     from facecade.inference.export import require_exportable
@@ -145,7 +155,7 @@ def _write_export(run: Run, folder: Path, made_of: MadeOf, combiner: Path, numbe
     from facecade.inference.export import write_export
 
     with Bar("export", len(families(run.recipe.stages)) * len(numbers), "networks") as bar:
-        crops = run.store().sample(ROUNDING_CROPS, run.recipe.seed)
+        crops = run.store().sample(HALF_CROPS if made_of.half else ROUNDING_CROPS, run.recipe.seed)
         fits, alignments = make_fits(run, numbers), read_alignments(run)
         face, images = run.recipe.face, run.trained_on
         return write_export(folder, fits, alignments, face, combiner, images, run.folder, made_of, crops, bar.advance)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from facecade.records import Reliability
+
 
 def promise_text(promise: Mapping[str, Any]) -> list[str]:
     """Sentences on `Reliability.promise`."""
@@ -23,6 +25,17 @@ def promise_text(promise: Mapping[str, Any]) -> list[str]:
             f" answers {percent(lowest['coverage'])} of the images."
         )
     return lines
+
+
+def setting_text(reliability: Reliability, abstain: float | None) -> list[str]:
+    """Sentences on what a server marks as unsure, and what that promises."""
+    if abstain is None:
+        return [
+            f"Unsure is what has a confidence below {percent(reliability.sure_from())}; --abstain RISK changes that."
+        ]
+    answering = reliability.answering(abstain)
+    below = f" is what has a confidence below {percent(answering.confidence)}" if answering else ""
+    return [f"Unsure{below or ': everything'}, by --abstain {abstain:g}.", *promise_text(reliability.promise(abstain))]
 
 
 def coverage_text(share: float) -> str:

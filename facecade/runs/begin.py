@@ -31,7 +31,7 @@ from facecade.faces.store import Entry, FaceStore, hashes_of
 from facecade.faces.table import age_cap
 from facecade.recipe import Recipe
 from facecade.recipe_file import parse
-from facecade.runs.run import Run, cache_folder
+from facecade.runs.run import Run, cache_folder, require_unseen
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def begin_run(
     table = table.drop(columns=["where", "middle", *(set(SIDES) - set(box_columns(table)))])
     read_by = options.reading.options
     run = Run(folder, root, dict(tables), table, cap, shared_cache, extra_data, corrected, same, read_by)
+    require_unseen(run)
     if not dry:
         run.save()
     note(_summary(run))

@@ -18,6 +18,7 @@ from facecade.base.fields import Digest, PathText, Versions, one_of
 from facecade.base.files import content_hash, require_links_inside
 from facecade.base.lock import locked
 from facecade.base.program import command, option
+from facecade.base.released import seen
 from facecade.base.seeding import derive
 from facecade.faces.boxes import BoxedImage, box_columns, crop_key, images_of
 from facecade.faces.csv_rows import read_csv_rows
@@ -300,9 +301,14 @@ def _crop_rows(store: FaceStore, root: Path, table: pd.DataFrame, workers: int, 
     return np.array([entry.row for entry in entries if isinstance(entry, Entry)])
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / "run.json").exists()
+
+
 def open_run(folder: Path) -> Run:
     """Open a run; raises FacecadeError where there is none."""
-    if not (folder / "run.json").exists():
+    if not is_run(folder):
         raise FacecadeError(
             f"{folder} holds no run",
             f"begin one: {command('fit-stage all --data DATA' + option('--artifacts', folder, 'artifacts'))}; or name the folder of another",
@@ -335,6 +341,18 @@ def open_run(folder: Path) -> Run:
     return run
 
 
+def require_unseen(run: Run) -> None:
+    """Raises FacecadeError if a stage starts from the released cascade, and that was trained on images of the run: no person whom a fold
+    holds out would be new to it."""
+    starts = [name for name, stage in run.recipe.stages.items() if stage.weights == "released"]
+    known = int(run.table["content"].isin(seen()).sum()) if starts else 0
+    if known:
+        raise FacecadeError(
+            f"the released cascade, from which {starts[0]} starts, was trained on {known:,} of these images: every score would be too high",
+            "--weights none | hub | package | FILE",
+        )
+
+
 def with_images_in(run: Run, data: Path | None) -> Run:
     """The run with its images in another folder, or in that of a manifest; the same run for None. Nothing is saved."""
     if data is None:
@@ -360,6 +378,7 @@ def change_recipe(run: Run, tables: Mapping[str, Any], dry: bool = False) -> Run
             "folds, seed and age_cap are settled once for a run", "give --data as well to begin the run anew"
         )
     changed = replace(run, tables=dict(tables))
+    require_unseen(changed)
     if not dry:
         with locked(run.folder):
             changed.save()

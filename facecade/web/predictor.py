@@ -17,7 +17,8 @@ from facecade.faces.words import NO_DETECTOR, NOT_FOR_DECISIONS
 from facecade.inference.explain import Explainer, Explanation
 from facecade.inference.explain_image import attention_overlays
 from facecade.inference.loading import load_cascade, open_fitted
-from facecade.report.risk_text import promise_text
+from facecade.inference.released import is_released
+from facecade.report.risk_text import setting_text
 from facecade.runs.run import Run
 from facecade.web.limits import Limits, read_image
 
@@ -100,10 +101,11 @@ class Predictor:
 def _about(folder: Path, explainer: Explainer, abstain: float | None) -> str:
     """Which run predicts, its nested score, what it answers, its limits."""
     score = explainer.record.nested_choice["macro-F1"]
+    name = "The released cascade" if is_released(folder) else f"Run “{folder.resolve().name}”"
     parts = [
-        f"Run “{folder.resolve().name}”: nested macro-F1 {score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f}),"
+        f"{name}: nested macro-F1 {score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f}),"
         f" of {explainer.record.people:,} people that the networks had not seen; 1 is perfect.",
-        *([] if abstain is None else promise_text(explainer.record.reliability.promise(abstain))),
+        *setting_text(explainer.record.reliability, abstain),
         NOT_FOR_DECISIONS,
     ]
     return " ".join([*parts, *([] if explainer.cascade.detects else [NO_DETECTOR])])

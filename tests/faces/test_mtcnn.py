@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import facenet_pytorch
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from facecade.faces.mtcnn import MTCNN, N_LANDMARKS, area_resize, non_max_suppre
 from facecade.faces.mtcnn_networks import torch_nets
 from facecade.faces.synthetic import draw_face
 from facecade.recipe import Face
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def assert_same_boxes(images: list[np.ndarray], thresholds: tuple[float, float, float]) -> int:
@@ -82,3 +86,9 @@ def test_landmarks_are_inside_the_box_in_pixels_of_the_image() -> None:
         assert mouth[0][0] < mouth[1][0]
         for x, y in box.landmarks:
             assert box.left < x < box.right and box.top < y < box.bottom
+
+
+def test_boxes_of_the_portrait_equal_facenet_pytorch() -> None:
+    """A real face, in the public domain, on any machine."""
+    portrait = decode(ROOT / "docs/portrait.jpg")
+    assert assert_same_boxes([portrait], (0.6, 0.7, 0.7)) == 1

@@ -240,6 +240,7 @@ def test_a_face_is_drawn_on_request_and_the_page_says_what_it_is_good_for(page: 
     score = json.loads((fitted / "combiner/meta.json").read_text())["nested_choice"]["macro-F1"]["value"]
     head = page.inner_text(".fc-head")
     assert f"nested macro-F1 {score:.2f}" in head and "not for decisions about people" in head
+    assert "Unsure is what has a confidence below 50 %" in head
     assert fitted.resolve().name in head and "This run looks for no faces" in head
     for button in page.locator("#examples button").all():
         page.locator("#answer").evaluate("each => each.querySelector('.fc-card')?.remove()")

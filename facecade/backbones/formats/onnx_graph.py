@@ -19,18 +19,28 @@ def read_constants(data: bytes) -> dict[str, np.ndarray]:
         ValueError: not an ONNX file, or the length of a constant does not match its shape.
         FacecadeError: onnx is not installed.
     """
+    onnx, model = _read(data)
+    try:
+        return _constants(onnx, model)
+    except (IndexError, TypeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a model; errors as of `read_constants`."""
+    return {each.key: each.value for each in _read(data)[1].metadata_props}
+
+
+def _read(data: bytes) -> tuple[Any, Any]:
+    """The package onnx, and the model."""
     try:
         import onnx
     except ImportError:
         raise FacecadeError("reading ONNX needs the package onnx", "pip install onnx") from None
     try:
-        model = onnx.load_model_from_string(data)
+        return onnx, onnx.load_model_from_string(data)
     except Exception as error:  # protobuf has no common error type
         raise ValueError(f"not an ONNX file ({error})") from None
-    try:
-        return _constants(onnx, model)
-    except (IndexError, TypeError) as error:
-        raise ValueError(str(error)) from None
 
 
 def _constants(onnx: Any, model: Any) -> dict[str, np.ndarray]:
