@@ -45,6 +45,7 @@ def test_wheel_adds_one_top_level_name(wheel: Path) -> None:
     assert {"facecade/stages/fit.py", "facecade/pipeline.py", "facecade/cli.py"} <= set(files)
     assert {"facecade/recipes/quick.toml", "facecade/recipes/corrections/competition.csv"} <= set(files)
     assert {"facecade/pages/page.html", "facecade/web/page.css"} <= set(files)
+    assert {"facecade/released/LICENSE", "facecade/released/MODEL_CARD.md"} <= set(files)
 
 
 def test_wheel_works_beside_modules_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
