@@ -1,11 +1,12 @@
 """The rows of an epoch depend on the seed and the epoch, and follow the recipe."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facecade.recipe import StageRecipe
-from facecade.training.sampling import epoch_rows
+from facecade.training.sampling import epoch_batches, epoch_rows
 
 PERSON = np.repeat([f"p{i}" for i in range(30)], 7)
 STRATUM = np.r_[np.zeros(140), np.ones(49), np.full(21, 2)].astype(np.int64)
@@ -49,3 +50,10 @@ def test_only_given_rows_are_drawn() -> None:
 def test_copies_of_old_repeats_rows_of_old_people() -> None:
     counts = np.bincount(draw(ROWS, 1, 0, copies_of_old=2), minlength=210)
     assert (counts[OLD] == 3).all() and (counts[~OLD] == 1).all()
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3]), (6, [3, 3]), (2, [2])])
+def test_what_is_left_over_is_dropped_unless_it_is_all(count: int, sizes: list[int]) -> None:
+    batches = epoch_batches(count, 3)
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate(batches).tolist() == list(range(sum(sizes)))
