@@ -154,6 +154,8 @@ class ProcessGroup(Ranks):
             self._set(f"{name}/{self.index}", ending)
             if self._wait(names, seconds) and {self._get(each) for each in names} == {ending}:
                 return
+            if error is None:  # the process that failed says why
+                self._wait(["lost"], 2 * ANSWER_SECONDS)
         raise self._broken(error)
 
     def close(self) -> None:
@@ -161,9 +163,8 @@ class ProcessGroup(Ranks):
         with suppress(RuntimeError):  # the store's machine is gone, and torchrun with it
             if self.main:
                 self._set("over", "")
-            if not self._store.check(
-                ["lost"]
-            ):  # else a message may have to be printed, while torchrun ends all processes
+            # After a loss, a message may have to be printed while torchrun ends all processes.
+            if not self._store.check(["lost"]):
                 on_terminate(None)
                 dist.destroy_process_group()
 

@@ -116,6 +116,24 @@ def test_the_error_of_one_process_is_told_by_it(monkeypatch: pytest.MonkeyPatch)
         second.settle(RuntimeError("[gloo/pair.cc:1] Connection closed by peer"))
 
 
+def test_a_process_that_has_ended_its_fit_lets_the_other_one_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = groups(monkeypatch, 2, [0, 1])
+    ended: list[BaseException] = []
+
+    def settle_second() -> None:
+        try:
+            second.settle(None)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=settle_second)
+    thread.start()
+    with pytest.raises(FacecadeError, match=r"process 0 of 2 .*: the disk is full"):
+        first.settle(FacecadeError("the disk is full"))
+    thread.join()
+    assert [type(error) for error in ended] == [SystemExit]
+
+
 def test_processes_that_do_not_answer_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     group = groups(monkeypatch, 3, [0, 2])[0]
     with pytest.raises(
