@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from facecade.report.metrics import confusion, macro_f1
 
@@ -36,6 +35,8 @@ def fit_cuts(years: np.ndarray, band: np.ndarray) -> tuple[float, float]:
     counts[..., 0] = first[:, None]
     counts[..., 1] = second[None] - first[:, None]
     counts[..., 2] = np.bincount(band, minlength=3) - second[None]
+    from scipy.ndimage import uniform_filter  # takes longer to import than to predict an image
+
     surface = uniform_filter(macro_f1(counts), SMOOTHING_CELLS, mode="nearest")
     best = np.argwhere(surface >= surface.max() - 1e-12).mean(0)
     return float(LOWER_CUTS[0] + best[0] * STEP_YEARS), float(UPPER_CUTS[0] + best[1] * STEP_YEARS)

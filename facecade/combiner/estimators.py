@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from facecade.base.arrays import Layout
 from facecade.combiner.cuts import band_by_cuts, fit_cuts
@@ -132,6 +130,9 @@ class Logistic:
     @classmethod
     def fit(cls, values: np.ndarray, label: np.ndarray, classes: int) -> Logistic:
         """Fit; classes that do not occur get a probability near 0."""
+        from sklearn.linear_model import LogisticRegression  # takes longer to import than to predict an image
+        from sklearn.preprocessing import StandardScaler
+
         scaler = StandardScaler().fit(values)
         present = np.unique(label)
         if len(present) == 1:  # nothing to fit: always predict that class

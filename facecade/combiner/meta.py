@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost as xgb
+from scipy.special import softmax
 
 from facecade.base.arrays import Layout
 from facecade.base.artifact import again
@@ -16,6 +17,9 @@ from facecade.combiner.stage_outputs import StageOutputs
 from facecade.combiner.trees import Trees
 from facecade.faces.labels import N_CLASSES
 from facecade.recipe import CombinerRecipe
+
+if TYPE_CHECKING:
+    import xgboost as xgb
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class Boosted:
 
     cuts: np.ndarray | None
     start: SoftVote
-    booster: xgb.Booster
+    trees: Trees
 
     @classmethod
     def fit(cls, stage_outputs: StageOutputs, label: np.ndarray, settings: CombinerRecipe, seed: int) -> Boosted:
         """Fit to out-of-fold outputs of N rows and their classes (N,)."""
+        import xgboost as xgb
+
         cuts, start = fit_cuts_by_gender(stage_outputs, label), SoftVote.fit(stage_outputs, label)
         parameters = {
             "objective": "multi:softprob",
@@ -50,11 +56,12 @@ class Boosted:
         }
         # xgb.train, not XGBClassifier, which refuses labels in which a class is missing.
         booster = xgb.train(parameters, _matrix(stage_outputs, cuts, start, label), settings.rounds)
-        return cls(cuts, start, booster)
+        return cls(cuts, start, Trees.of(booster))
 
     def probability(self, stage_outputs: StageOutputs) -> np.ndarray:
         """(N, 18)."""
-        return np.asarray(self.booster.predict(_matrix(stage_outputs, self.cuts, self.start)), float)
+        values, _ = features(stage_outputs, self.cuts)
+        return softmax(self.trees.margin(values, base_margin(self.start, stage_outputs)).astype(float), axis=1)
 
     def shap(self, stage_outputs: StageOutputs) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """What each feature adds to each class's margin, in nats: SHAP values of the trees (TreeSHAP, Lundberg et al.,
@@ -67,9 +74,11 @@ class Boosted:
         Raises:
             FacecadeError: trees whose statistics are damaged.
         """
+        import xgboost as xgb
+
         matrix = _matrix(stage_outputs, self.cuts, self.start)
         try:
-            values = np.asarray(self.booster.predict(matrix, pred_contribs=True), float)
+            values = np.asarray(self.trees.booster().predict(matrix, pred_contribs=True), float)
         except xgb.core.XGBoostError as error:
             raise FacecadeError(f"XGBoost cannot explain its trees: {first_line(error)}", again("fit-meta")) from error
         # XGBoost includes the base margin in the bias
@@ -85,12 +94,14 @@ class Boosted:
 
     @classmethod
     def load(cls, arrays: Arrays, trees: Trees) -> Boosted:
-        return cls(arrays.get("cuts"), SoftVote.load(arrays), trees.booster())
+        return cls(arrays.get("cuts"), SoftVote.load(arrays), trees)
 
 
 def _matrix(
     stage_outputs: StageOutputs, cuts: np.ndarray | None, start: SoftVote, label: np.ndarray | None = None
 ) -> xgb.DMatrix:
+    import xgboost as xgb
+
     values, names = features(stage_outputs, cuts)
     return xgb.DMatrix(values, label, base_margin=base_margin(start, stage_outputs), feature_names=names)
 

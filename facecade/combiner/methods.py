@@ -146,7 +146,7 @@ def save(
     (folder / "meta.json").unlink(missing_ok=True)
     contents = {**(files or {}), RULE: write_arrays(folder / RULE, combiner.estimator.arrays())}
     if isinstance(combiner.estimator, Boosted):
-        contents[TREES] = write_record(folder / TREES, Trees.of(combiner.estimator.booster))
+        contents[TREES] = write_record(folder / TREES, combiner.estimator.trees)
     record = CombinerRecord(
         **dict(summary),
         method=combiner.name,

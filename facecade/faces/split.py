@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from facecade.base.artifact import digest
 from facecade.base.errors import FacecadeError
@@ -37,6 +36,8 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     stratum = pd.factorize(strata(people))[0]
     if np.bincount(stratum).max() < folds:  # scikit-learn refuses that
         stratum = np.zeros_like(stratum)
+    from sklearn.model_selection import StratifiedKFold  # takes longer to import than to predict an image
+
     splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "folds") % 2**32)
     fold = pd.Series(-1, index=people.index)
     with warnings.catch_warnings():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from facecade.faces.labels import BANDS, GENDERS, MASKS
@@ -54,6 +53,8 @@ def fit_log_odds(probability: np.ndarray, right: np.ndarray, people: int) -> tup
     Args:
         probability: float (N,), of the predicted class. right: bool (N,). people: how many the N images are of.
     """
+    from scipy.optimize import minimize  # takes longer to import than to predict an image
+
     p = np.clip(probability, EDGE, 1 - EDGE)
     inputs = np.column_stack([np.log(p), -np.log1p(-p), np.ones(len(p))])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import t as student
 
 from facecade.records import Reliability, Risk
 from facecade.report.calibration import calibrate
@@ -41,6 +40,8 @@ def upper_bound(right: np.ndarray, wrong: np.ndarray, level: float = LEVEL) -> f
     Args:
         right, wrong: float (P,), answers of each person, divided by the most images that a person has.
     """
+    from scipy.stats import t as student  # takes longer to import than to predict an image
+
     wrong = np.append(wrong, np.ones(ADDED))
     answers, people = np.append(right, np.zeros(ADDED)) + wrong, len(wrong)
     far = student.ppf(1 - level, people - 1) / np.sqrt(people)

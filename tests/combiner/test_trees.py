@@ -36,6 +36,20 @@ def test_read_trees_predict_and_explain_the_same(booster: xgb.Booster, tmp_path:
     assert read.save_raw() == booster.save_raw()
 
 
+@pytest.mark.parametrize(("depth", "rounds", "rows"), [(1, 1, 5), (6, 40, 3000)])
+def test_margins_are_those_of_xgboost(depth: int, rounds: int, rows: int) -> None:
+    """Bit by bit, also where features are unknown."""
+    generator = np.random.default_rng(depth)
+    values = generator.normal(size=(rows, 3)).astype(np.float32)
+    values[generator.random(values.shape) < 0.2] = np.nan
+    start = generator.normal(size=(rows, N_CLASSES)).astype(np.float32)
+    matrix = xgb.DMatrix(values, generator.integers(0, N_CLASSES, rows), base_margin=start, feature_names=NAMES)
+    parameters = {"objective": "multi:softprob", "num_class": N_CLASSES, "max_depth": depth, "min_child_weight": 0.1}
+    booster = xgb.train({**parameters, "nthread": 1}, matrix, rounds)
+    margin = Trees.of(booster).margin(values, start)
+    assert (margin == booster.predict(matrix, output_margin=True)).all() and not (margin == start).all()
+
+
 def first_split(model: dict[str, Any]) -> dict[str, Any]:
     trees = model["learner"]["gradient_booster"]["model"]["trees"]
     return next(tree for tree in trees if len(tree["left_children"]) > 1)

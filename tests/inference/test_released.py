@@ -91,7 +91,7 @@ main(["infer", {str(image)!r}], standalone_mode=False)
 main(["explain", {str(image)!r}], standalone_mode=False)
 facecade.load().predict({str(image)!r})
 Predictor.open(released.cascade_folder(None), Machine(), Limits())(Path({str(image)!r}), "image")
-print([name for name in ("torch", "timm", "onnx") if name in sys.modules])
+print([name for name in ("torch", "timm", "onnx", "sklearn", "xgboost") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
