@@ -117,7 +117,7 @@ Part `fits`, commit {measured["fits"].commit}.
 ## A raylet, the command or a host is lost
 
 An epoch is *trained twice* if its line of the learning curve is written again: what was lost is the begun epoch alone. *Ended before* are the fits that had ended when something was
-killed; none of them may be fitted again. *Attempts* are the leases that were seen.
+killed; none of them may be fitted again.
 
 {_lost_table([*measured["lost"].result, *_host_rows(measured["hosts"])])}
 
@@ -221,13 +221,12 @@ def _lost_table(lost: list[dict[str, Any]]) -> str:
             *(str(row[name]) for name in ("fits", "epochs", "epochs_twice")),
             f"{row['finished_again']} of {row['finished_before']}",
             str(row["begun_before"]),
-            str(row["attempts"]),
             str(len(row["other_bytes"])),
             f"{row['seconds']:.1f} s",
         ]
         for row in lost
     ]
-    head = ["what", "fits", "epochs", "trained twice", "of those ended before, again", "begun before", "attempts"]
+    head = ["what", "fits", "epochs", "trained twice", "of those ended before, again", "begun before"]
     return table([*head, "other bytes", "time"], rows)
 
 

@@ -55,7 +55,6 @@ class Course:
             "finished_before": self.finished,
             "begun_before": self.begun,
             "finished_again": self.again,
-            "attempts": sum(map(len, self.fits.holders.values())),
             "outside": sorted(self.sockets.outside),
         }
 
@@ -114,20 +113,23 @@ def course(
     command = [*prefix, sys.executable, ROOT / "cli.py", *words(work, folder), *options]
     log = work / "log"
     started = time.monotonic()
-    with Watcher(fits.look), Watcher(sockets.look, 1.0):
-        process, killed = _start(command, log, environment), False
-        while process.poll() is None:
-            if time.monotonic() - started > SECONDS:
-                kill(process)
-                raise RuntimeError(f"{command} hangs: {log.read_text()[-500:]}")
-            if stop and not killed:
-                now, unfinished = fits.finished(), fits.begun()
-                killed = stop(fits, process)
-                before, begun = (now, unfinished) if killed else (before, begun)
-            time.sleep(0.05)
-        if resume and killed:
-            process = _start([*command, "--resume"], log, environment)
-            process.wait(SECONDS)
+    process, killed = _start(command, log, environment), False
+    try:
+        with Watcher(fits.look), Watcher(sockets.look, 1.0):
+            while process.poll() is None:
+                if time.monotonic() - started > SECONDS:
+                    raise RuntimeError(f"{command} hangs: {log.read_text()[-500:]}")
+                if stop and not killed:
+                    now, unfinished = fits.finished(), fits.begun()
+                    killed = stop(fits, process)
+                    before, begun = (now, unfinished) if killed else (before, begun)
+                time.sleep(0.05)
+            if resume and killed:
+                process = _start([*command, "--resume"], log, environment)
+                process.wait(SECONDS)
+    finally:
+        if process.poll() is None:
+            kill(process)
     if process.returncode:
         raise RuntimeError(f"{command} failed: {log.read_text(errors='replace')[-1500:]}")
     if stop and not killed:

@@ -199,15 +199,18 @@ def finish(
         victim: a process that is killed when a third of the parts are there; its command may fail.
     """
     memory, sockets, started, killed = Memory(watched), Sockets(), time.monotonic(), 0
-    with Watcher(memory.look, 0.5), Watcher(sockets.look, 1.0):
-        while any(process.poll() is None for process in processes):
-            if time.monotonic() - started > SECONDS:
-                for process in processes:
-                    kill(process)
-                raise RuntimeError(f"{what} hangs")
-            if victim and not killed and len(part_files(folder)) >= job.parts / 3 and (killed := victim()):
-                os.kill(killed, signal.SIGKILL)
-            time.sleep(0.1)
+    try:
+        with Watcher(memory.look, 0.5), Watcher(sockets.look, 1.0):
+            while any(process.poll() is None for process in processes):
+                if time.monotonic() - started > SECONDS:
+                    raise RuntimeError(f"{what} hangs")
+                if victim and not killed and len(part_files(folder)) >= job.parts / 3 and (killed := victim()):
+                    os.kill(killed, signal.SIGKILL)
+                time.sleep(0.1)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                kill(process)
     seconds = time.monotonic() - started
     failed = [process.pid for process in processes if process.returncode and process.pid != killed]
     if failed or (victim and not killed):
