@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,13 @@ ADDRESSES = ("10.231.7.1", "10.231.7.2")
 
 PORT = 6379
 
+HEAD = f"{ADDRESSES[0]}:{PORT}"
+"""Where the cluster of hosts answers."""
+
 START_SECONDS = 120
+
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""Of the cluster of hosts, for all that talk to it."""
 
 
 class Raylets:
@@ -129,13 +136,12 @@ def two_hosts(hidden: Path, logs: Path) -> Iterator[tuple[Host, Host]]:
         first, second = hosts
         _join(first, second)
         for host, own in zip(hosts, ADDRESSES, strict=True):
-            words = ["--head", f"--port={PORT}"] if host is first else [f"--address={ADDRESSES[0]}:{PORT}"]
+            words = ["--head", f"--port={PORT}"] if host is first else [f"--address={HEAD}"]
             words += [f"--node-ip-address={own}", "--num-cpus=1", f"--object-store-memory={STORE_BYTES}", "--block"]
             words += ["--include-dashboard=false", "--temp-dir=/tmp/ray"] if host is first else []
             with (logs / f"{host.name}.log").open("wb") as file:
                 command = host.words(sys.executable, "-m", "ray.scripts.scripts", "start", *words)
-                environment = {**os.environ, **ENVIRONMENT}
-                environment.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
+                environment = {**os.environ, **of_hosts()}
                 rays.append(subprocess.Popen(command, stdout=file, stderr=file, env=environment))
             _wait_for_node(first, len(rays))
         yield first, second
@@ -145,6 +151,11 @@ def two_hosts(hidden: Path, logs: Path) -> Iterator[tuple[Host, Host]]:
         for ray in rays:
             ray.wait()
         nothing.rmdir()
+
+
+def of_hosts() -> dict[str, str]:
+    """The environment of whatever talks to the cluster of hosts."""
+    return {**ENVIRONMENT, **TOKEN, **dict.fromkeys(LOOPBACK, "1")}
 
 
 def _join(first: Host, second: Host) -> None:
@@ -160,12 +171,12 @@ def _join(first: Host, second: Host) -> None:
 
 
 def _wait_for_node(host: Host, nodes: int) -> None:
-    code = f"import ray; ray.init('{ADDRESSES[0]}:{PORT}', log_to_driver=False)\n"
+    code = f"import ray; ray.init('{HEAD}', log_to_driver=False)\n"
     code += "print('nodes', sum(node['Alive'] for node in ray.nodes()))"
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         words = host.words(sys.executable, "-c", code)
-        asked = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
+        asked = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **of_hosts()})
         if f"nodes {nodes}" in asked.stdout:
             return
         time.sleep(1)

@@ -37,7 +37,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 body = open(sys.argv[1], "rb").read()
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1
+    wbufsize = 1 << 26
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

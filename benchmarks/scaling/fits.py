@@ -17,7 +17,7 @@ import psutil
 from facecade.base.files import content_hash
 
 from ..fuzz.running import ROOT, kill, run
-from .clusters import ADDRESSES, PORT, not_permitted, raylets, two_hosts
+from .clusters import HEAD, not_permitted, of_hosts, raylets, two_hosts
 from .watching import Fits, Sockets, Watcher
 
 RESULTS = ("stages/**/weights.safetensors", "stages/**/outputs.npz", "table.csv")
@@ -111,7 +111,7 @@ def course(
     shutil.rmtree(folder, ignore_errors=True)
     fits, sockets, before, begun = Fits(folder), Sockets(), dict[str, int](), dict[str, int]()
     command = [*prefix, sys.executable, ROOT / "cli.py", *words(work, folder), *options]
-    log = work / "log"
+    log = work / f"log-{folder.name}"
     started = time.monotonic()
     process, killed = _start(command, log, environment), False
     try:
@@ -158,7 +158,7 @@ def in_the_middle(fits: Fits, of: Callable[[str], bool] = lambda fit: True) -> b
 
 def compare(work: Path) -> list[Row]:
     """Processes, an own instance of Ray, one raylet and two raylets, each with as many fits at a time."""
-    wanted, folder, rows = expected(work), work / "shared/run", []
+    wanted, folder, rows = expected(work), work / "shared/fits", []
     rows.append(course(work, folder, ["--jobs", 2], {}).row("two processes (`--jobs 2`)", wanted))
     ray = ["--executor", "ray"]
     rows.append(course(work, folder, ray, {}).row("own instance of Ray (`--executor ray`), its start included", wanted))
@@ -173,7 +173,7 @@ def compare(work: Path) -> list[Row]:
 
 def lose(work: Path) -> list[Row]:
     """Two raylets: one is killed; then the command is killed and called again at once."""
-    wanted, folder, ray = expected(work), work / "shared/run", ["--executor", "ray"]
+    wanted, folder, ray = expected(work), work / "shared/lost", ["--executor", "ray"]
 
     def lose_raylet(fits: Fits, process: subprocess.Popen[bytes]) -> bool:
         victim = cluster.process(1)
@@ -206,7 +206,7 @@ def hosts(work: Path) -> list[Row] | str:
     """Two hosts that share the run's folder alone; then one of them loses its power. A text: why this was not run."""
     if reason := not_permitted():
         return reason
-    wanted, folder, rows = expected(work), work / "shared/run", []
+    wanted, folder, rows, ray = expected(work), work / "shared/hosts", [], ["--executor", "ray"]
 
     def lose_second(fits: Fits, process: subprocess.Popen[bytes]) -> bool:
         if not in_the_middle(fits, lambda fit: any(host == "host-b" for host, _ in [*fits.holders[fit]])):
@@ -216,10 +216,7 @@ def hosts(work: Path) -> list[Row] | str:
 
     for stop, what in ((None, "two hosts"), (lose_second, "two hosts, one lost in the middle of a fit")):
         with two_hosts(work / "hidden", work) as (first, second):
-            environment = {"RAY_ADDRESS": f"{ADDRESSES[0]}:{PORT}"}
-            environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
-            prefix = first.words()
-            done = course(work, folder, ["--executor", "ray"], environment, stop, prefix)
+            done = course(work, folder, ray, {**of_hosts(), "RAY_ADDRESS": HEAD}, stop, first.words())
             alive = (first, second) if stop is None else (first,)
             copies = [host.run("sh", "-c", "ls /tmp/facecade-*/*/crops.u8 | wc -l").strip() for host in alive]
         row = done.row(what, wanted)

@@ -52,5 +52,8 @@ def connect(executor: str) -> Any:
             ray.init(address or "local", runtime_env={"env_vars": environment}, **settings)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray does not start"
-        raise FacecadeError(f"{where}: {first_line(error)}", "ray status shows whether a cluster runs") from None
+        hint = "ray status shows whether a cluster runs"
+        if address and "RAY_AUTH_MODE" not in os.environ:  # a cluster with tokens refuses, and Ray's client only waits
+            hint += "; if it has tokens, set RAY_AUTH_MODE=token, and put its token into ~/.ray/auth_token"
+        raise FacecadeError(f"{where}: {first_line(error)}", hint) from None
     return ray
