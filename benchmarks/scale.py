@@ -79,11 +79,12 @@ def main(work: Path, rows: int, only: tuple[str, ...], trial: bool) -> None:
     measured = (
         {name: Part(**part) for name, part in json.loads(MEASURED.read_text()).items()} if MEASURED.exists() else {}
     )
+    measured_at = commit()  # before the files of this benchmark change
     for name, measure in parts(work, rows).items():
         if only and name not in only:
             continue
         click.echo(name, err=True)
-        measured[name] = Part(measure(), commit(), machine())
+        measured[name] = Part(measure(), measured_at, machine())
         if trial:
             click.echo(json.dumps(measured[name].result, indent=1))
         else:
@@ -233,7 +234,7 @@ def _lost_table(lost: list[dict[str, Any]]) -> str:
 def _hosts_text(part: Part) -> str:
     about = (
         "*Hosts* are network namespaces joined by veth, with processes, names and temporary folders of their own. They share the run's folder; the photographs\n"
-        "are on the first alone. "
+        "are on the first alone. This part needs root and iproute2 (`apt-get install iproute2`). "
     )
     if isinstance(part.result, str):
         return f"{about}**Not run:** {part.result}."
@@ -344,7 +345,7 @@ def paper_text(measured: Mapping[str, Part]) -> str:
 
 On {given.machines} machines with {given.cores} cores like these, with the networks of `{REAL_NETWORKS}` (`benchmarks/INFERENCE.md`, commit {at}) and JPEGs of
 512×384. The command calculates this from the rows above. **Assumed, not measured:** a network of {given.gigabits:g} Gbit/s for each machine; {given.latency * 1000:g} ms to the first byte
-of a request, {given.workers} threads of a machine that fetch; a store that answers {given.requests_a_second:,.0f} requests a second for a prefix; a store's client that takes
+of a request, {given.workers} threads of a machine that fetch; photographs under {given.prefixes} prefixes of a store that answers {given.requests_a_second:,.0f} requests a second for each; a store's client that takes
 {given.request_factor:g} times the processor time of the GET above; {given.core_hour:g} $ for a core and hour; {given.thousand_gets:g} $ for 1,000 requests.
 
 {table(["bound", "hours", "half of it takes"], rows)}

@@ -89,7 +89,8 @@ class Host:
         script = f"hostname {name} && {mounts}ip link set lo up && echo ready && exec sleep infinity"
         spaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
         self.name = name
-        self.process = subprocess.Popen(["unshare", *spaces, "sh", "-c", script], stdout=subprocess.PIPE)
+        words = ["unshare", *spaces, "sh", "-c", script]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self.process.stdout
         if self.process.stdout.readline() != b"ready\n":
             raise OSError(f"host {name} does not start")

@@ -18,7 +18,7 @@ class Assumptions:
 
     machines: so many, each with `cores` like those measured. gigabits: of a machine's network, a second. core_hour: price of a core,
     in dollars an hour. thousand_gets: price of 1,000 requests, in dollars. latency: seconds from a request to its first byte.
-    requests_a_second: that a store answers for one prefix of its names. request_factor: how much more a store's client takes than the
+    requests_a_second: that a store answers for one prefix of its names. prefixes: that the photographs have. request_factor: how much more a store's client takes than the
     plain GET that was measured, for TLS and signing. workers: threads of a process that fetch and decode, at most.
     """
 
@@ -29,6 +29,7 @@ class Assumptions:
     thousand_gets: float = 0.0004
     latency: float = 0.05
     requests_a_second: float = 5500.0
+    prefixes: int = 4
     request_factor: float = 5.0
     workers: int = 16
 
@@ -77,7 +78,11 @@ def bounds(one: Photograph, given: Assumptions, count: int = PHOTOGRAPHS) -> lis
             "listing: one process reads it and deals", count * one.row / hour, "two listings, and a command for each"
         ),
         Bound("requests: waiting for the first byte", waiting, "twice the threads (`--workers`)"),
-        Bound("requests: of one prefix of the store", count / given.requests_a_second / hour, "two prefixes"),
+        Bound(
+            "requests: of the store",
+            count / given.requests_a_second / given.prefixes / hour,
+            "twice the prefixes in the photographs' names",
+        ),
         Bound(
             "bytes of photographs: network",
             count * one.bytes * 8 / (given.machines * given.gigabits * 1e9) / hour,

@@ -49,9 +49,9 @@ class Lease(Record):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a folder, as `locked` does, on all machines that mount it."""
-    with locked(folder), leased([folder]):
+def held(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold a folder, as `locked` does, on all machines that mount it; `wait` is for a process of this machine."""
+    with locked(folder, wait), leased([folder]):
         yield
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from facecade.base.errors import FacecadeError
 from facecade.base.machine import Machine
+from facecade.records import read_fit_record
 from facecade.stages.executors.executor import Executor, Outcome
 from facecade.stages.fit import Fit, RunData, fit_fold
 from facecade.training.ranks import ALONE, Ranks
@@ -28,9 +32,14 @@ class LocalExecutor(Executor):
 
 
 def try_fit(fit: Fit, run_data: RunData, machine: Machine, ranks: Ranks = ALONE) -> Outcome:
-    """Run a fit in this process, which may be the main one of several; its error is an outcome, so that others go on."""
+    """Run a fit in this process, which may be the main one of several; its error is an outcome, so that others go on. A fit that has
+    ended is not run again: its process was lost before it could say so."""
     from facecade.training.device import training_device
 
+    if ranks.count == 1:  # several would have to agree on it
+        with suppress(FacecadeError):
+            if (record := read_fit_record(fit.folder)).signature == fit.signature:
+                return record
     try:
         with training_device(machine.device, machine.threads) as device:
             return fit_fold(fit, run_data, device, machine, ranks)

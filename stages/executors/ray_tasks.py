@@ -27,6 +27,9 @@ from facecade.stages.fit import Fit, RunData
 MAX_RETRIES = 3
 """How often a fit is run again whose process or machine was lost."""
 
+LOST_SECONDS = 30.0
+"""Within which a process ends that Ray has lost: its next attempt may begin before."""
+
 
 class RayExecutor(Executor):
     """Runs each fit as a task, which takes `threads` CPUs or one GPU. Ray chooses the machine, and waits for a free one."""
@@ -131,7 +134,7 @@ def _run_fit(
             raise FacecadeError(
                 f"{run_folder.absolute()} is not on {platform.node()}", "mount the run's folder on all machines"
             )
-        with held(fit.folder):
+        with held(fit.folder, LOST_SECONDS):
             outcome = try_fit(fit, on_local_disk(run_data, machine.local_disk), machine)
     except Exception as error:
         outcome = error

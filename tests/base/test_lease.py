@@ -118,3 +118,22 @@ def test_looking_at_a_folder_leaves_nothing(tmp_path: Path) -> None:
     see_latest(tmp_path)
     see_latest(tmp_path / "missing")
     assert not list(tmp_path.iterdir())
+
+
+def test_who_waits_gets_the_folder_of_a_process_that_ends(tmp_path: Path) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with held(tmp_path):
+            begun.set()
+            ended.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait(10)
+    with pytest.raises(FacecadeError, match="another process works in"), held(tmp_path):
+        pass
+    threading.Timer(0.3, ended.set).start()
+    with held(tmp_path, wait=10):
+        pass
+    thread.join()

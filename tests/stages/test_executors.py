@@ -27,6 +27,7 @@ from facecade.runs.prepare import prepare_run
 from facecade.runs.run import Run, open_run
 from facecade.stages.executors import make_executor
 from facecade.stages.executors.executor import Executor, Outcome
+from facecade.stages.executors.local import try_fit
 from facecade.stages.executors.slurm_jobs import fit_words
 from facecade.stages.fit import Fit
 from facecade.stages.jobs import fit_all
@@ -187,6 +188,17 @@ def test_a_fit_goes_on_from_its_checkpoint_only_with_resume(begun: Path, tmp_pat
         "anchors",
         "anchor_embedding",
     }
+
+
+def test_a_fit_that_has_ended_is_not_run_again(expected: Run, tmp_path: Path) -> None:
+    """Its process may have been lost before it could say so; but what an earlier command left is fitted again."""
+    run = copied(expected.folder, tmp_path)
+    fit, weights = make_fit(run, "joint", 0), run.fold_folder("joint", 0) / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert try_fit(fit, run_data(run, 1), Machine("cpu", 1)) == expected.fit_record("joint", 0)
+    assert weights.stat().st_mtime_ns == before
+    (outcome,) = fit_in(run, Machine("cpu", 1), [("joint", 0)])
+    assert isinstance(outcome, FitRecord) and weights.stat().st_mtime_ns != before
 
 
 @pytest.mark.skipif(not installed("ray"), reason="no Ray")
