@@ -53,7 +53,8 @@ predict.batches(images[:64])
 print("ready", flush=True)
 sys.stdin.readline()
 times = [(time.monotonic(), 0)]
-predict.batches(images, lambda done: times.append((time.monotonic(), done)))
+predict.batches(images, lambda more: times.append((time.monotonic(), times[-1][1] + more)))
+assert times[-1][1] == len(images)
 print(json.dumps(times))
 """
 """Predicts photographs in one process, as `infer` does, but for shards and parts; prints when it had predicted how many."""
