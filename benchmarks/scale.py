@@ -76,22 +76,25 @@ def main(work: Path, rows: int, only: tuple[str, ...], trial: bool) -> None:
         raise click.UsageError(f"--work {work}: each host has a /tmp of its own")
     for folder in ("shared", "hidden", "parts"):
         (work / folder).mkdir(parents=True, exist_ok=True)
-    measured = (
-        {name: Part(**part) for name, part in json.loads(MEASURED.read_text()).items()} if MEASURED.exists() else {}
-    )
     measured_at = commit()  # before the files of this benchmark change
     for name, measure in parts(work, rows).items():
         if only and name not in only:
             continue
         click.echo(name, err=True)
-        measured[name] = Part(measure(), measured_at, machine())
+        part = Part(measure(), measured_at, machine())
         if trial:
-            click.echo(json.dumps(measured[name].result, indent=1))
+            click.echo(json.dumps(part.result, indent=1))
         else:
-            write_text(MEASURED, json.dumps({each: asdict(part) for each, part in measured.items()}, indent=1) + "\n")
-    if not trial and set(measured) == set(NAMES):
+            everything = {each: asdict(one) for each, one in {**read(), name: part}.items()}
+            write_text(MEASURED, json.dumps(everything, indent=1) + "\n")
+    if not trial and set(measured := read()) == set(NAMES):
         write_text(PAGE, page(measured))
         click.echo(PAGE)
+
+
+def read() -> dict[str, Part]:
+    """What was measured so far."""
+    return {name: Part(**part) for name, part in json.loads(MEASURED.read_text()).items()} if MEASURED.exists() else {}
 
 
 def page(measured: Mapping[str, Part]) -> str:

@@ -77,5 +77,5 @@ def test_networks_are_read_from_their_page() -> None:
 @pytest.mark.skipif(not scale.PAGE.exists(), reason="not measured")
 def test_the_page_has_what_was_measured() -> None:
     """And the formulas of now."""
-    measured = {name: scale.Part(**part) for name, part in json.loads(scale.MEASURED.read_text()).items()}
+    measured = scale.read()
     assert set(measured) == set(scale.NAMES) and scale.PAGE.read_text() == scale.page(measured)

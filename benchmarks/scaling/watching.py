@@ -117,8 +117,11 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """The peak of a process, against its peak in the first third of its time; of the process that grows most."""
-        return max((growth(samples) for samples in self.samples.values()), default=0.0)
+        """The peak of a process, against its peak in the first third of its time; of the process that grows most. One that lived less
+        than half as long as another has no time after its start, and is left out."""
+        spans = {pid: samples[-1][0] - samples[0][0] for pid, samples in self.samples.items()}
+        lasting = [pid for pid, span in spans.items() if span >= max(spans.values()) / 2]
+        return max((growth(self.samples[pid]) for pid in lasting), default=0.0)
 
 
 def growth(samples: list[tuple[float, int]]) -> float:
