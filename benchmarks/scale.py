@@ -10,6 +10,7 @@ process talks to one.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -42,11 +43,19 @@ REAL_NETWORKS = "artifacts/quick"
 
 @dataclass(frozen=True)
 class Part:
-    """What a part measured, where and at which commit."""
+    """What a part measured, where and at which commit. load: how many processes wanted a core before the
+    command began."""
 
     result: Any
     commit: str
     machine: str
+    load: float | None = None
+
+    @property
+    def origin(self) -> str:
+        """Of its rows, in words."""
+        load = "" if self.load is None else f", load of other work before: {self.load:.1f}"
+        return f"commit {self.commit}{load}"
 
 
 def parts(work: Path, rows: int) -> dict[str, Callable[[], Any]]:
@@ -76,12 +85,12 @@ def main(work: Path, rows: int, only: tuple[str, ...], trial: bool) -> None:
         raise click.UsageError(f"--work {work}: each host has a /tmp of its own")
     for folder in ("shared", "hidden", "parts"):
         (work / folder).mkdir(parents=True, exist_ok=True)
-    measured_at = commit()  # before the files of this benchmark change
+    measured_at, load = commit(), round(os.getloadavg()[0], 2)  # before this benchmark changes its files, and works
     for name, measure in parts(work, rows).items():
         if only and name not in only:
             continue
         click.echo(name, err=True)
-        part = Part(measure(), measured_at, machine())
+        part = Part(measure(), measured_at, machine(), load)
         if trial:
             click.echo(json.dumps(part.result, indent=1))
         else:
@@ -116,7 +125,7 @@ The {_fits_of(measured)} fits of `recipes/demo.toml` on {fits.PEOPLE} drawn peop
 
 {_fits_table(measured["fits"])}
 
-Part `fits`, commit {measured["fits"].commit}.
+Part `fits`, {measured["fits"].origin}.
 
 ## A raylet, the command or a host is lost
 
@@ -127,7 +136,7 @@ killed; none of them may be fitted again.
 
 {_hosts_text(measured["hosts"])}
 
-Parts `lost`, commit {measured["lost"].commit}; `hosts`, commit {measured["hosts"].commit}.
+Parts `lost`, {measured["lost"].origin}; `hosts`, {measured["hosts"].origin}.
 
 ## Photographs in shards
 
@@ -139,13 +148,13 @@ Rates leave out start and end. *Growth* is the peak memory against the peak of t
 
 {_killed_table(measured["killed"].result)}
 
-Parts `throughput`, commit {measured["throughput"].commit}; `killed`, commit {measured["killed"].commit}. Rates are against the engine alone; with all cores busy, a core may be slower.
+Parts `throughput`, {measured["throughput"].origin}; `killed`, {measured["killed"].origin}. Rates are against the engine alone; with all cores busy, a core may be slower.
 
 ## What a photograph costs beside the networks
 
 {_costs_table(measured["costs"].result)}
 
-Part `costs`, commit {measured["costs"].commit}. One thread, processor time.
+Part `costs`, {measured["costs"].origin}. One thread, processor time.
 
 {paper_text(measured)}
 """
