@@ -54,8 +54,8 @@ class Part:
     @property
     def origin(self) -> str:
         """Of its rows, in words."""
-        load = "" if self.load is None else f", load of other work before: {self.load:.1f}"
-        return f"commit {self.commit}{load}"
+        load = "not recorded" if self.load is None else f"{self.load:.1f}"
+        return f"commit {self.commit} (load of the machine before: {load})"
 
 
 def parts(work: Path, rows: int) -> dict[str, Callable[[], Any]]:
