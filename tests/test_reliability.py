@@ -47,7 +47,7 @@ def test_recipes() -> None:
 
 def test_damaged_runs(source: Path, drawn: Path, tmp_path: Path) -> None:
     faces = sorted((drawn / "eval/images").iterdir())[:2]
-    assert clean(artifacts.fuzz_artifacts(source / "run", faces, tmp_path, 0, 10)).refused > 2
+    assert clean(artifacts.fuzz_artifacts(source / "run", faces, tmp_path, 0, 20)).refused > 2
 
 
 @pytest.mark.parametrize("stop", [running.kill, running.interrupt])

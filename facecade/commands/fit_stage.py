@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Change a key of the recipe, for example stages.mask.lr=1e-3.",
 )
-@click.option("--weights", metavar="none|hub|package|FILE", help="Initial weights; short for --set weights=….")
+@click.option("--weights", metavar="none|hub|package|released|FILE", help="Initial weights; short for --set weights=….")
 @click.option(
     "--corrections",
     type=options.Shipped("corrections"),

