@@ -37,10 +37,17 @@ class Outcome:
 
 
 def start(words: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own; what it prints goes to a file."""
+    """Start a command of cli.py, as `start_program` does."""
+    return start_program([sys.executable, ROOT / "cli.py", *words], log, environment)
+
+
+def start_program(
+    command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own; what it prints goes to a file."""
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, ROOT / "cli.py", *map(str, words)],
+            [*map(str, command)],
             cwd=ROOT,
             stdout=file,
             stderr=file,

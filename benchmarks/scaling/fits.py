@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import psutil
 
 from facecade.base.files import content_hash
 
-from ..fuzz.running import ROOT, kill, run
+from ..fuzz.running import ROOT, kill, run, start_program
 from .clusters import HEAD, not_permitted, of_hosts, raylets, two_hosts
 from .watching import Fits, Sockets, Watcher
 
@@ -113,7 +112,7 @@ def course(
     command = [*prefix, sys.executable, ROOT / "cli.py", *words(work, folder), *options]
     log = work / f"log-{folder.name}"
     started = time.monotonic()
-    process, killed = _start(command, log, environment), False
+    process, killed = start_program(command, log, environment), False
     try:
         with Watcher(fits.look), Watcher(sockets.look, 1.0):
             while process.poll() is None:
@@ -125,7 +124,7 @@ def course(
                     before, begun = (now, unfinished) if killed else (before, begun)
                 time.sleep(0.05)
             if resume and killed:
-                process = _start([*command, "--resume"], log, environment)
+                process = start_program([*command, "--resume"], log, environment)
                 process.wait(SECONDS)
     finally:
         if process.poll() is None:
@@ -137,18 +136,6 @@ def course(
     after = fits.finished()
     again = sum(after.get(name) != at for name, at in before.items())
     return Course(time.monotonic() - started, fits, sockets, len(before), len(begun), again)
-
-
-def _start(command: Sequence[object], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [*map(str, command)],
-            cwd=ROOT,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
 
 
 def in_the_middle(fits: Fits, of: Callable[[str], bool] = lambda fit: True) -> bool:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from facecade.base.files import content_hash
 
-from ..fuzz.running import ROOT, kill, run, small_run
+from ..fuzz.running import ROOT, kill, run, small_run, start, start_program
 from .clusters import raylets
 from .watching import Memory, Sockets, Watcher
 
@@ -155,26 +155,13 @@ def pinned(job: Job, folder: Path, options: Sequence[Sequence[object]]) -> list[
     processes = []
     for core, more in zip(cycle(cores()), options, strict=False):
         words = ["taskset", "-c", core, sys.executable, ROOT / "cli.py", *job.words(folder), *more]
-        processes.append(_start(words, job.work / f"log-{len(processes)}", {}))
+        processes.append(start_program(words, job.work / f"log-{len(processes)}"))
     return processes
 
 
 def by_ray(job: Job, folder: Path, address: str) -> subprocess.Popen[bytes]:
     """The command that has the actors of a cluster predict the listing."""
-    words = [sys.executable, ROOT / "cli.py", *job.words(folder), "--executor", "ray"]
-    return _start(words, job.work / "log-0", {"RAY_ADDRESS": address})
-
-
-def _start(words: Sequence[object], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [*map(str, words)],
-            cwd=ROOT,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
+    return start([*job.words(folder), "--executor", "ray"], job.work / "log-0", {"RAY_ADDRESS": address})
 
 
 def actors() -> Iterator[psutil.Process]:
