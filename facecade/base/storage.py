@@ -158,7 +158,7 @@ class UrlFolder:
         return filesystem(str(self.place))
 
     def names(self) -> set[str]:
-        with _store_errors(self.place):
+        with store_errors(self.place):
             self._files.invalidate_cache()
             try:
                 return {str(path).rpartition("/")[2] for path in self._files.ls(self.place, detail=False)}
@@ -166,12 +166,12 @@ class UrlFolder:
                 return set()
 
     def put(self, name: str, write: Callable[[Path], object]) -> None:
-        with tempfile.TemporaryDirectory() as scratch, _store_errors(join(self.place, name)):
+        with tempfile.TemporaryDirectory() as scratch, store_errors(join(self.place, name)):
             write(Path(scratch, name))
             self._files.put_file(str(Path(scratch, name)), str(join(self.place, name)))
 
     def remove(self, name: str) -> None:
-        with _store_errors(join(self.place, name)):
+        with store_errors(join(self.place, name)):
             self._files.rm_file(str(join(self.place, name)))
 
     def clean(self, pattern: str) -> None:
@@ -179,7 +179,7 @@ class UrlFolder:
 
 
 @contextmanager
-def _store_errors(place: Place) -> Iterator[None]:
+def store_errors(place: Place) -> Iterator[None]:
     """Raises FacecadeError, which names the place, for any error of a store."""
     try:
         yield

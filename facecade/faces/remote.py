@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,7 @@ from facecade.base.errors import FacecadeError, excerpt, first_line
 from facecade.base.files import MAX_IMAGE_BYTES
 from facecade.base.lock import locked
 from facecade.base.progress import Bar, note
-from facecade.base.storage import filesystem
+from facecade.base.storage import filesystem, store_errors
 from facecade.faces.listing import IMAGE_SUFFIXES, passed_over_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
@@ -96,16 +97,11 @@ def local_copy(url: str) -> Path:
 
 def _list(files: Any, folder_url: str, only: str) -> tuple[dict[str, RemoteFile], Counter[str]]:
     """The files of a dataset by their path in it, and the number of others by reason."""
-    try:
+    listed = []
+    with store_errors(folder_url), suppress(FileNotFoundError):
         files.invalidate_cache()
         base = str(files._strip_protocol(folder_url)).rstrip("/")
         listed = [files.info(f"{base}/{only}")] if only else list(files.find(base, detail=True).values())
-    except FileNotFoundError:
-        listed = []
-    except Exception as error:  # each store raises its own
-        raise FacecadeError(
-            f"{excerpt(folder_url)}: {first_line(error)}", "check the address and your access to it"
-        ) from error
     if len(listed) > MAX_FILES:
         raise FacecadeError(
             f"{excerpt(folder_url)} has {len(listed):,} files, more than {MAX_FILES:,}",
