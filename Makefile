@@ -50,6 +50,7 @@ build/typing/facecade: $(wildcard facecade/*)
 released: .venv/.dev
 	$(BIN)/python benchmarks/released.py make $(DATA)/faces/train $(DATA)/extra
 	$(BIN)/python benchmarks/released.py report $(DATA)/faces/eval $(DATA)/extra
+	$(BIN)/python benchmarks/released.py few-shot $(DATA)/faces/eval
 
 clean:
 	rm -rf $(DEMO) output .venv
