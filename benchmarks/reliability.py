@@ -202,7 +202,7 @@ expected, images that took over 10 s, temporary files that were left, and a serv
 * Tables: train.csv, info.csv, manifests, corrections and labels with strange cells, delimiters and encodings (hypothesis). Each row must be used or reported.
 * Parsers: of images, tables, recipes and four formats of weights (atheris), at most 10 s and 2 GB for an input.
 * Runs and exports: one file damaged, or one value of a JSON file deleted or replaced. They must be refused, or predict the same.
-* Kills: SIGKILL to the whole process group at a random moment; the same command, with `--resume` where it has it, must end with the bytes of an unbroken run.
+* Kills: SIGKILL to the whole process group at a random moment, {processes.PYTHON_SECONDS} s after its start or later; the same command, with `--resume` where it has it, must end with the bytes of an unbroken run.
 * Ctrl-C: the same with SIGINT; the command must end within {running.INTERRUPT_SECONDS} s, and leave no process.
 * Requests: valid and broken images, bodies that are no forms, values that the page never sends, other hosts, methods and paths, four at a time.
 

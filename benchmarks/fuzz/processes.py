@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ LARGE = 2**30
 
 MAX_ATTEMPTS = 50
 """Stops of one run before it may end."""
+
+PYTHON_SECONDS = 0.05
+"""In which Python itself starts: Ctrl-C then ends in a traceback of Python's own, which no program can prevent."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def stop_at_random(
     Args:
         stop: `running.kill` or `running.interrupt`.
     """
+    # A shell starts what `&` puts into the background with Ctrl-C ignored, and commands would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tally, generator = Tally(tried=stops), np.random.default_rng([13, seed])
     expected, seconds = _unbroken(job, work / "unbroken")
     folder = _fresh(job, work / "stopped")
@@ -98,7 +104,7 @@ def stop_at_random(
         more = job.resume if attempts else []
         if stopped < stops and attempts < MAX_ATTEMPTS:
             process = start([*job.words(folder), *more], work / "log")
-            time.sleep(generator.uniform(0, seconds))
+            time.sleep(generator.uniform(PYTHON_SECONDS, seconds))
             if process.poll() is None:
                 wrong = stop(process)
                 tally.wrong += [f"{job.name} stopped: {wrong}"] if wrong else []
