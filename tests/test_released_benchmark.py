@@ -40,6 +40,28 @@ def test_the_extra_people_are_split_and_the_held_out_ones_have_no_labels(drawn: 
     assert labels["ImageID"].tolist() == held_out["path"].tolist()
 
 
+def test_each_person_is_one_of_the_few_once_and_all_others_are_scored(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(released, "FEW", 3)
+    people = pd.read_csv(drawn / "eval/eval_labels.csv", dtype=str)["person"].nunique()
+    parts = released.split_few(drawn / "eval", tmp_path)
+    assert parts == people // 3 >= 2
+    seen: list[str] = []
+    for part in range(parts):
+        few, others, labels = (
+            pd.read_csv(tmp_path / str(part) / f"{name}.csv", dtype=str) for name in ("few", "others", "others-labels")
+        )
+        seen += sorted(set(few["person"]))
+        assert few["person"].nunique() == 3 and others["person"].nunique() == people - 3
+        assert not set(few["person"]) & set(others["person"])
+        assert few["mask"].notna().all() and others[["mask", "gender", "age"]].isna().all(axis=None)
+        assert (
+            all(Path(path).is_file() for path in few["path"]) and labels["ImageID"].tolist() == others["path"].tolist()
+        )
+    assert len(seen) == len(set(seen))
+
+
 def test_only_what_the_manifest_names_is_published(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from facecade.faces.listing_table import ListedImage
 from facecade.faces.reader import AnyImage
 from facecade.inference.columns import AGES, columns_of, embedding_widths
 from facecade.inference.loading import load_cascade, open_fitted
+from facecade.inference.released import cascade_folder
 from facecade.report.predictions import NO_PREDICTION
 
 INPUTS = ("bytes", "image", "uri")
@@ -48,7 +49,7 @@ class BatchPredictor:
 
     def __init__(
         self,
-        artifacts: str | Path = "artifacts",
+        artifacts: str | Path | None = None,
         *,
         root: str | Path | None = None,
         engine: Engine = "auto",
@@ -61,7 +62,7 @@ class BatchPredictor:
     ) -> None:
         """
         Args:
-            artifacts: folder of a fitted run or of an export.
+            artifacts: folder of a fitted run or of an export; None: `artifacts/`, or the released cascade if that holds none.
             root: folder that paths in `uri` are in and do not lead out of; without it only URLs are read.
             workers: threads that decode and find faces; 0 = cores, at most 16.
             embeddings: also add the networks' embeddings.
@@ -70,8 +71,9 @@ class BatchPredictor:
         Raises:
             FacecadeError: neither a run nor an export, or one that is not fitted.
         """
+        folder = cascade_folder(None if artifacts is None else Path(artifacts))
         machine = Machine(device, engine=engine, precision=precision)
-        self._cascade = load_cascade(open_fitted(Path(artifacts), machine), machine, ensemble=ensemble)
+        self._cascade = load_cascade(open_fitted(folder, machine), machine, ensemble=ensemble)
         self._widths = embedding_widths(self._cascade) if embeddings else None
         self._root, self._allow_http, self._workers = root, allow_http, workers or default_workers()
 
