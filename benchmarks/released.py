@@ -433,14 +433,15 @@ def split_few(evaluated: Path, folder: Path) -> int:
 
 @main.command("few-shot")
 @click.argument("evaluated", type=DATA)
+@click.option("--runs", type=click.IntRange(1), default=2, show_default=True, help="Runs for each start.")
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts/few-shot"), show_default=True)
 @TARGET
 @click.option("--page", type=click.Path(path_type=Path), default=ROOT / "benchmarks/RELEASED.md")
 @SETTINGS
-def few_shot(evaluated: Path, artifacts: Path, target: Path, page: Path, settings: tuple[str, ...]) -> None:
-    """Fit `quick` on a hundred people of EVALUATED, whom the released cascade never saw, from three starts, and score all others;
-    every person is one of the hundred once."""
-    parts = split_few(evaluated, artifacts)
+def few_shot(evaluated: Path, runs: int, artifacts: Path, target: Path, page: Path, settings: tuple[str, ...]) -> None:
+    """Fit `quick` on a hundred people of EVALUATED, whom the released cascade never saw, from three starts, and score all others. Each
+    run has another hundred."""
+    parts = min(runs, split_few(evaluated, artifacts))
     predicted = infer(Steps(artifacts), "as it is", evaluated, target, artifacts)
     scores = {"no training: the released cascade as it is": scores_of(scored(predicted, evaluated / "eval_labels.csv"))}
     for name, changes in STARTING_POINTS.items():
@@ -456,8 +457,7 @@ def few_shot(evaluated: Path, artifacts: Path, target: Path, page: Path, setting
             rows.append(scored(folder / "others/predictions.csv", data / "others-labels.csv"))
         scores[f"`quick`, `joint` from {name}"] = scores_of(pd.concat(rows, ignore_index=True))
     lines = [[name, *(score_interval(each, of[each].json()) for each in SCORES)] for name, of in scores.items()]
-    text = f"""`recipes/quick.toml` on {FEW} people of eval, scored on all others: {parts} runs for each start, and each person is trained on in one of
-them. The released cascade was trained on none of these people. Scores are those of all runs' predictions together; the bootstrap draws people with
+    text = f"""`recipes/quick.toml` on {FEW} people of eval, scored on all others; {parts} runs for each start, each on other people. The released cascade was trained on none of these people. Scores are those of all runs' predictions together; the bootstrap draws people with
 all predictions of them. Written at commit {commit()}.
 
 {table(["", *SCORES], lines)}"""
