@@ -25,7 +25,7 @@ demo: .venv/.base
 	$(BIN)/python cli.py fit-meta --artifacts $(DEMO)/artifacts
 	$(BIN)/python cli.py infer $(DEMO)/data/eval --artifacts $(DEMO)/artifacts --output $(DEMO)/output
 	$(BIN)/python cli.py evaluate $(DEMO)/output/submission.csv $(DEMO)/data/eval/eval_labels.csv --output $(DEMO)/output
-	if [ -e facecade/released/manifest.json ]; then $(BIN)/python cli.py predict docs/portrait.jpg --artifacts facecade/released; fi
+	$(BIN)/python cli.py predict docs/portrait.jpg --artifacts facecade/released
 	$(BIN)/python cli.py report --artifacts $(DEMO)/artifacts --output $(DEMO)/output
 	@echo
 	@echo "Open $(DEMO)/output/report.html in a browser. A web page that predicts images:"

@@ -16,6 +16,7 @@ from conftest import TINY, scene, succeed
 from benchmarks.tables import required_ratios, tables
 from facecade.cli import main
 from facecade.commands.command import SAME
+from facecade.inference import released
 from facecade.recipe import StageRecipe
 from facecade.recipe_file import parse, read_toml
 from facecade.runs.run import CORRECTIONS, SAME_PERSON
@@ -53,10 +54,13 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(part)[2:] for part in parts if part.startswith("python cli.py ")]
 
 
-def test_readme_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_commands_run_in_order(
+    drawn: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As written, in a temporary folder, with drawn data and short training."""
     lines = commands(README)
     assert [command[0] for command in lines] == [
+        *["predict", "explain", "serve"],
         *["weights"] * 2,  # downloaded files, which other tests convert if they are there
         *["check", "fit-stage", "fit-meta", "infer", "evaluate"],
     ]
@@ -64,7 +68,11 @@ def test_readme_commands_run_in_order(drawn: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "eval").symlink_to(drawn / "eval")
     monkeypatch.chdir(tmp_path)
     placeholders = {"DATA": str(drawn / "train"), "LABELS": "eval/eval_labels.csv"}
-    for command in lines[2:]:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.setattr(released, "RELEASED", exported)
+    for command in lines[:2]:
+        succeed(*command)
+    for command in lines[5:]:
         filled = [placeholders.get(word, word) for word in command]
         if command[0] == "fit-stage":
             filled += [*TINY, "--weights", "none", "--set", "backbone=test_efficientnet", "--set", "backbone_args={}"]
