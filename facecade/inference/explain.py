@@ -162,6 +162,8 @@ class Explainer:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
+        # In fp32, as predictions are that are close: an explanation must be of the predicted class.
+        self.ensemble = cascade.fallback.ensemble() if cascade.fallback else cascade.ensemble
         self.combiner, self.record = load_combiner(cascade.combiner)
         self.cuts: Mapping[str, tuple[float, float]] = {**self.record.cuts}
         self.find = make_all_faces_detector(cascade.face, cascade.nets)
@@ -177,7 +179,7 @@ class Explainer:
         found = self.find(image)
         boxes: list[Box | None] = [*found[:MAX_FACES]] or [None]
         crops = np.stack([crop(image, box, self.cascade.face) for box in boxes])
-        networks = list(self.cascade.ensemble.predict_all(crops).values())
+        networks = list(self.ensemble.predict_all(crops).values())
         known, sure_from = self.cascade.trained_on.get(content, ""), self.record.reliability.sure_from(abstain)
 
         def flags(box: Box | None, confidence: float) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from facecade.faces.labels import N_CLASSES, encode
 from facecade.inference.cascade import Cascade
 from facecade.inference.ensemble import Ensemble, Member
 from facecade.inference.explain import ExplainedFace, Explainer
+from facecade.inference.fallback import Fallback
 from facecade.inference.loading import cascade_of_run
 from facecade.recipe import Face
 from facecade.records import Reliability
@@ -169,6 +170,14 @@ def test_prediction_is_exactly_that_of_infer(cascade: Cascade, fitted: Path, dra
         assert [round(value, 5) for value in face.probability] == [row[f"p{label}"] for label in range(N_CLASSES)]
         from_pixels = explain(decode(image)).faces[0]
         assert from_pixels == face and (from_pixels.crop == face.crop).all()
+
+
+def test_with_bf16_it_explains_what_fp32_predicts(cascade: Cascade, drawn: Path) -> None:
+    """Close predictions are made in fp32, so bf16 could explain another class."""
+    fallback = Fallback(lambda: cascade.ensemble, 0.1)
+    rough = replace(cascade, ensemble=None, fallback=fallback)  # type: ignore[arg-type]
+    image = decode(next((drawn / "eval/images").iterdir()))
+    assert Explainer(rough)(image).json() == Explainer(cascade)(image).json()
 
 
 def test_training_image_is_flagged(cascade: Cascade, drawn: Path) -> None:
