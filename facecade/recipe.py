@@ -59,7 +59,7 @@ RESERVED_ARGS = ("num_classes", "in_chans", "features_only", "scriptable", "expo
 class Section(BaseModel):
     """A table of a recipe: no unknown keys, strict types, finite numbers, frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _lists_to_tuples(value: Any) -> Any:

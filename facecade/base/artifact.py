@@ -107,7 +107,7 @@ class Record(BaseModel):
     made_by: the command that makes it again. max_bytes: maximum size of the file. indent: of its JSON; None = in one line.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     made_by: ClassVar[str]
     max_bytes: ClassVar[int] = 1 << 20
     indent: ClassVar[int | None] = 2

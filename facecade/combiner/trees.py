@@ -38,7 +38,7 @@ Classes = Literal["18"]
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class TreeParameters(Part):

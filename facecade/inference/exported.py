@@ -158,7 +158,7 @@ class Manifest(ExportRecord):
 class Format(ExportRecord):
     """The format of any manifest."""
 
-    model_config = ConfigDict(extra="ignore", defer_build=True)
+    model_config = ConfigDict(extra="ignore")
     format: Count
 
 

@@ -30,7 +30,7 @@ Id = Annotated[int | str, Field(union_mode="left_to_right")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class _Image(_Part):
