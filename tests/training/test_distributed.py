@@ -66,10 +66,9 @@ def train(folder: Path, batch_size: int, ranks: Ranks) -> None:
     settings = {"mixup": 0.4, "cutmix": 1.0, "mix_chance": 0.7, "ema": 0.9, "clip_grad": 0.5, "patience": 9}
     recipe = StageRecipe(backbone="x", batch_size=batch_size, epochs=3, lr=0.1, optimizer="sgd", **settings)
     loss = class_loss("0.5*ce + 0.5*f1", torch.ones(3))
-    model = fit(Network(), training_data, loss, recipe, 3, folder / "state", folder, "t", ranks=ranks)
+    model = fit(Network(), training_data, loss, recipe, 3, folder / f"state-{batch_size}", folder, "t", ranks=ranks)
     if ranks.main:
         np.savez(folder / f"{batch_size}.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
-    (folder / "state").unlink(missing_ok=True)
 
 
 BATCH_SIZES = (7, 100)
