@@ -326,7 +326,7 @@ interval may lie above its value:
 def in_short(scores: Mapping[str, Mapping[str, Interval]]) -> str:
     """A sentence for README."""
     drawn, bare = scores.values()
-    return f"""Nobody of whom it was measured was trained on. With drawn masks (eval) its macro-F1 is {score_interval("macro-F1", drawn["macro-F1"].json(), 3)}. On bare faces of
+    return f"""Measured on people whom it never saw: with drawn masks (eval) its macro-F1 is {score_interval("macro-F1", drawn["macro-F1"].json(), 3)}; on bare faces of
 many origins its gender accuracy is {score_interval("gender accuracy", bare["gender accuracy"].json(), 3)} and its age error {score_interval("age MAE", bare["age MAE"].json())} years (`benchmarks/RELEASED.md`)."""
 
 
