@@ -52,7 +52,7 @@ class Boosted:
             "colsample_bytree": settings.colsample,
             "lambda": settings.reg_lambda,
             "seed": seed,
-            "nthread": 2,
+            "nthread": 1,  # a second thread gains seconds, and waits for minutes where another process has the core
         }
         # xgb.train, not XGBClassifier, which refuses labels in which a class is missing.
         booster = xgb.train(parameters, _matrix(stage_outputs, cuts, start, label), settings.rounds)
