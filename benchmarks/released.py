@@ -91,7 +91,12 @@ class Steps:
 
 def is_held_out(person: str) -> bool:
     """Whether an extra person is never trained on; the same on every machine."""
-    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % HELD_OUT == 0
+    return _number(person) % HELD_OUT == 0
+
+
+def _number(person: str) -> int:
+    """Of a person, by a hash of the id."""
+    return int(hashlib.sha256(person.encode()).hexdigest(), 16)
 
 
 def people_of(data: Path) -> pd.DataFrame:
@@ -106,10 +111,14 @@ def split_extra(extra: Path, folder: Path) -> None:
     rows = people_of(extra)
     held_out = rows["person"].map(is_held_out)
     write_csv(folder / "extra.csv", rows[~held_out])
-    test = rows[held_out]
-    write_csv(folder / "held-out.csv", test.assign(mask="", gender="", age=""))
-    labels = {"ImageID": test["path"], "ans": classes(test), "person": test["person"], "age": test["age"]}
-    write_csv(folder / "held-out-labels.csv", pd.DataFrame(labels))
+    write_to_predict(folder, "held-out", rows[held_out])
+
+
+def write_to_predict(folder: Path, name: str, rows: pd.DataFrame) -> None:
+    """Write NAME.csv, images without labels, and NAME-labels.csv, by which `evaluate` scores them."""
+    write_csv(folder / f"{name}.csv", rows.assign(mask="", gender="", age=""))
+    labels = {"ImageID": rows["path"], "ans": classes(rows), "person": rows["person"], "age": rows["age"]}
+    write_csv(folder / f"{name}-labels.csv", pd.DataFrame(labels))
 
 
 def fit(steps: Steps, data: Path, folder: Path, recipe: Path, settings: Sequence[str]) -> Path:
@@ -431,15 +440,12 @@ def split_few(evaluated: Path, folder: Path) -> int:
     others-labels.csv. The number of parts."""
     rows = pd.read_csv(evaluated / "eval_labels.csv", dtype={"person": str})
     rows["path"] = [str((evaluated / "images" / name).resolve()) for name in rows["ImageID"]]
-    by_hash = sorted(rows["person"].unique(), key=lambda each: hashlib.sha256(each.encode()).hexdigest())
+    rows, by_hash = rows[COLUMNS], sorted(rows["person"].unique(), key=_number)
     parts = len(by_hash) // FEW
     for part in range(parts):
         few = rows["person"].isin(by_hash[part * FEW : (part + 1) * FEW])
-        write_csv(folder / str(part) / "few.csv", rows.loc[few, COLUMNS])
-        others = rows[~few]
-        write_csv(folder / str(part) / "others.csv", others[COLUMNS].assign(mask="", gender="", age=""))
-        labels = {"ImageID": others["path"], **others[["ans", "person", "age"]]}
-        write_csv(folder / str(part) / "others-labels.csv", pd.DataFrame(labels))
+        write_csv(folder / str(part) / "few.csv", rows[few])
+        write_to_predict(folder / str(part), "others", rows[~few])
     return parts
 
 

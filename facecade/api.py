@@ -132,8 +132,8 @@ def load(
         _require_choice(kind, value, choices)
     parse_device(device)
     machine = Machine(device, engine=engine, precision=precision)
-    folder = cascade_folder(None if artifacts is None else Path(artifacts))
-    return Cascade(load_cascade(open_fitted(folder, machine), machine, images=1, ensemble=ensemble))
+    fitted = open_fitted(cascade_folder(artifacts), machine)
+    return Cascade(load_cascade(fitted, machine, images=1, ensemble=ensemble))
 
 
 class Run:

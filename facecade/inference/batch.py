@@ -71,9 +71,8 @@ class BatchPredictor:
         Raises:
             FacecadeError: neither a run nor an export, or one that is not fitted.
         """
-        folder = cascade_folder(None if artifacts is None else Path(artifacts))
         machine = Machine(device, engine=engine, precision=precision)
-        self._cascade = load_cascade(open_fitted(folder, machine), machine, ensemble=ensemble)
+        self._cascade = load_cascade(open_fitted(cascade_folder(artifacts), machine), machine, ensemble=ensemble)
         self._widths = embedding_widths(self._cascade) if embeddings else None
         self._root, self._allow_http, self._workers = root, allow_http, workers or default_workers()
 

@@ -18,7 +18,7 @@ def is_released(folder: Path) -> bool:
     return folder.resolve() == RELEASED.resolve()
 
 
-def cascade_folder(named: Path | None) -> Path:
+def cascade_folder(named: str | Path | None) -> Path:
     """The folder of the run or export that predicts.
 
     Args:
@@ -26,7 +26,7 @@ def cascade_folder(named: Path | None) -> Path:
             released cascade it is `artifacts/`, and opening it raises the error.
     """
     if named is not None:
-        return named
+        return Path(named)
     if is_run(DEFAULT) or is_export(DEFAULT) or not is_export(RELEASED):
         return DEFAULT
     note("the released cascade predicts (research use); --artifacts DIR chooses another")
