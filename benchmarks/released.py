@@ -24,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from steps import ROOT, commit, into, machine, marked, run_step
+from steps import ROOT, commit, into, kept, machine, marked, run_step
 
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_csv, write_json
@@ -393,7 +393,7 @@ def report(evaluated: Path, extra: Path, artifacts: Path, target: Path, page: Pa
         [name, f"`{step['command']}`", f"{step['seconds'] / 60:.1f} min", f"{step['peak_mib']} MiB"]
         for name, step in steps.done.items()
     ]
-    few = page.read_text().split("\n## Few people\n")[1].strip() if page.exists() else marked(MARK, NOT_MEASURED)
+    few = kept(page, MARK) if page.exists() else marked(MARK, NOT_MEASURED)
     page.write_text(f"""# The released cascade
 
 Machine: {machine()}. Commit: {commit()}. Written by `python benchmarks/released.py report`. Intervals are 95 %, by bootstrap over

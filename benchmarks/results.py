@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 from speed import speed
-from steps import ROOT, into, marked, run_step
+from steps import ROOT, into, kept, marked, run_step
 
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_json
@@ -59,7 +59,8 @@ def main(data: Path, recipe: Path, artifacts: Path, output: Path, again: tuple[s
 
     own = recipe.stem == "cpu"
     target = ROOT / ("benchmarks/RESULTS.md" if own else f"benchmarks/RESULTS-{recipe.stem}.md")
-    target.write_text(render(artifacts, output, steps, recipe) + (f"\n{marked('speed', speed())}\n" if own else ""))
+    others = f"\n{kept(target, 'extra')}\n\n{marked('speed', speed())}\n" if own else ""  # of other benchmarks
+    target.write_text(render(artifacts, output, steps, recipe) + others)
     if own:
         into(ROOT / "README.md", "results", summary(artifacts, output, steps, recipe))
     click.echo(target)

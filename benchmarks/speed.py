@@ -37,7 +37,7 @@ rate that decoding, finding faces and the networks allow on the same cores.
 {table(["of", "ratio", "measured", "required", "met"], rows)}
 
 Why the networks of all folds predict, and how much a single one lowers the score: `benchmarks/ANSWERING.md`. How bf16 changes
-predictions: `benchmarks/ROUNDING.md`. Scores before and after the changes for speed: `benchmarks/UNMOVED.md`."""
+predictions: `benchmarks/ROUNDING.md`."""
 
 
 def _met(measured: str, required: str) -> bool:

@@ -87,7 +87,18 @@ def marked(name: str, text: str) -> str:
 
 def into(page: Path, name: str, text: str) -> None:
     """Replace the text between a page's marks of this name."""
+    before, _, after = _parts(page, name)
+    page.write_text(f"{before}{marked(name, text)}{after}")
+
+
+def kept(page: Path, name: str) -> str:
+    """The text between a page's marks of this name, marked again: for a page that is written anew around it."""
+    return marked(name, _parts(page, name)[1].strip("\n"))
+
+
+def _parts(page: Path, name: str) -> tuple[str, str, str]:
+    """The text before, between and after a page's marks of this name."""
     opening, closing = _marks(name)
     before, rest = page.read_text().split(opening)
-    _, after = rest.split(closing)
-    page.write_text(f"{before}{marked(name, text)}{after}")
+    between, after = rest.split(closing)
+    return before, between, after
