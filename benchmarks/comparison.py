@@ -57,8 +57,10 @@ def main(data: Path, artifacts: Path, output: Path) -> None:
     imagenet = Part("imagenet", artifacts, output, [*options, "--budget", str(BUDGET)])
     faces = Part("faces", artifacts, output, [*options, "--budget", str(FACE_BUDGET)])
     comparisons = [imagenet.compare(RIVALS)]
+    write_page(comparisons)
     imagenet.share(faces, [OWN.stem])
     comparisons.append(faces.compare(RIVALS))
+    write_page(comparisons)
     for part, comparison in ((faces, comparisons[1]), (imagenet, comparisons[0])):
         rivals = best_published(comparison.result, OWN.stem, NEAREST)
         averaged = Part(f"{part.name}-averaged", artifacts, output, [*part.options, "--repeats", str(REPEATS)])

@@ -51,12 +51,14 @@ def _gap(to_best: Mapping[str, float], rank: int) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison's result, the command that made it, the commits of its calls, and their machine."""
+    """A comparison's result, the command that made it, the commits of its calls, and their machine. note: what a reader of its times
+    must know."""
 
     result: Mapping[str, Any]
     command: str
     commits: Sequence[str]
     machine: str
+    note: str = ""
 
     def origin(self) -> str:
         return f"Machine: {self.machine}. Commit: {', '.join(self.commits)}. `{self.command}`"
@@ -84,7 +86,7 @@ def page(comparisons: Sequence[Comparison], own: str) -> str:
             f"{budget['pixels']} pixels; each published recipe has one kind of backbone from the same ImageNet weights (a small network that a",
             f"recipe trains from scratch is not changed). `{own}` is Facecade's own recipe, designed for about this budget. Its settings were chosen on folds of these people, never on",
             "eval, so the eval column is the fairest. The others are scaled to the budget, as listed below, and not tuned for it.",
-            "Training is the sum of the fits' times; fits ran in parallel.",
+            f"Training is the sum of the fits' times; fits ran in parallel. {first.note}".strip(),
             "*As published* is the prediction of the system itself, *combined* that of the same models stacked by Facecade. Intervals are 95 %,",
             "by bootstrap over people; differences are paired by person.",
             "",
@@ -116,7 +118,17 @@ def _part(comparison: Comparison, own: str) -> list[str]:
             "seed, and the nested predictions are averages too. The published recipes are the best ones of the comparison without averaging.",
         ]
     title = f"## The published recipes from {starts}{averaged}"
-    return [title, "", *lines, f"{comparison.origin()}:", "", markdown(result), summary(result, own), ""]
+    return [
+        title,
+        "",
+        *lines,
+        f"{comparison.origin()}:",
+        comparison.note,
+        "",
+        markdown(result),
+        summary(result, own),
+        "",
+    ]
 
 
 def best_published(result: Mapping[str, Any], own: str, count: int) -> list[str]:
