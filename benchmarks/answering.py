@@ -1,7 +1,7 @@
-"""Which networks should predict: those of all folds, averaged, or one? Measured on people that no network was trained
-on; write benchmarks/ANSWERING.md.
+"""Which networks should predict: those of all folds, averaged, or one? And how far is the recipe ahead of others on new people? Measured
+on people that no network was trained on; write benchmarks/ANSWERING.md.
 
-    python benchmarks/answering.py ../shared/data/faces/train
+    python benchmarks/answering.py ../shared/data/faces/train --beside artifacts/compare/imagenet/inception-newfocal
 
 A network trained on all people cannot be scored on any of them. So the people are split once more: for each part, a
 whole run (folds, combiner, refit, soup) is fitted on the others and predicts the part with each ensemble. Every command
@@ -10,26 +10,29 @@ is one of `cli.py`; an interrupted call resumes. Nothing is chosen on `eval`.
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
+import numpy as np
 import pandas as pd
-from steps import ROOT, commit, machine, run_step
+import tomli_w
+from steps import ROOT, Steps, commit, machine
 
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import write_csv, write_json
+from facecade.base.artifact import write_csv, write_text
 from facecade.base.choices import EnsembleKind
 from facecade.faces.source import read_source, require_no_problems
 from facecade.faces.split import assign_folds
 from facecade.faces.table import classes
 from facecade.recipe_file import parse, read_toml
 from facecade.records import read_fit_record
-from facecade.report.metrics import as_json, paired_difference, score
-from facecade.report.results import table
-from facecade.report.text import difference, interval
+from facecade.report.metrics import Interval, paired_difference, score
+from facecade.report.results import score_interval, table
+from facecade.report.text import difference
 from facecade.runs.run import Run, open_run
 
 PARTS, SEED = 3, 7
@@ -44,37 +47,49 @@ ENSEMBLES: dict[EnsembleKind, str] = {
 MAX_LOSS = 0.01
 """Macro-F1 that a cheaper ensemble may lose against `mean` and still be the recipe's."""
 
+SCORES = ("macro-F1", "accuracy", "gender accuracy", "band accuracy", "age MAE")
+COLUMNS = ["path", "person", "mask", "gender", "age"]
 
-def measure(part: int, recipe: Path, people: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
-    """Fit a run on the people outside a part, and predict the part with each ensemble. Steps that are done are not
-    repeated."""
-    kept, log, run = folder / "steps.json", folder / "steps.log", folder / "run"
-    steps: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
-    outside, inside = people[people["part"] != part], people[people["part"] == part]
-    columns = ["path", "person", "mask", "gender", "age"]
-    write_csv(folder / "train.csv", outside[columns])
-    write_csv(folder / "part.csv", inside.assign(mask="", gender="", age="")[columns])
 
-    def step(name: str, *arguments: object) -> None:
-        if name not in steps:
-            steps[name] = run_step(f"part {part} {name}", [str(argument) for argument in arguments], log)
-            write_json(kept, steps)
+@dataclass(frozen=True)
+class Part:
+    """The people of one part, and those outside it, as tables in a folder, where all runs on them are too."""
 
-    begin = ["--data", folder / "train.csv", "--recipe", recipe, "--resume", "--artifacts", run]
-    step("fit", "fit-stage", "all", *begin, "--set", "ensemble=refit")
-    if "trained" not in steps["fit"]:  # `soup` will take the place of the networks trained on all people
-        steps["fit"]["trained"] = training_seconds(open_run(run))
-        write_json(kept, steps)
-    step("fit-meta", "fit-meta", "--artifacts", run)
-    for ensemble in ("mean", "first", "refit", "soup"):
-        if ensemble == "soup":
-            step("fit soup", "fit-stage", "all", "--resume", "--set", "ensemble=soup", "--artifacts", run)
-            step("fit-meta soup", "fit-meta", "--artifacts", run)
+    folder: Path
+
+    @classmethod
+    def write(cls, folder: Path, outside: pd.DataFrame, inside: pd.DataFrame) -> Part:
+        write_csv(folder / "train.csv", outside[COLUMNS])
+        write_csv(folder / "part.csv", inside.assign(mask="", gender="", age="")[COLUMNS])
+        return cls(folder)
+
+    def fit(self, name: str, recipe: Path, ensemble: EnsembleKind) -> Steps:
+        """Fit a run of a recipe on the people outside the part."""
+        steps, run = Steps(self.folder / name), self.run(name)
+        begin = ["--data", self.folder / "train.csv", "--recipe", recipe, "--artifacts", run]
+        steps("fit", "fit-stage", "all", "--resume", *begin, "--set", f"ensemble={ensemble}")
+        if "trained" not in steps.done["fit"]:  # `soup` will take the place of the networks trained on all people
+            steps.done["fit"]["trained"] = training_seconds(open_run(run))
+            steps.save()
+        steps("fit-meta", "fit-meta", "--artifacts", run)
+        return steps
+
+    def fit_soup(self, name: str, steps: Steps) -> None:
+        """Let the mean of the folds' weights take the place of the networks trained on all people."""
+        run = self.run(name)
+        steps("fit soup", "fit-stage", "all", "--resume", "--set", "ensemble=soup", "--artifacts", run)
+        steps("fit-meta soup", "fit-meta", "--artifacts", run)
+
+    def infer(self, name: str, steps: Steps, ensemble: EnsembleKind) -> None:
+        """Predict the part."""
+        folder = self.folder / name
         exported = folder / "export" / ensemble
-        step(f"export {ensemble}", "export", exported, "--artifacts", run, "--ensemble", ensemble)
-        arguments = ["--artifacts", exported, "--engine", "openvino", "--output", folder / ensemble]
-        step(ensemble, "infer", folder / "part.csv", *arguments)
-    return list(steps.values())
+        steps(f"export {ensemble}", "export", exported, "--artifacts", self.run(name), "--ensemble", ensemble)
+        words = ["--artifacts", exported, "--engine", "openvino", "--output", folder / ensemble]
+        steps(ensemble, "infer", self.folder / "part.csv", *words)
+
+    def run(self, name: str) -> Path:
+        return self.folder / name / "run"
 
 
 def training_seconds(run: Run) -> dict[str, float]:
@@ -87,39 +102,85 @@ def training_seconds(run: Run) -> dict[str, float]:
     return seconds
 
 
-def page(result: dict[str, Any]) -> str:
-    """benchmarks/ANSWERING.md."""
-    names = ("macro-F1", "accuracy", "gender accuracy", "band accuracy", "age MAE")
-    rows = [
-        [
-            f"`{ensemble}`",
-            ENSEMBLES[ensemble],
-            str(measured["networks"]),
-            *(interval(measured["score"][name], 2 if name == "age MAE" else 4) for name in names),
-            "" if ensemble == "mean" else difference(measured["change"]),
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions of all parts, a row per image in the order of `truth`: classes and years. networks: how many run on an image."""
+
+    truth: pd.DataFrame
+    prediction: np.ndarray
+    years: np.ndarray
+    networks: int
+
+    @classmethod
+    def read(cls, parts: Sequence[Part], name: str, ensemble: EnsembleKind, people: pd.DataFrame) -> Predicted:
+        """Raises click.ClickException where an image was trained on."""
+        tables = [
+            pd.read_csv(part.folder / name / ensemble / "predictions.csv", dtype={"ImageID": str}) for part in parts
         ]
-        for ensemble, measured in result["methods"].items()
-    ]
-    head = ["`ensemble`", "what it is", "networks", *names, "macro-F1 against `mean`"]
-    minutes = {name: f"{seconds / 60:.1f} minutes" for name, seconds in result["seconds"].items()}
-    return f"""# Which networks should predict
+        rows = pd.concat(tables).set_index("ImageID").loc[people["path"]]
+        if rows["flags"].astype(str).str.contains("trained-on").any():
+            raise click.ClickException(f"{name} was trained on people whom it predicts")
+        recipe = open_run(parts[0].run(name)).recipe
+        networks = len(recipe.stages) * len(recipe.inference_fits(ensemble))
+        return cls(people, rows["ans"].to_numpy(int), rows["age"].to_numpy(float), networks)
 
-Machine: {result["machine"]}. Commit: {result["commit"]}. Written by `{result["command"]}`.
+    def scores(self) -> dict[str, Interval]:
+        age = self.truth["age"].to_numpy(float)
+        return score(classes(self.truth), self.prediction, self.truth["person"].to_numpy(), age, self.years)
 
-A network trained on all people cannot be scored on any of them. So the {result["people"]} people are split into {result["parts"]} parts, stratified
-like folds. For each part a whole run of `{result["recipe"]}` (its {result["folds"]} folds, combiner, refit and soup) is fitted on the other
-people and predicts the part with each ensemble. The scores are of all parts together: {result["images"]} images, each predicted by
-networks and a combiner that were fitted without its person. Each run is fitted on {result["parts"] - 1}/{result["parts"]} of the people, so the scores are
-lower than those of a run on all people: compare the ensembles with each other only.
+    def ahead_of(self, other: Predicted) -> Interval:
+        """Macro-F1 minus that of others, paired by person."""
+        label, person = classes(self.truth), self.truth["person"].to_numpy()
+        return paired_difference(label, self.prediction, other.prediction, person)
 
-{table(head, rows)}
+    def row(self) -> list[str]:
+        """Networks and scores, for a table."""
+        scores = self.scores()
+        return [str(self.networks), *(score_interval(s, scores[s].json()) if s in scores else "-" for s in SCORES)]
 
-The recipe's ensemble should be the cheapest whose macro-F1 is within {MAX_LOSS} of that of `mean`: **`{result["cheapest"]}`**. Intervals are 95 %, by
+
+def page(about: Mapping[str, Any], ensembles: Mapping[EnsembleKind, Predicted], others: Mapping[str, Predicted]) -> str:
+    """benchmarks/ANSWERING.md."""
+    mean = ensembles["mean"]
+    rows, close = [], []
+    for ensemble, each in ensembles.items():
+        gap = each.ahead_of(mean)
+        rows.append(
+            [f"`{ensemble}`", ENSEMBLES[ensemble], *each.row(), difference(gap.json()) if each is not mean else ""]
+        )
+        close += [ensemble] if gap.value >= -MAX_LOSS else []
+    cheapest = min(close, key=lambda each: (ensembles[each].networks, list(ENSEMBLES).index(each)))
+    head = ["networks", *SCORES]
+    minutes = {name: f"{seconds / 60:.1f} minutes" for name, seconds in about["seconds"].items()}
+    text = f"""# Which networks should predict
+
+Machine: {machine()}. Commit: {about["commit"]}. Written by `{about["command"]}`.
+
+A network trained on all people cannot be scored on any of them. So the {mean.truth["person"].nunique()} people are split into {PARTS} parts, stratified
+like folds. For each part a whole run of `{about["recipe"]}` (its {about["folds"]} folds, combiner, refit and soup) is fitted on the other
+people and predicts the part with each ensemble. The scores are of all parts together: {len(mean.truth)} images, each predicted by
+networks and a combiner that were fitted without its person. Each run is fitted on {PARTS - 1}/{PARTS} of the people, so the scores are
+lower than those of a run on all people: compare the rows with each other only.
+
+{table(["`ensemble`", "what it is", *head, "macro-F1 against `mean`"], rows)}
+
+The recipe's ensemble should be the cheapest whose macro-F1 is within {MAX_LOSS} of that of `mean`: **`{cheapest}`**. Intervals are 95 %, by
 bootstrap over people; those of the last column are paired. *Networks* is how many networks run on an image; `benchmarks/INFERENCE.md` has
 the speed.
 
 Of all parts together: training the networks of all folds took {minutes["folds"]} of one core, those on all people {minutes["all people"]} more;
 the soups took {minutes["soup"]}.
+"""
+    if not others:
+        return text
+    beside = [[name, *each.row(), difference(each.ahead_of(mean).json())] for name, each in others.items()]
+    return f"""{text}
+## Other recipes on the same new people
+
+*Eval* has 400 people, and a difference of two recipes there an interval of about ±.05. Here each recipe predicts {mean.truth["person"].nunique()} new people, also by
+the mean of its folds' networks. The others have the settings, operations and weights of `benchmarks/COMPARISON.md`, and as many folds as `{about["recipe"]}`.
+
+{table(["recipe", *head, f"macro-F1 against `{about['recipe'].stem}`"], [[about["recipe"].stem, *mean.row(), ""], *beside])}
 """
 
 
@@ -127,58 +188,53 @@ the soups took {minutes["soup"]}.
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/quick.toml"), show_default=True)
 @click.option("--artifacts", type=click.Path(path_type=Path), default=Path("artifacts/answering"), show_default=True)
-def main(data: Path, recipe: Path, artifacts: Path) -> None:
+@click.option(
+    "--beside",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="A run whose recipe is fitted on the same people, and predicts by `mean`.",
+)
+def main(data: Path, recipe: Path, artifacts: Path, beside: tuple[Path, ...]) -> None:
     """Measure on the people of DATA; write benchmarks/ANSWERING.md."""
     source, parsed = read_source(data), parse(read_toml(recipe))
     people = require_no_problems(source)
     people = people.assign(
         part=assign_folds(people, PARTS, SEED), path=[str((source.root / path).resolve()) for path in people["path"]]
     )
-    folders = [artifacts.resolve() / f"part{part}" for part in range(PARTS)]
-    steps = [step for part, folder in enumerate(folders) for step in measure(part, recipe, people, folder)]
-    predictions = {
-        ensemble: pd.concat(
-            [pd.read_csv(folder / ensemble / "predictions.csv", dtype={"ImageID": str}) for folder in folders]
-        )
-        for ensemble in ENSEMBLES
-    }
-    order = predictions["mean"]["ImageID"]
-    truth = people.set_index("path").loc[order]
-    label, person, age = classes(truth), truth["person"].to_numpy(), truth["age"].to_numpy()
-    measured: dict[EnsembleKind, Any] = {}
-    for ensemble, predicted in predictions.items():
-        assert predicted["ImageID"].equals(order)
-        assert not predicted["flags"].astype(str).str.contains("trained-on").any(), "a person was trained on"
-        measured[ensemble] = {
-            "networks": len(parsed.stages) * len(parsed.inference_fits(ensemble)),
-            "score": as_json(score(label, predicted["ans"].to_numpy(), person, age, predicted["age"].to_numpy())),
-            "change": paired_difference(
-                label, predicted["ans"].to_numpy(), predictions["mean"]["ans"].to_numpy(), person
-            ).json(),
-        }
-    close = [ensemble for ensemble, each in measured.items() if each["change"]["value"] >= -MAX_LOSS]
-    result = {
-        "machine": machine(),
-        "commit": ", ".join(sorted({step["commit"] for step in steps} | {commit()})),
+    parts = [
+        Part.write(artifacts.resolve() / f"part{part}", people[people["part"] != part], people[people["part"] == part])
+        for part in range(PARTS)
+    ]
+    records = []
+    for part in parts:
+        steps = part.fit("own", recipe, "refit")
+        for ensemble in cast("tuple[EnsembleKind, ...]", ("mean", "first", "refit")):
+            part.infer("own", steps, ensemble)
+        part.fit_soup("own", steps)
+        part.infer("own", steps, "soup")
+        records.append(steps.done)
+    for run in beside:
+        written = artifacts / f"{run.name}.toml"
+        write_text(written, tomli_w.dumps({**open_run(run).tables, "folds": parsed.folds}))
+        for part in parts:
+            steps = part.fit(run.name, written, "mean")
+            part.infer(run.name, steps, "mean")
+            records.append(steps.done)
+    own = [each for each in records if "fit soup" in each]
+    about = {
+        "commit": ", ".join(sorted({step["commit"] for each in records for step in each.values()} | {commit()})),
         "command": " ".join(["python benchmarks/answering.py", *sys.argv[1:]]),
-        "people": people["person"].nunique(),
-        "images": len(order),
-        "parts": PARTS,
-        "folds": parsed.folds,
         "recipe": recipe,
-        "methods": measured,
-        "cheapest": min(close, key=lambda each: (measured[each]["networks"], list(ENSEMBLES).index(each))),
+        "folds": parsed.folds,
         "seconds": {
-            **{
-                name: sum(step["trained"][name] for step in steps if "trained" in step)
-                for name in ("folds", "all people")
-            },
-            "soup": sum(step["seconds"] for step in steps if step["step"].endswith(" fit soup")),
+            **{name: sum(each["fit"]["trained"][name] for each in own) for name in ("folds", "all people")},
+            "soup": sum(each["fit soup"]["seconds"] for each in own),
         },
     }
-    write_json(ROOT / "output/answering.json", result)
+    ensembles = {ensemble: Predicted.read(parts, "own", ensemble, people) for ensemble in ENSEMBLES}
+    others = {f"`{run.name}`": Predicted.read(parts, run.name, "mean", people) for run in beside}
     target = ROOT / "benchmarks/ANSWERING.md"
-    target.write_text(page(result))
+    write_text(target, page(about, ensembles, others))
     click.echo(target)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from released import DATA, SETTINGS, Steps
-from steps import ROOT, commit, into, machine
+from released import DATA, SETTINGS
+from steps import ROOT, Steps, commit, into, machine
 
 sys.path.insert(0, str(ROOT))
 from facecade.report.evaluate import match, read_labels

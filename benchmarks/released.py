@@ -11,7 +11,6 @@ that is done is not run again, so an interrupted call resumes.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import statistics
 import subprocess
@@ -19,15 +18,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
-from steps import ROOT, commit, into, kept, machine, marked, run_step
+from steps import ROOT, Steps, commit, into, kept, machine, marked
 
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import write_csv, write_json
+from facecade.base.artifact import write_csv
 from facecade.base.errors import FacecadeError
 from facecade.base.released import RELEASED
 from facecade.faces.labels import AXES, decode
@@ -74,19 +72,6 @@ ARTIFACTS = click.option(
 TARGET = click.option("--target", type=click.Path(path_type=Path), default=Path("facecade/released"), show_default=True)
 SETTINGS = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 DATA = click.Path(path_type=Path, exists=True)
-
-
-class Steps:
-    """Commands of `cli.py`, each run once: the record of a finished one is in steps.json."""
-
-    def __init__(self, folder: Path) -> None:
-        self.kept, self.log = folder / "steps.json", folder / "steps.log"
-        self.done: dict[str, dict[str, Any]] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
-
-    def __call__(self, name: str, *words: object) -> None:
-        if name not in self.done:
-            self.done[name] = run_step(name, [str(word) for word in words], self.log)
-            write_json(self.kept, self.done)
 
 
 def is_held_out(person: str) -> bool:

@@ -17,7 +17,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from facecade.base.artifact import write_text  # noqa: E402
+from facecade.base.artifact import write_json, write_text  # noqa: E402
 
 
 def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
@@ -48,6 +48,24 @@ def run_step(name: str, arguments: list[str], log: Path) -> dict[str, Any]:
         "commit": commit(),
         "machine": machine(),
     }
+
+
+class Steps:
+    """Commands of `cli.py`, each run once: the record of a finished one is in a folder's steps.json."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kept, self.log = folder / "steps.json", folder / "steps.log"
+        self.done: dict[str, dict[str, Any]] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+
+    def __call__(self, name: str, *words: object) -> None:
+        """Run a command, if no step of this name is done."""
+        if name not in self.done:
+            self.done[name] = run_step(name, [str(word) for word in words], self.log)
+            self.save()
+
+    def save(self) -> None:
+        """Write steps.json; after an entry of `done` was changed."""
+        write_json(self.kept, self.done)
 
 
 def _memory(process: psutil.Process) -> int:
