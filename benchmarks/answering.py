@@ -177,8 +177,8 @@ the soups took {minutes["soup"]}.
     return f"""{text}
 ## Other recipes on the same new people
 
-*Eval* has 400 people, and a difference of two recipes there an interval of about ±.05. Here each recipe predicts {mean.truth["person"].nunique()} new people, also by
-the mean of its folds' networks. The others have the settings, operations and weights of `benchmarks/COMPARISON.md`, and as many folds as `{about["recipe"]}`.
+*Eval* has few people, so the interval of a difference between two recipes is wide there. Here each recipe predicts {mean.truth["person"].nunique()} new people, also
+by the mean of its folds' networks. The others have the settings and weights of `benchmarks/COMPARISON.md`, and as many folds as `{about["recipe"].stem}`.
 
 {table(["recipe", *head, f"macro-F1 against `{about['recipe'].stem}`"], [[about["recipe"].stem, *mean.row(), ""], *beside])}
 """
