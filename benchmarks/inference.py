@@ -380,7 +380,7 @@ and min(c, d) is not possible. Heavy networks are bounded by (d), their arithmet
 
 {table(["images", "peak memory", "wall time", "command"], [[str(s["images"]), f"{s['peak_mib']} MiB", f"{s['seconds']:.0f} s", f"`{s['command']}`"] for s in steps])}
 
-Networks: those of `{result["runs"][-1]["run"]}`.
+Networks: those of `{result["runs"][0]["run"]}`.
 
 {table(["ratio", "measured", "required"], [["peak memory, last / first", f"{growth:.3f}", "≤ 1.10"]])}
 
@@ -401,7 +401,7 @@ One thread, {result["faces"]} images of `train`, at regular intervals. *Lost* ar
 ## Start-up
 
 `python cli.py --help` takes {start["help"]:.2f} s, `python -c "import click"` {start["click"]:.2f} s. One image with torch and the networks of
-`{result["runs"][-1]["run"]}`: imports {start["imports"]:.1f} s, loading models {start["models"]:.1f} s, everything else {start["rest"]:.2f} s.
+`{result["runs"][0]["run"]}`: imports {start["imports"]:.1f} s, loading models {start["models"]:.1f} s, everything else {start["rest"]:.2f} s.
 
 {table(["ratio", "measured", "required"], starting)}
 
@@ -428,7 +428,7 @@ One thread, {result["faces"]} images of `train`, at regular intervals. *Lost* ar
     "--also",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="Another run whose speed is measured; memory and start-up are measured on the last one.",
+    help="Another run whose speed is measured.",
 )
 @click.option("--images", "count", default=400, show_default=True, help="Images for the rates.")
 @click.option("--few", default=64, show_default=True, help="Images for the slow rates.")
@@ -482,8 +482,8 @@ def measure(
             result["runs"].append(rates(folders[number], folder / f"speed{number}"))
             write_json(kept, result)
         parts: dict[str, Callable[[], Any]] = {
-            "memory": lambda: memory(folders[-1], paths, memory_at, folder / "memory", folders[-1] / "steps.log"),
-            "start": lambda: start_up(folders[-1], paths[0], folder / "one"),
+            "memory": lambda: memory(artifacts, paths, memory_at, folder / "memory", artifacts / "steps.log"),
+            "start": lambda: start_up(artifacts, paths[0], folder / "one"),
             "near": lambda: export(run).fallback_margin,
             "mtcnn": lambda: faces_found(paths, cascade_of_run(run, ENGINES[BEST])),
             "agreement": lambda: engines_table(engine_predictions(run, data, folder / "engines"), data),
