@@ -17,20 +17,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-import numpy as np
 import pandas as pd
 import tomli_w
+from scored import COLUMNS, gain, people_of, scored, scores_of, write_to_predict
 from steps import ROOT, Steps, commit, machine
 
 sys.path.insert(0, str(ROOT))
 from facecade.base.artifact import write_csv, write_text
 from facecade.base.choices import EnsembleKind
-from facecade.faces.source import read_source, require_no_problems
 from facecade.faces.split import assign_folds
-from facecade.faces.table import classes
 from facecade.recipe_file import parse, read_toml
 from facecade.records import read_fit_record
-from facecade.report.metrics import Interval, paired_difference, score
 from facecade.report.results import score_interval, table
 from facecade.report.text import difference
 from facecade.runs.run import Run, open_run
@@ -48,7 +45,6 @@ MAX_LOSS = 0.01
 """Macro-F1 that a cheaper ensemble may lose against `mean` and still be the recipe's."""
 
 SCORES = ("macro-F1", "accuracy", "gender accuracy", "band accuracy", "age MAE")
-COLUMNS = ["path", "person", "mask", "gender", "age"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Part:
     @classmethod
     def write(cls, folder: Path, outside: pd.DataFrame, inside: pd.DataFrame) -> Part:
         write_csv(folder / "train.csv", outside[COLUMNS])
-        write_csv(folder / "part.csv", inside.assign(mask="", gender="", age="")[COLUMNS])
+        write_to_predict(folder, "part", inside[COLUMNS])
         return cls(folder)
 
     def fit(self, name: str, recipe: Path, ensemble: EnsembleKind) -> Steps:
@@ -104,38 +100,22 @@ def training_seconds(run: Run) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predictions of all parts, a row per image in the order of `truth`: classes and years. networks: how many run on an image."""
+    """Predictions of all parts, as rows of `scored`. networks: how many run on an image."""
 
-    truth: pd.DataFrame
-    prediction: np.ndarray
-    years: np.ndarray
+    rows: pd.DataFrame
     networks: int
 
     @classmethod
-    def read(cls, parts: Sequence[Part], name: str, ensemble: EnsembleKind, people: pd.DataFrame) -> Predicted:
-        """Raises click.ClickException where an image was trained on."""
+    def read(cls, parts: Sequence[Part], name: str, ensemble: EnsembleKind) -> Predicted:
         tables = [
-            pd.read_csv(part.folder / name / ensemble / "predictions.csv", dtype={"ImageID": str}) for part in parts
+            scored(part.folder / name / ensemble / "predictions.csv", part.folder / "part-labels.csv") for part in parts
         ]
-        rows = pd.concat(tables).set_index("ImageID").loc[people["path"]]
-        if rows["flags"].astype(str).str.contains("trained-on").any():
-            raise click.ClickException(f"{name} was trained on people whom it predicts")
         recipe = open_run(parts[0].run(name)).recipe
-        networks = len(recipe.stages) * len(recipe.inference_fits(ensemble))
-        return cls(people, rows["ans"].to_numpy(int), rows["age"].to_numpy(float), networks)
-
-    def scores(self) -> dict[str, Interval]:
-        age = self.truth["age"].to_numpy(float)
-        return score(classes(self.truth), self.prediction, self.truth["person"].to_numpy(), age, self.years)
-
-    def ahead_of(self, other: Predicted) -> Interval:
-        """Macro-F1 minus that of others, paired by person."""
-        label, person = classes(self.truth), self.truth["person"].to_numpy()
-        return paired_difference(label, self.prediction, other.prediction, person)
+        return cls(pd.concat(tables), len(recipe.stages) * len(recipe.inference_fits(ensemble)))
 
     def row(self) -> list[str]:
         """Networks and scores, for a table."""
-        scores = self.scores()
+        scores = scores_of(self.rows)
         return [str(self.networks), *(score_interval(s, scores[s].json()) if s in scores else "-" for s in SCORES)]
 
 
@@ -144,7 +124,7 @@ def page(about: Mapping[str, Any], ensembles: Mapping[EnsembleKind, Predicted], 
     mean = ensembles["mean"]
     rows, close = [], []
     for ensemble, each in ensembles.items():
-        gap = each.ahead_of(mean)
+        gap = gain(each.rows, mean.rows)
         rows.append(
             [f"`{ensemble}`", ENSEMBLES[ensemble], *each.row(), difference(gap.json()) if each is not mean else ""]
         )
@@ -156,9 +136,9 @@ def page(about: Mapping[str, Any], ensembles: Mapping[EnsembleKind, Predicted], 
 
 Machine: {machine()}. Commit: {about["commit"]}. Written by `{about["command"]}`.
 
-A network trained on all people cannot be scored on any of them. So the {mean.truth["person"].nunique()} people are split into {PARTS} parts, stratified
+A network trained on all people cannot be scored on any of them. So the {mean.rows["person"].nunique()} people are split into {PARTS} parts, stratified
 like folds. For each part a whole run of `{about["recipe"]}` (its {about["folds"]} folds, combiner, refit and soup) is fitted on the other
-people and predicts the part with each ensemble. The scores are of all parts together: {len(mean.truth)} images, each predicted by
+people and predicts the part with each ensemble. The scores are of all parts together: {len(mean.rows)} images, each predicted by
 networks and a combiner that were fitted without its person. Each run is fitted on {PARTS - 1}/{PARTS} of the people, so the scores are
 lower than those of a run on all people: compare the rows with each other only.
 
@@ -173,11 +153,11 @@ the soups took {minutes["soup"]}.
 """
     if not others:
         return text
-    beside = [[name, *each.row(), difference(each.ahead_of(mean).json())] for name, each in others.items()]
+    beside = [[name, *each.row(), difference(gain(each.rows, mean.rows).json())] for name, each in others.items()]
     return f"""{text}
 ## Other recipes on the same new people
 
-*Eval* has few people, so the interval of a difference between two recipes is wide there. Here each recipe predicts {mean.truth["person"].nunique()} new people, also
+*Eval* has few people, so the interval of a difference between two recipes is wide there. Here each recipe predicts {mean.rows["person"].nunique()} new people, also
 by the mean of its folds' networks. The others have the settings and weights of `benchmarks/COMPARISON.md`, and as many folds as `{about["recipe"].stem}`.
 
 {table(["recipe", *head, f"macro-F1 against `{about['recipe'].stem}`"], [[about["recipe"].stem, *mean.row(), ""], *beside])}
@@ -196,11 +176,8 @@ by the mean of its folds' networks. The others have the settings and weights of 
 )
 def main(data: Path, recipe: Path, artifacts: Path, beside: tuple[Path, ...]) -> None:
     """Measure on the people of DATA; write benchmarks/ANSWERING.md."""
-    source, parsed = read_source(data), parse(read_toml(recipe))
-    people = require_no_problems(source)
-    people = people.assign(
-        part=assign_folds(people, PARTS, SEED), path=[str((source.root / path).resolve()) for path in people["path"]]
-    )
+    parsed, people = parse(read_toml(recipe)), people_of(data)
+    people = people.assign(part=assign_folds(people, PARTS, SEED))
     parts = [
         Part.write(artifacts.resolve() / f"part{part}", people[people["part"] != part], people[people["part"] == part])
         for part in range(PARTS)
@@ -231,8 +208,8 @@ def main(data: Path, recipe: Path, artifacts: Path, beside: tuple[Path, ...]) ->
             "soup": sum(each["fit soup"]["seconds"] for each in own),
         },
     }
-    ensembles = {ensemble: Predicted.read(parts, "own", ensemble, people) for ensemble in ENSEMBLES}
-    others = {f"`{run.name}`": Predicted.read(parts, run.name, "mean", people) for run in beside}
+    ensembles = {ensemble: Predicted.read(parts, "own", ensemble) for ensemble in ENSEMBLES}
+    others = {f"`{run.name}`": Predicted.read(parts, run.name, "mean") for run in beside}
     target = ROOT / "benchmarks/ANSWERING.md"
     write_text(target, page(about, ensembles, others))
     click.echo(target)

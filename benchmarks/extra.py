@@ -10,18 +10,15 @@ run again, so an interrupted call resumes.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 import pandas as pd
 from released import DATA, SETTINGS
+from scored import gain, scored, scores_of
 from steps import ROOT, Steps, commit, into, machine
 
 sys.path.insert(0, str(ROOT))
-from facecade.report.evaluate import match, read_labels
-from facecade.report.metrics import paired_difference, score
 from facecade.report.nested import NestedPredictions
 from facecade.report.results import SCORES, score_interval, table
 from facecade.report.text import difference
@@ -31,53 +28,18 @@ MARK = "extra"
 """Of the section in RESULTS.md."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Predictions by one run: `image` names the rows, `label` and `prediction` are classes, `age` and `years` years; all (N,)."""
-
-    image: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-    person: np.ndarray
-    age: np.ndarray
-    years: np.ndarray
-
-    @classmethod
-    def nested(cls, run: Path) -> Scored:
-        """A run's nested predictions: nothing that predicted a row knew its label."""
-        rows = NestedPredictions.read(run)
-        image = rows.table["id"].to_numpy()
-        return cls(image, rows.label, rows.prediction, rows.person, rows.age, rows.years)
-
-    @classmethod
-    def on_eval(cls, predictions: Path, labels: Path) -> Scored:
-        """Predictions of `infer`, of images that the run never saw."""
-        match(predictions, labels)
-        truth = read_labels(labels)
-        rows = pd.read_csv(predictions, dtype={"ImageID": str}).set_index("ImageID").loc[truth.index]
-        years = rows["age"].to_numpy(float)
-        return cls(
-            truth.index.to_numpy(),
-            truth["ans"].to_numpy(),
-            rows["ans"].to_numpy(int),
-            truth["person"].to_numpy(),
-            truth["age"].to_numpy(float),
-            years,
-        )
+def nested_rows(run: Path) -> pd.DataFrame:
+    """A run's nested predictions, as rows of `scored`; nothing that predicted a row knew its label."""
+    rows = NestedPredictions.read(run)
+    columns = {"label": rows.label, "prediction": rows.prediction, "person": rows.person, "age": rows.age}
+    return pd.DataFrame({**columns, "years": rows.years}).set_index(rows.table["id"])
 
 
-def compared(extra: Scored, without: Scored) -> list[list[str]]:
-    """Two rows: the scores of both, and the difference in macro-F1, paired by person.
-
-    Raises:
-        click.ClickException: they are not of the same images.
-    """
-    if not np.array_equal(extra.image, without.image):
-        raise click.ClickException("the two runs predicted different images")
-    gain = paired_difference(extra.label, extra.prediction, without.prediction, extra.person)
+def compared(extra: pd.DataFrame, without: pd.DataFrame) -> list[list[str]]:
+    """Two rows: the scores of both, and the difference in macro-F1, paired by person."""
     rows = []
-    for name, each, last in (("with", extra, difference(gain.json())), ("without", without, "-")):
-        scores = score(each.label, each.prediction, each.person, each.age, each.years)
+    for name, each, last in (("with", extra, difference(gain(extra, without).json())), ("without", without, "-")):
+        scores = scores_of(each)
         rows.append([name, *(score_interval(key, scores[key].json()) for key in SCORES), last])
     return rows
 
@@ -109,8 +71,8 @@ def main(data: Path, recipe: Path, made: Path, artifacts: Path, page: Path, sett
     for name, each in runs.items():
         steps(f"infer {name}", "infer", data / "eval", "--artifacts", each, "--output", artifacts / name)
     labels = data / "eval/eval_labels.csv"
-    on_eval = {name: Scored.on_eval(artifacts / name / "predictions.csv", labels) for name in runs}
-    nested = {name: Scored.nested(folder) for name, folder in runs.items()}
+    on_eval = {name: scored(artifacts / name / "predictions.csv", labels) for name in runs}
+    nested = {name: nested_rows(folder) for name, folder in runs.items()}
     extra = open_run(made / "run").extra_data
     head = ["", "extra data", *SCORES, "macro-F1, difference"]
     rows = [

@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from scored import COLUMNS, people_of, scored, scores_of, write_to_predict
 from steps import ROOT, Steps, commit, into, kept, machine, marked
 
 sys.path.insert(0, str(ROOT))
@@ -29,14 +30,11 @@ from facecade.base.artifact import write_csv
 from facecade.base.errors import FacecadeError
 from facecade.base.released import RELEASED
 from facecade.faces.labels import AXES, decode
-from facecade.faces.source import read_source, require_no_problems
-from facecade.faces.table import classes
 from facecade.inference.exported import MANIFEST, Exported
 from facecade.records import Reliability, read_combiner_record
 from facecade.report.calibration import BINS
-from facecade.report.evaluate import match, read_labels
 from facecade.report.groups import group_means
-from facecade.report.metrics import Interval, bootstrap_interval, bootstrap_weights, score, sum_by_person
+from facecade.report.metrics import Interval, bootstrap_interval, bootstrap_weights, sum_by_person
 from facecade.report.results import SCORES, score_interval, table
 from facecade.report.text import interval
 
@@ -51,7 +49,6 @@ STARTS = 5
 FEW = 100
 """People of a run of the few-shot table."""
 
-COLUMNS = ["path", "person", "mask", "gender", "age"]
 MARK, NOT_MEASURED = "released", "Not measured yet: `python benchmarks/released.py few-shot`."
 """Of what is replaced in the model card, and of the few-shot table on the page."""
 
@@ -84,26 +81,12 @@ def _number(person: str) -> int:
     return int(hashlib.sha256(person.encode()).hexdigest(), 16)
 
 
-def people_of(data: Path) -> pd.DataFrame:
-    """A data set's rows, with absolute paths."""
-    source = read_source(data)
-    rows = require_no_problems(source)
-    return rows.assign(path=[str((source.root / path).resolve()) for path in rows["path"]])[COLUMNS]
-
-
 def split_extra(extra: Path, folder: Path) -> None:
     """Write extra.csv, which is trained on, and held-out.csv (without labels) with held-out-labels.csv."""
     rows = people_of(extra)
     held_out = rows["person"].map(is_held_out)
     write_csv(folder / "extra.csv", rows[~held_out])
     write_to_predict(folder, "held-out", rows[held_out])
-
-
-def write_to_predict(folder: Path, name: str, rows: pd.DataFrame) -> None:
-    """Write NAME.csv, images without labels, and NAME-labels.csv, by which `evaluate` scores them."""
-    write_csv(folder / f"{name}.csv", rows.assign(mask="", gender="", age=""))
-    labels = {"ImageID": rows["path"], "ans": classes(rows), "person": rows["person"], "age": rows["age"]}
-    write_csv(folder / f"{name}-labels.csv", pd.DataFrame(labels))
 
 
 def fit(steps: Steps, data: Path, folder: Path, recipe: Path, settings: Sequence[str]) -> Path:
@@ -147,34 +130,6 @@ def infer(steps: Steps, name: str, data: Path, exported: Path, folder: Path) -> 
     words = ["--artifacts", exported, "--engine", "onnx", "--output", folder / name, "--overwrite"]
     steps(f"infer {name}", "infer", data, *words)
     return folder / name / "predictions.csv"
-
-
-def scored(predictions: Path, labels: Path) -> pd.DataFrame:
-    """Rows with `label, prediction, person, age, years, confidence, probability`; an error where an image was trained on."""
-    match(predictions, labels)
-    truth, predicted = read_labels(labels), pd.read_csv(predictions, dtype={"ImageID": str}).set_index("ImageID")
-    predicted = predicted.loc[truth.index]
-    readable = predicted["ans"].notna()
-    truth, predicted = truth[readable], predicted[readable]
-    prediction = predicted["ans"].astype(int).to_numpy()
-    probability = predicted[[f"p{label}" for label in range(18)]].to_numpy()
-    return pd.DataFrame(
-        {
-            "label": truth["ans"].to_numpy(),
-            "prediction": prediction,
-            "person": truth["person"].to_numpy(),
-            "age": truth["age"].to_numpy(float),
-            "years": predicted["age"].to_numpy(float),
-            "confidence": predicted["confidence"].to_numpy(float),
-            "probability": probability[np.arange(len(prediction)), prediction],
-        }
-    )
-
-
-def scores_of(rows: pd.DataFrame) -> dict[str, Interval]:
-    """The main scores of `scored` rows."""
-    columns = (rows[name].to_numpy() for name in ("label", "prediction", "person", "age", "years"))
-    return score(*columns)
 
 
 def gaps_table(rows: pd.DataFrame, kinds: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]) -> str:

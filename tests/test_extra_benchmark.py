@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ steps: Any = import_module("steps")
 
 
 def test_the_nested_scores_are_those_of_the_runs_and_the_difference_is_paired(fitted: Path) -> None:
-    run = extra.Scored.nested(fitted)
+    run = extra.nested_rows(fitted)
     recorded = read_combiner_record(fitted / "combiner").nested_choice
-    wrong = replace(run, prediction=(run.label + 9) % 18)
+    wrong = run.assign(prediction=(run["label"] + 9) % 18)
     first, second = extra.compared(run, wrong)
     assert first[0] == "with" and first[1].startswith(f"{recorded['macro-F1']['value']:.4f} [")
     assert first[-2].startswith(f"{recorded['age MAE']['value']:.2f} [")
@@ -32,8 +31,8 @@ def test_the_nested_scores_are_those_of_the_runs_and_the_difference_is_paired(fi
 
 
 def test_runs_that_predicted_other_images_are_not_compared(fitted: Path) -> None:
-    run = extra.Scored.nested(fitted)
-    turned = replace(run, image=np.roll(run.image, 1))
+    run = extra.nested_rows(fitted)
+    turned = run.set_index(np.roll(run.index, 1))
     with pytest.raises(click.ClickException, match="different images"):
         extra.compared(run, turned)
 
