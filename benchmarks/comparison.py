@@ -61,9 +61,12 @@ def main(data: Path, artifacts: Path, output: Path) -> None:
     imagenet.share(faces, [OWN.stem])
     comparisons.append(faces.compare(RIVALS))
     write_page(comparisons)
+    averaged = None
     for part, comparison in ((faces, comparisons[1]), (imagenet, comparisons[0])):
         rivals = best_published(comparison.result, OWN.stem, NEAREST)
-        averaged = Part(f"{part.name}-averaged", artifacts, output, [*part.options, "--repeats", str(REPEATS)])
+        before, averaged = averaged, part.averaged()
+        if before is not None:
+            before.share(averaged, [OWN.stem])
         part.share(averaged, [OWN.stem, *rivals])
         comparisons.append(averaged.compare(rivals))
         write_page(comparisons)
@@ -94,6 +97,10 @@ class Part:
     artifacts: Path
     output: Path
     options: list[str]
+
+    def averaged(self) -> Part:
+        """The same comparison with every network more than once."""
+        return Part(f"{self.name}-averaged", self.artifacts, self.output, [*self.options, "--repeats", str(REPEATS)])
 
     def share(self, other: Part, recipes: Sequence[str]) -> None:
         """Copy the crops and the fits of some recipes to another comparison, which would train the same."""
