@@ -77,10 +77,15 @@ def _memory(process: psutil.Process) -> int:
     return total
 
 
+WRITTEN = (":!README.md", ":!benchmarks/*.md", ":!benchmarks/*.json", ":!benchmarks/*.jsonl")
+"""What benchmarks write: a page that was just written does not change what the next one measures."""
+
+
 def commit() -> str:
-    """The current commit, marked `-dirty` where the tree differs from it."""
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return described.stdout.strip() or "unknown"
+    """The current commit, marked `-dirty` where the tree differs from it in more than what benchmarks write."""
+    name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", *WRITTEN], cwd=ROOT, capture_output=True)
+    return (name.stdout.strip() or "unknown") + ("-dirty" if changed.returncode == 1 else "")
 
 
 def machine() -> str:
