@@ -61,12 +61,10 @@ def main(data: Path, artifacts: Path, output: Path) -> None:
     imagenet.share(faces, [OWN.stem])
     comparisons.append(faces.compare(RIVALS))
     write_page(comparisons)
-    averaged = None
     for part, comparison in ((faces, comparisons[1]), (imagenet, comparisons[0])):
         rivals = best_published(comparison.result, OWN.stem, NEAREST)
-        before, averaged = averaged, part.averaged()
-        if before is not None:
-            before.share(averaged, [OWN.stem])
+        averaged = part.averaged()
+        faces.averaged().share(averaged, [OWN.stem])
         part.share(averaged, [OWN.stem, *rivals])
         comparisons.append(averaged.compare(rivals))
         write_page(comparisons)
